@@ -1,0 +1,85 @@
+# embedmill's commands in one place. `make` lists them; a target's line is its help.
+
+PYTHON ?= python3
+# The scripts that compare with sentence-transformers need a Python that has it: .venv if there is one.
+REFERENCE_PYTHON ?= $(firstword $(wildcard .venv/bin/python) $(PYTHON))
+# Asked for only by the recipes that use them, so that `make help` needs nothing.
+MODEL ?= $(shell $(PYTHON) deploy/setup.py --print model)
+BINARY ?= $(shell $(PYTHON) deploy/setup.py --print binary)
+# Short where it is short to type.
+EMBEDMILL = $(patsubst $(CURDIR)/%,%,$(BINARY))
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build demo test check golden bench memory clean-demo tools python
+
+help: ## Lists these targets
+	@printf 'embedmill: text records in, vectors out. Start with `make demo`.\n\n'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-18s%s\n", $$1, $$2 }'
+	@printf '\nVariables: PYTHON, MODEL (a model folder), ARGS (more arguments for bench, memory and golden)\n'
+
+setup: python ## Checks the tools, then fetches libtorch and a real model, once
+	@$(PYTHON) deploy/setup.py
+
+build: setup ## Builds the release binary
+	cargo build --release --locked
+
+demo: setup ## Embeds the documentation of the crates just built and searches it
+	cargo build --release --locked
+	@$(PYTHON) deploy/corpus.py demo/corpus.jsonl
+	$(call show,encode demo/corpus.jsonl --text text --id id --keep crate$(comma)title -o demo/vectors.arrow --model "$(MODEL)")
+	$(call show,search demo/vectors.arrow "which time zone is this computer in?")
+	$(call show,search demo/vectors.arrow "turn a date in a string into a timestamp")
+	$(call show,search demo/vectors.arrow "decompress data while it is read")
+	@printf '\nNext: ask something of your own with `%s search demo/vectors.arrow "..."`,\n' '$(EMBEDMILL)'
+	@printf 'or embed your own files with `%s encode FILES -o out.arrow --model %s`.\n' '$(EMBEDMILL)' '$(MODEL)'
+
+test: setup ## Runs every test, those with the real model too
+	cargo test --release --locked
+
+check: tools ## Formatting, lints, and the tests that need no libtorch
+	cargo fmt --all --check
+	cargo clippy --release --no-default-features --all-targets --locked -- -D warnings
+	cargo test --release --no-default-features --locked
+
+golden: setup ## Makes the golden vectors again, with sentence-transformers
+	@$(REFERENCE_PYTHON) tests/golden/generate.py $(ARGS)
+
+bench: build ## Compares speed and vectors with sentence-transformers, in one run
+	@$(REFERENCE_PYTHON) benches/compare.py --binary $(BINARY) --model $(MODEL) $(ARGS)
+
+memory: build ## Peak memory for 200,000 records against 20,000
+	@$(PYTHON) benches/memory.py --binary $(BINARY) $(ARGS)
+
+clean-demo: ## Removes what the demo made
+	rm -rf demo
+
+# A comma would end an argument of `call`.
+comma := ,
+
+# The command as a user would type it, then its output.
+define show
+@printf '\n$$ %s %s\n' '$(EMBEDMILL)' '$(1)'; '$(EMBEDMILL)' $(1)
+endef
+
+# deploy/setup.py names all that is missing; this is for machines where it cannot even start, and for targets without it.
+define require
+@missing=''; \
+for tool in $(1); do command -v "$$tool" >/dev/null 2>&1 || missing="$$missing $$tool"; done; \
+if [ -n "$$missing" ]; then \
+	echo "make: missing on this machine:$$missing" >&2; \
+	for tool in $$missing; do case "$$tool" in \
+		cargo) echo "  cargo:   curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y && . \"\$$HOME/.cargo/env\"" >&2 ;; \
+		c++) echo "  c++:     apt-get install -y build-essential   (Fedora: dnf install -y gcc-c++, macOS: xcode-select --install)" >&2 ;; \
+		*) echo "  python3: apt-get install -y python3 python3-pip   (Fedora: dnf install -y python3-pip, macOS: brew install python3)" >&2 ;; \
+	esac; done; \
+	exit 1; \
+fi
+endef
+
+tools:
+	$(call require,cargo c++)
+
+# If Python is there, setup.py looks for the others, and further.
+python:
+	$(if $(shell command -v $(PYTHON) 2>/dev/null),,$(call require,$(PYTHON) cargo c++))

@@ -1,0 +1,188 @@
+//! Micro-batches: which rows of a window go through the model together.
+//!
+//! Rows are sorted by length, longest first as in sentence-transformers, and packed under a token budget. Sorting puts
+//! equal lengths side by side, so attention runs in few groups; the token budget bounds a batch's memory and time
+//! whatever the lengths are. The order in which rows were read does not matter here: results are put back by row number.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// `batch:` in the pipeline file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct BatchConfig {
+    /// Most tokens that go through the model at once. On a CPU 1024 to 4096 are fast and larger is slower.
+    pub tokens: usize,
+    /// Most sequences that go through the model at once.
+    pub rows: usize,
+}
+
+impl Default for BatchConfig {
+    fn default() -> Self {
+        BatchConfig { tokens: 4096, rows: 1024 }
+    }
+}
+
+/// Why a batch got no more rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum BatchClosed {
+    /// The next row would have gone over the token budget.
+    Tokens,
+    /// It has as many rows as a batch may have.
+    Rows,
+    /// The window has no more rows.
+    Window,
+}
+
+/// The rows of one micro-batch, as numbers within the window, longest first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BatchPlan {
+    pub rows: Vec<usize>,
+    pub tokens: usize,
+    pub closed: BatchClosed,
+}
+
+/// Cuts rows of these lengths (in tokens) into batches. Every row is in exactly one batch; a batch is over the token
+/// budget only if it is a single row that is so by itself.
+pub fn plan(lengths: &[usize], config: &BatchConfig) -> Vec<BatchPlan> {
+    let mut order: Vec<usize> = (0..lengths.len()).collect();
+    order.sort_by_key(|&row| std::cmp::Reverse(lengths[row]));
+    let mut batches = Vec::new();
+    let mut open = BatchPlan { rows: Vec::new(), tokens: 0, closed: BatchClosed::Window };
+    for row in order {
+        let closed = if open.rows.is_empty() {
+            None
+        } else if open.tokens + lengths[row] > config.tokens {
+            Some(BatchClosed::Tokens)
+        } else if open.rows.len() >= config.rows {
+            Some(BatchClosed::Rows)
+        } else {
+            None
+        };
+        if let Some(closed) = closed {
+            let next = BatchPlan { rows: Vec::new(), tokens: 0, closed: BatchClosed::Window };
+            batches.push(BatchPlan { closed, ..std::mem::replace(&mut open, next) });
+        }
+        open.tokens += lengths[row];
+        open.rows.push(row);
+    }
+    if !open.rows.is_empty() {
+        batches.push(open);
+    }
+    batches
+}
+
+/// Token sequences end to end, never padded: sequence `i` is `ids[bounds[i]..bounds[i + 1]]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TokenBatch {
+    ids: Vec<i32>,
+    bounds: Vec<usize>,
+}
+
+impl TokenBatch {
+    pub fn new() -> Self {
+        TokenBatch { ids: Vec::new(), bounds: vec![0] }
+    }
+
+    pub fn push(&mut self, ids: &[u32]) {
+        if self.bounds.is_empty() {
+            self.bounds.push(0);
+        }
+        self.ids.extend(ids.iter().map(|&id| id as i32));
+        self.bounds.push(self.ids.len());
+    }
+
+    pub fn rows(&self) -> usize {
+        self.bounds.len().saturating_sub(1)
+    }
+
+    pub fn tokens(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// All ids, row after row. `[tokens]`
+    pub fn ids(&self) -> &[i32] {
+        &self.ids
+    }
+
+    /// Where each row begins, and the end of the last. `[rows + 1]`
+    pub fn bounds(&self) -> &[usize] {
+        &self.bounds
+    }
+
+    pub fn row(&self, index: usize) -> &[i32] {
+        &self.ids[self.bounds[index]..self.bounds[index + 1]]
+    }
+
+    pub fn length(&self, index: usize) -> usize {
+        self.bounds[index + 1] - self.bounds[index]
+    }
+
+    /// The two halves of a batch that was too large for the device; `None` for a single row.
+    pub fn halves(&self) -> Option<(TokenBatch, TokenBatch)> {
+        let middle = self.rows() / 2;
+        if middle == 0 {
+            return None;
+        }
+        let part = |rows: std::ops::Range<usize>| {
+            let start = self.bounds[rows.start];
+            TokenBatch {
+                ids: self.ids[start..self.bounds[rows.end]].to_vec(),
+                bounds: self.bounds[rows.start..=rows.end].iter().map(|bound| bound - start).collect(),
+            }
+        };
+        Some((part(0..middle), part(middle..self.rows())))
+    }
+}
+
+impl<'a> FromIterator<&'a [u32]> for TokenBatch {
+    fn from_iter<I: IntoIterator<Item = &'a [u32]>>(rows: I) -> Self {
+        let mut batch = TokenBatch::new();
+        for ids in rows {
+            batch.push(ids);
+        }
+        batch
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn every_row_once_within_the_budget(
+            lengths in prop::collection::vec(0usize..300, 0..400),
+            tokens in 1usize..2_000,
+            rows in 1usize..50,
+        ) {
+            let config = BatchConfig { tokens, rows };
+            let batches = plan(&lengths, &config);
+            let mut seen: Vec<usize> = batches.iter().flat_map(|batch| batch.rows.clone()).collect();
+            let in_order: Vec<usize> = seen.iter().map(|&row| lengths[row]).collect();
+            prop_assert!(in_order.is_sorted_by(|a, b| a >= b));
+            seen.sort_unstable();
+            prop_assert_eq!(seen, (0..lengths.len()).collect::<Vec<_>>());
+            for batch in &batches {
+                prop_assert_eq!(batch.tokens, batch.rows.iter().map(|&row| lengths[row]).sum::<usize>());
+                prop_assert!(batch.tokens <= tokens || batch.rows.len() == 1);
+                prop_assert!(batch.rows.len() <= rows);
+            }
+        }
+
+        #[test]
+        fn halves_hold_the_same_rows(lengths in prop::collection::vec(0usize..9, 0..20)) {
+            let rows: Vec<Vec<u32>> = lengths.iter().enumerate().map(|(i, &n)| vec![i as u32; n]).collect();
+            let batch: TokenBatch = rows.iter().map(Vec::as_slice).collect();
+            if let Some((first, second)) = batch.halves() {
+                let mut again: Vec<Vec<i32>> = (0..first.rows()).map(|i| first.row(i).to_vec()).collect();
+                again.extend((0..second.rows()).map(|i| second.row(i).to_vec()));
+                let whole: Vec<Vec<i32>> = (0..batch.rows()).map(|i| batch.row(i).to_vec()).collect();
+                prop_assert_eq!(again, whole);
+            } else {
+                prop_assert!(batch.rows() < 2);
+            }
+        }
+    }
+}

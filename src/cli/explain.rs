@@ -1,0 +1,34 @@
+//! `validate` and `explain`: what a pipeline file says, without running it.
+
+use clap::Args;
+use embedmill::config::hub_settings;
+
+use super::pipeline_file::PipelineArgs;
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  embedmill validate pipelines/files.yaml --set devices=[cpu]")]
+pub struct ValidateArgs {
+    #[command(flatten)]
+    pipeline: PipelineArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  embedmill explain pipelines/files.yaml")]
+pub struct ExplainArgs {
+    #[command(flatten)]
+    pipeline: PipelineArgs,
+}
+
+pub fn validate(args: ValidateArgs) -> anyhow::Result<()> {
+    args.pipeline.plan()?;
+    super::print(&format!("{}: valid", args.pipeline.shown()))
+}
+
+pub fn explain(args: ExplainArgs) -> anyhow::Result<()> {
+    let (_, plan) = args.pipeline.plan()?;
+    // The model's own files are shown where they are at hand; explaining never downloads.
+    let mut hub = hub_settings(&plan.model);
+    hub.offline = true;
+    let spec = embedmill::encode::spec(&plan.model, &hub, &()).ok();
+    super::print(&plan.explain(spec.as_ref()))
+}

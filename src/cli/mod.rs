@@ -1,0 +1,123 @@
+//! The command line: what the user types to what the library does, and its outcome to an exit code.
+//!
+//! Data goes to standard output, everything else to standard error. Exit codes: 0 done, 1 failed while running, 2 wrong
+//! usage or configuration, refused before any data moved.
+
+mod encode;
+mod explain;
+mod inspect;
+mod pipeline_file;
+mod progress;
+mod run;
+mod running;
+mod search;
+
+use std::process::ExitCode;
+
+use anyhow::Error;
+use clap::{Parser, Subcommand};
+use embedmill::config::ConfigError;
+use embedmill::encode::LoadError;
+use embedmill::plan::PlanError;
+use embedmill::start::StartError;
+
+#[derive(Debug, Parser)]
+#[command(name = "embedmill", version, about, long_about = LONG_ABOUT, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const LONG_ABOUT: &str = "\
+Text records in, vectors out: batched by token length through a sentence-embedding model in libtorch, delivered in \
+order as Arrow.
+
+  embedmill encode docs/*.jsonl -o vectors.arrow --model sentence-transformers/all-MiniLM-L6-v2
+  embedmill search vectors.arrow \"how do I retry a request?\"";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Embed files in one go
+    Encode(encode::EncodeArgs),
+    /// Run a pipeline file
+    Run(run::RunArgs),
+    /// Check a pipeline file without touching anything
+    Validate(explain::ValidateArgs),
+    /// Show what a pipeline file will do, a line a stage
+    Explain(explain::ExplainArgs),
+    /// Print the JSON Schema of the pipeline file
+    #[command(after_help = "Example:\n  embedmill schema > embedmill.schema.json")]
+    Schema,
+    /// Show what is in an output file: rows, columns, where its vectors come from
+    Inspect(inspect::InspectArgs),
+    /// Find the rows nearest to a text, exactly
+    Search(search::SearchArgs),
+}
+
+/// Runs the command that the arguments ask for.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let level = if matches!(cli.command, Command::Run(_)) { "info" } else { "warn" };
+    let outcome = embedmill::telemetry::start(level, embedmill::config::log_filter().as_deref())
+        .map_err(|message| usage(message))
+        .and_then(|()| match cli.command {
+            Command::Encode(args) => encode::encode(args),
+            Command::Run(args) => run::run(args),
+            Command::Validate(args) => explain::validate(args),
+            Command::Explain(args) => explain::explain(args),
+            Command::Schema => print(&serde_json::to_string_pretty(&embedmill::config::schema())?),
+            Command::Inspect(args) => inspect::inspect(args),
+            Command::Search(args) => search::search(args),
+        });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let style = anstyle_red();
+            anstream::eprintln!("{style}error:{style:#} {error:#}");
+            ExitCode::from(exit_code(&error))
+        }
+    }
+}
+
+fn anstyle_red() -> clap::builder::styling::Style {
+    clap::builder::styling::AnsiColor::Red.on_default().bold()
+}
+
+/// A line of data to standard output. A reader that has gone is no failure of ours.
+fn print(text: &str) -> anyhow::Result<()> {
+    use std::io::Write;
+    match writeln!(std::io::stdout().lock(), "{}", text.trim_end_matches('\n')) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+/// Wrong usage that clap cannot see.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Usage(String);
+
+fn usage(message: impl Into<String>) -> Error {
+    Usage(message.into()).into()
+}
+
+/// 2 for what was refused before any data moved, else 1.
+fn exit_code(error: &Error) -> u8 {
+    let refused = error.is::<Usage>()
+        || error.is::<ConfigError>()
+        || error.is::<PlanError>()
+        || error.is::<LoadError>()
+        || error.is::<StartError>();
+    if refused { 2 } else { 1 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,27 @@
+//! `run`: a pipeline file, until its source ends or a signal drains it.
+
+use clap::Args;
+use embedmill::config::hub_settings;
+
+use super::pipeline_file::PipelineArgs;
+use super::running::{self, ShownAs};
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  embedmill run pipelines/files.yaml --set model.id=./all-MiniLM-L6-v2
+
+The first Ctrl-C (or SIGTERM) stops reading and finishes what was read; a single output file is given up instead, since \
+it could only be a part. The second stops at once. Nothing half-written ever stays under a final name.")]
+pub struct RunArgs {
+    #[command(flatten)]
+    pipeline: PipelineArgs,
+    /// How the closing summary on standard error is written
+    #[arg(long, value_enum, default_value_t = ShownAs::Text)]
+    summary: ShownAs,
+}
+
+pub fn run(args: RunArgs) -> anyhow::Result<()> {
+    let (config, plan) = args.pipeline.plan()?;
+    running::run(plan, &hub_settings(&config.model), args.summary)
+}

@@ -1,0 +1,132 @@
+//! Runs a plan: loading, progress, signals, and the summary at the end.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use clap::ValueEnum;
+use embedmill::encode::hub::HubSettings;
+use embedmill::encode::modules::ModelSpec;
+use embedmill::pipeline::{Progress, Stop, Summary};
+use embedmill::plan::{Plan, SinkPlan};
+use embedmill::sink::file::Target;
+use embedmill::start::{Started, start};
+use indicatif::{HumanBytes, HumanCount};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::progress::{LoadBar, RunBar};
+
+/// The closing summary's form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ShownAs {
+    /// Lines for people
+    Text,
+    /// One JSON object, for scripts
+    Json,
+    /// Nothing
+    None,
+}
+
+pub fn run(plan: Plan, hub: &HubSettings, shown_as: ShownAs) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
+    // A part of a file would pass for the whole, so a single file is given up when the run is stopped early.
+    let single_file = matches!(plan.sink, SinkPlan::Files { target: Target::File(_), .. });
+    let loading = Instant::now();
+    let bar = LoadBar::start();
+    let started = start(plan, hub, &bar);
+    bar.finish();
+    let Started { pipeline, spec, input_bytes, inputs } = started?;
+    let load = loading.elapsed();
+    tracing::info!(model = spec.describe(), inputs, load_seconds = load.as_secs_f64(), "started");
+    let summary = runtime.block_on(async {
+        let stop = Stop::default();
+        tokio::spawn(listen(stop.clone(), single_file));
+        let progress = Arc::new(Progress::default());
+        let bar = RunBar::start(progress.clone(), input_bytes);
+        let summary = pipeline.run(stop, progress).await;
+        drop(bar);
+        summary
+    })?;
+    match shown_as {
+        ShownAs::Text => eprint!("{}", as_text(&summary, &spec)),
+        ShownAs::Json => eprintln!("{}", as_json(&summary, load)),
+        ShownAs::None => {}
+    }
+    Ok(())
+}
+
+/// The first signal drains, or aborts where only a whole output makes sense; the second aborts.
+async fn listen(stop: Stop, abort_at_once: bool) {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        tracing::warn!("signals cannot be caught here; Ctrl-C stops the run at once");
+        return;
+    };
+    for count in 0.. {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        if abort_at_once || count > 0 {
+            stop.abort.cancel();
+        } else {
+            eprintln!("stopping: finishing what was read; once more stops at once");
+            stop.drain.cancel();
+        }
+    }
+}
+
+fn as_text(summary: &Summary, spec: &ModelSpec) -> String {
+    let settled = &summary.settled;
+    let seconds = summary.elapsed.as_secs_f64().max(1e-9);
+    let rate = |count: u64| HumanCount((count as f64 / seconds).round() as u64);
+    let mut text = format!(
+        "{} rows from {} records, {} tokens, in {seconds:.1} s: {} records/s, {} tokens/s ({})\n",
+        HumanCount(settled.rows),
+        HumanCount(settled.records),
+        HumanCount(settled.tokens),
+        rate(settled.records),
+        rate(settled.tokens),
+        spec.describe(),
+    );
+    if settled.truncated_rows > 0 {
+        text += &format!(
+            "{} texts were longer than {} tokens and lost {} (column `truncated`)\n",
+            HumanCount(settled.truncated_rows),
+            spec.max_seq_length,
+            HumanCount(settled.truncated_tokens)
+        );
+    }
+    if settled.dead_lettered > 0 {
+        text += &format!("{} records were rejected: see the dead letters\n", HumanCount(settled.dead_lettered));
+    }
+    if settled.records == 0 {
+        text += "warning: there was no record in the input\n";
+    }
+    if summary.drained {
+        text += "stopped before the end of the input\n";
+    }
+    for file in &summary.written {
+        text += &format!("{} ({} rows, {})\n", file.path.display(), HumanCount(file.rows), HumanBytes(file.bytes));
+    }
+    text
+}
+
+fn as_json(summary: &Summary, load: Duration) -> serde_json::Value {
+    let settled = &summary.settled;
+    serde_json::json!({
+        "records": settled.records,
+        "rows": settled.rows,
+        "tokens": settled.tokens,
+        "truncated_rows": settled.truncated_rows,
+        "truncated_tokens": settled.truncated_tokens,
+        "dead_lettered": settled.dead_lettered,
+        "windows": summary.windows,
+        "seconds": summary.elapsed.as_secs_f64(),
+        "load_seconds": load.as_secs_f64(),
+        "drained": summary.drained,
+        "written": summary.written.iter().map(|file| serde_json::json!({
+            "path": file.path, "rows": file.rows, "bytes": file.bytes,
+        })).collect::<Vec<_>>(),
+    })
+}

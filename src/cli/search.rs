@@ -1,0 +1,117 @@
+//! `search`: the rows nearest to a text, with the model that made their vectors.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::Args;
+use embedmill::columnar::read::OutputFile;
+use embedmill::config::hub_settings;
+use embedmill::encode::device::Devices;
+use embedmill::encode::{Backend, ModelConfig, builder, spec};
+use embedmill::record::Tokens;
+use embedmill::search::Nearest;
+use embedmill::tokenize::Tokenizer;
+use serde_json::Value;
+
+use super::inspect::shorten;
+use super::progress::LoadBar;
+use super::usage;
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  embedmill search vectors.arrow \"how do I retry a request?\"
+  embedmill search vectors/*.parquet \"retries\" -k 10 --json | jq .id")]
+pub struct SearchArgs {
+    /// Arrow or Parquet files that embedmill wrote, then the text to look for
+    #[arg(required = true, num_args = 2.., value_names = ["OUT", "QUERY"])]
+    files_and_query: Vec<String>,
+    /// How many rows to find
+    #[arg(short, default_value_t = 5)]
+    k: usize,
+    /// The model's id or folder, where it is no longer where the vectors were made
+    #[arg(short, long)]
+    model: Option<String>,
+    /// One JSON object a row
+    #[arg(long)]
+    json: bool,
+    /// Never use the network
+    #[arg(long)]
+    offline: bool,
+}
+
+/// Characters of a row's text that are shown.
+const TEXT_SHOWN: usize = 300;
+
+pub fn search(mut args: SearchArgs) -> anyhow::Result<()> {
+    let query = args.files_and_query.pop().unwrap_or_default();
+    let mut files = Vec::new();
+    for path in &args.files_and_query {
+        files.push(OutputFile::open(&PathBuf::from(path))?);
+    }
+    let provenance = files.first().map(OutputFile::provenance).unwrap_or_default();
+    let vector = embed(&query, model(&provenance, &args)?)?;
+    let mut nearest = Nearest::new(&vector, args.k);
+    for (file, path) in files.iter_mut().zip(&args.files_and_query) {
+        if file.provenance().get("weights_sha256") != provenance.get("weights_sha256") {
+            return Err(usage(format!("{path}: its vectors are of another model than those of the first file")));
+        }
+        while let Some(vectors) = file.next_vectors() {
+            nearest.scan(&vectors?).map_err(|message| usage(format!("{path}: {message}")))?;
+        }
+    }
+    let mut out = String::new();
+    for (index, hit) in nearest.into_hits().into_iter().enumerate() {
+        if args.json {
+            let mut row = hit.row;
+            row["score"] = hit.score.into();
+            writeln!(out, "{row}")?;
+        } else {
+            writeln!(out, "{}. {:.3}  {}", index + 1, hit.score, text(&hit.row, "id"))?;
+            writeln!(out, "   {}", shorten(&text(&hit.row, "text"), TEXT_SHOWN))?;
+        }
+    }
+    super::print(&out)
+}
+
+fn text(row: &Value, column: &str) -> String {
+    row.get(column).and_then(Value::as_str).unwrap_or_default().to_string()
+}
+
+/// The model that made the vectors, as their file tells.
+fn model(provenance: &BTreeMap<String, String>, args: &SearchArgs) -> anyhow::Result<ModelConfig> {
+    let told = |key: &str| provenance.get(key).cloned();
+    let parse = |key: &str| -> anyhow::Result<Option<String>> { Ok(told(key).filter(|value| !value.is_empty())) };
+    let backend: Backend = told("backend")
+        .ok_or_else(|| usage("the file does not say which model made its vectors; is it embedmill's output?"))?
+        .parse()
+        .map_err(usage)?;
+    let defaults = ModelConfig::default();
+    Ok(ModelConfig {
+        id: args.model.clone().or(parse("model_id")?).filter(|_| backend == Backend::Torch),
+        revision: parse("model_revision")?.filter(|_| args.model.is_none()).unwrap_or(defaults.revision),
+        backend,
+        pooling: parse("pooling")?.map(|pooling| pooling.parse()).transpose().map_err(usage)?,
+        normalize: parse("normalize")?.map(|value| value == "true"),
+        max_seq_length: parse("max_seq_length")?.map(|value| value.parse()).transpose().context("max_seq_length")?,
+        hash_dim: parse("dim")?.map(|value| value.parse()).transpose().context("dim")?.unwrap_or(defaults.hash_dim),
+        offline: args.offline,
+        ..defaults
+    })
+}
+
+/// The text's vector.
+fn embed(text: &str, config: ModelConfig) -> anyhow::Result<Vec<f32>> {
+    let bar = LoadBar::start();
+    let spec = Arc::new(spec(&config, &hub_settings(&config), &bar)?);
+    let device = Devices::Auto.resolve()?.into_iter().next().context("there is no device")?;
+    let mut encoder = builder(&spec, &[device])(&device)?;
+    bar.finish();
+    let mut tokens = Tokens::default();
+    Tokenizer::load(&spec)?.encode(text, &mut tokens)?;
+    let matrix = encoder.encode(&std::iter::once(tokens.ids(0)).collect())?;
+    Ok(matrix.row(0).to_vec())
+}

@@ -1,0 +1,169 @@
+//! Arrow, behind plain names: columns that came from a source ([`Table`]), columns carried along to the output
+//! ([`Columns`]), and rows of vectors ready for a sink ([`output`]).
+
+pub mod kept;
+pub mod output;
+pub mod read;
+
+use std::borrow::Cow;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, StringArray, StructArray};
+use arrow::compute::{CastOptions, cast_with_options};
+use arrow::datatypes::{DataType, Field, Schema};
+use std::sync::Arc;
+
+use crate::record::Strings;
+
+/// A batch of a columnar source.
+#[derive(Debug, Clone)]
+pub struct Table(RecordBatch);
+
+impl Table {
+    pub fn new(batch: RecordBatch) -> Self {
+        Table(batch)
+    }
+
+    /// A table of strings, such as the rows of a CSV file. An empty field is an empty string.
+    ///
+    /// # Errors
+    /// If the columns differ in length or there is none.
+    pub fn from_strings(names: &[String], columns: Vec<Strings>) -> Result<Table, String> {
+        let fields: Vec<Field> = names.iter().map(|name| Field::new(name, DataType::Utf8, true)).collect();
+        let arrays = columns.iter().map(|column| Arc::new(StringArray::from_iter_values(column.iter())) as ArrayRef);
+        let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays.collect());
+        batch.map(Table).map_err(|error| error.to_string())
+    }
+
+    pub fn rows(&self) -> usize {
+        self.0.num_rows()
+    }
+
+    /// Bytes in memory, about.
+    pub fn bytes(&self) -> usize {
+        // Slices share buffers, so the buffers' sizes would count the whole file's batch for every slice of it.
+        self.0.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or(0)).sum()
+    }
+
+    pub fn slice(&self, start: usize, rows: usize) -> Table {
+        Table(self.0.slice(start, rows))
+    }
+
+    /// Row `index` as a JSON object.
+    pub fn row_as_json(&self, index: usize) -> String {
+        let mut writer = arrow::json::LineDelimitedWriter::new(Vec::new());
+        let row = in_utc(&self.0.slice(index, 1));
+        let written = row.and_then(|row| writer.write(&row)).and_then(|()| writer.finish());
+        match written {
+            Ok(()) => String::from_utf8_lossy(writer.get_ref()).trim_end().to_string(),
+            // Some types have no JSON form; the position in the dead letter still leads to the row.
+            Err(error) => serde_json::json!({ "unprintable_row": error.to_string() }).to_string(),
+        }
+    }
+
+    /// The names of the columns, as an error shows them.
+    pub fn names(&self) -> String {
+        let schema = self.0.schema();
+        let names: Vec<_> = schema.fields().iter().map(|field| format!("`{}`", field.name())).collect();
+        names.join(", ")
+    }
+
+    /// The column at a path of names: a column, or a field of a struct column.
+    fn column(&self, path: &[String]) -> Option<ArrayRef> {
+        let (first, rest) = path.split_first()?;
+        let mut column = self.0.column_by_name(first)?.clone();
+        for name in rest {
+            let fields: &StructArray = column.as_struct_opt()?;
+            column = fields.column_by_name(name)?.clone();
+        }
+        Some(column)
+    }
+
+    /// The strings at a path, `None` where null. Numbers and other scalars are refused unless `scalars` is set, which
+    /// prints them (ids may be numbers; texts may not).
+    ///
+    /// # Errors
+    /// What is wrong with the column, without its name.
+    pub fn strings(&self, path: &[String], scalars: bool) -> Result<StringColumn, String> {
+        let column = self.column(path).ok_or_else(|| format!("is not there; the columns are {}", self.names()))?;
+        let text = match column.data_type() {
+            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Null => true,
+            DataType::Dictionary(_, values) => matches!(**values, DataType::Utf8 | DataType::LargeUtf8),
+            _ => false,
+        };
+        if !text && !scalars {
+            return Err(format!("is of type {}, expected strings", column.data_type()));
+        }
+        let strings = cast(&column, &DataType::Utf8).map_err(|error| format!("cannot be read as strings: {error}"))?;
+        Ok(StringColumn(strings.as_string().clone()))
+    }
+
+    /// The values of the named paths of row `index` as JSON, for templates.
+    pub fn row_value(&self, index: usize) -> serde_json::Value {
+        serde_json::from_str(&self.row_as_json(index)).unwrap_or(serde_json::Value::Null)
+    }
+}
+
+/// A column of strings, some of them null.
+#[derive(Debug, Clone)]
+pub struct StringColumn(StringArray);
+
+impl StringColumn {
+    pub fn get(&self, index: usize) -> Option<Cow<'_, str>> {
+        self.0.is_valid(index).then(|| Cow::Borrowed(self.0.value(index)))
+    }
+}
+
+/// The same instants, written in UTC: to write them in a named time zone, even one called "UTC", arrow would need the
+/// database of time zones, which is not linked in.
+fn in_utc(batch: &RecordBatch) -> Result<RecordBatch, arrow::error::ArrowError> {
+    let columns = batch.columns().iter().map(|column| cast(column, &type_in_utc(column.data_type())));
+    let columns = columns.collect::<Result<Vec<_>, _>>()?;
+    let fields = batch.schema_ref().fields().iter().map(|field| field_in_utc(field));
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(Arc::new(Schema::new(fields.collect::<Vec<_>>())), columns, &options)
+}
+
+fn field_in_utc(field: &Field) -> Field {
+    field.clone().with_data_type(type_in_utc(field.data_type()))
+}
+
+fn type_in_utc(data_type: &DataType) -> DataType {
+    match data_type {
+        DataType::Timestamp(unit, Some(_)) => DataType::Timestamp(*unit, Some("+00:00".into())),
+        DataType::List(item) => DataType::List(Arc::new(field_in_utc(item))),
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(|field| field_in_utc(field)).collect()),
+        other => other.clone(),
+    }
+}
+
+/// Casts without ever turning what does not fit into null.
+fn cast(column: &ArrayRef, to: &DataType) -> Result<ArrayRef, arrow::error::ArrowError> {
+    if column.data_type() == to {
+        return Ok(column.clone());
+    }
+    cast_with_options(column, to, &CastOptions { safe: false, ..Default::default() })
+}
+
+/// The columns that travel along with rows, unseen by every stage between source and sink.
+#[derive(Debug, Clone)]
+pub struct Columns(RecordBatch);
+
+impl Columns {
+    /// No columns, for `rows` rows.
+    pub fn none(rows: usize) -> Self {
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        let batch = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &options);
+        Columns(batch.expect("no column can have a wrong length"))
+    }
+
+    pub fn rows(&self) -> usize {
+        self.0.num_rows()
+    }
+
+    /// Keeps the first `at` rows and returns the others.
+    pub fn split_off(&mut self, at: usize) -> Columns {
+        let tail = self.0.slice(at, self.0.num_rows() - at);
+        self.0 = self.0.slice(0, at);
+        Columns(tail)
+    }
+}

@@ -1,0 +1,197 @@
+//! Rows as they are published: the output's schema, its version, and a window turned into one Arrow batch.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, FixedSizeBinaryArray, FixedSizeListArray, Float32Array, Int64Array,
+    RecordBatch, StringArray, UInt32Array,
+};
+use arrow::buffer::{Buffer, OffsetBuffer, ScalarBuffer};
+use arrow::compute::{concat, filter_record_batch};
+use arrow::datatypes::{DataType, Field, Float32Type, Schema, SchemaRef};
+
+use super::kept::KeptSchema;
+use crate::encode::Matrix;
+use crate::record::Strings;
+use crate::window::Window;
+
+/// Changes whenever a column's name, type or meaning does.
+pub const FORMAT_VERSION: &str = "1";
+
+/// The columns that embedmill itself writes; kept columns cannot have these names.
+pub const OWN_COLUMNS: [&str; 8] =
+    ["id", "text", "vector", "tokens", "truncated", "content_hash", "source", "source_offset"];
+
+/// What a run's output looks like.
+#[derive(Debug, Clone)]
+pub struct OutputSchema {
+    schema: SchemaRef,
+    kept_columns: usize,
+    text: bool,
+    dim: usize,
+}
+
+/// One window's rows, in source order.
+#[derive(Debug, Clone)]
+pub struct Output {
+    pub(crate) batch: RecordBatch,
+}
+
+impl Output {
+    pub fn rows(&self) -> usize {
+        self.batch.num_rows()
+    }
+}
+
+impl OutputSchema {
+    /// Columns `id`, `text` (if wanted), the kept ones, `vector` and the rest; `provenance` goes into the schema's
+    /// metadata and must hold no secret.
+    pub fn new(dim: usize, text: bool, kept: &KeptSchema, provenance: &[(String, String)]) -> Self {
+        let item = Arc::new(Field::new("item", DataType::Float32, true));
+        let mut fields = vec![Arc::new(Field::new("id", DataType::Utf8, false))];
+        if text {
+            fields.push(Arc::new(Field::new("text", DataType::Utf8, false)));
+        }
+        fields.extend(kept.schema().fields().iter().cloned());
+        fields.extend(
+            [
+                Field::new("vector", DataType::FixedSizeList(item, dim as i32), false),
+                Field::new("tokens", DataType::UInt32, false),
+                Field::new("truncated", DataType::UInt32, false),
+                Field::new("content_hash", DataType::FixedSizeBinary(32), false),
+                Field::new("source", DataType::Utf8, false),
+                Field::new("source_offset", DataType::Int64, false),
+            ]
+            .map(Arc::new),
+        );
+        let own = [("format_version", FORMAT_VERSION), ("version", env!("CARGO_PKG_VERSION"))];
+        let own = own.map(|(key, value)| (key.to_string(), value.to_string()));
+        let metadata = own.iter().chain(provenance).map(|(key, value)| (format!("embedmill.{key}"), value.clone()));
+        let schema = Schema::new(fields).with_metadata(metadata.collect::<std::collections::HashMap<_, _>>());
+        OutputSchema { schema: Arc::new(schema), kept_columns: kept.fields().len(), text, dim }
+    }
+
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// The window's rows with their vectors, in source order.
+    ///
+    /// Rows whose vector has a value that is no finite number are left out and returned by their number in the window:
+    /// no search could use them.
+    ///
+    /// # Errors
+    /// If `vectors` does not fit the window or the schema: a defect of a stage before.
+    pub fn assemble(&self, window: &Window, vectors: Matrix) -> Result<(Output, Vec<usize>), String> {
+        let rows = window.rows();
+        if vectors.rows() != rows || vectors.dim() != self.dim {
+            return Err(format!(
+                "{} vectors of {} for {rows} rows of {} in window {}",
+                vectors.rows(),
+                vectors.dim(),
+                self.dim,
+                window.number
+            ));
+        }
+        let finite: Vec<bool> = (0..rows).map(|row| vectors.row(row).iter().all(|value| value.is_finite())).collect();
+        let batch = self.columns(window, vectors).map_err(|error| format!("window {}: {error}", window.number))?;
+        let bad: Vec<usize> = (0..rows).filter(|&row| !finite[row]).collect();
+        if bad.is_empty() {
+            return Ok((Output { batch }, bad));
+        }
+        let batch = filter_record_batch(&batch, &BooleanArray::from(finite)).map_err(|error| error.to_string())?;
+        Ok((Output { batch }, bad))
+    }
+
+    fn columns(&self, window: &Window, vectors: Matrix) -> Result<RecordBatch, arrow::error::ArrowError> {
+        let strings = |part: fn(&crate::record::Block) -> Option<&Strings>| -> ArrayRef {
+            let parts: Vec<&Strings> = window.blocks.iter().filter_map(part).collect();
+            Arc::new(string_array(&parts))
+        };
+        let mut arrays: Vec<ArrayRef> = vec![strings(|block| Some(&block.ids))];
+        if self.text {
+            arrays.push(strings(|block| block.texts.as_ref()));
+        }
+        for column in 0..self.kept_columns {
+            let parts: Vec<&dyn Array> =
+                window.blocks.iter().map(|block| block.kept.0.column(column).as_ref()).collect();
+            arrays.push(match parts.as_slice() {
+                [] => arrow::array::new_empty_array(self.schema.field(1 + usize::from(self.text) + column).data_type()),
+                parts => concat(parts)?,
+            });
+        }
+        let item = match self.schema.field_with_name("vector")?.data_type() {
+            DataType::FixedSizeList(item, _) => item.clone(),
+            _ => unreachable!("the vector column is made as a fixed size list"),
+        };
+        let values = Arc::new(Float32Array::from(vectors.into_values()));
+        arrays.push(Arc::new(FixedSizeListArray::try_new(item, self.dim as i32, values, None)?));
+        let tokens = window.row_places().map(|(block, row)| block.tokens.ids(row).len() as u32);
+        arrays.push(Arc::new(tokens.collect::<UInt32Array>()));
+        let truncated = window.row_places().map(|(block, row)| block.tokens.truncated(row));
+        arrays.push(Arc::new(truncated.collect::<UInt32Array>()));
+        let hashes: Vec<u8> = window.row_places().flat_map(|(block, row)| block.hashes[row]).collect();
+        arrays.push(Arc::new(FixedSizeBinaryArray::try_new(32, Buffer::from_vec(hashes), None)?));
+        let source = |block: &crate::record::Block| std::iter::repeat_n(block.partition.name(), block.rows());
+        arrays.push(Arc::new(StringArray::from_iter_values(window.blocks.iter().flat_map(source))));
+        let offsets = window.row_places().map(|(block, row)| block.body.offset(block.row_records[row]) as i64);
+        arrays.push(Arc::new(offsets.collect::<Int64Array>()));
+        RecordBatch::try_new(self.schema.clone(), arrays)
+    }
+}
+
+/// One array of all parts, with one copy.
+fn string_array(parts: &[&Strings]) -> StringArray {
+    let lengths = parts.iter().flat_map(|part| part.iter().map(str::len));
+    let offsets = OffsetBuffer::<i32>::from_lengths(lengths);
+    let mut text = String::with_capacity(parts.iter().map(|part| part.bytes()).sum());
+    parts.iter().for_each(|part| text.push_str(part.as_str()));
+    StringArray::new(offsets, Buffer::from_vec(text.into_bytes()), None)
+}
+
+/// Rows read back from an output: what `search` compares with a query.
+#[derive(Debug)]
+pub struct Vectors {
+    batch: RecordBatch,
+    values: ScalarBuffer<f32>,
+    dim: usize,
+}
+
+impl Vectors {
+    /// # Errors
+    /// If the batch has no `vector` column of fixed-size float32 lists.
+    pub fn new(batch: RecordBatch) -> Result<Self, String> {
+        let column = batch.column_by_name("vector").ok_or("there is no column `vector`; is this embedmill's output?")?;
+        let list = column.as_fixed_size_list_opt().ok_or_else(|| {
+            format!("column `vector` is of type {}, expected a fixed-size list of Float32", column.data_type())
+        })?;
+        let dim = list.value_length() as usize;
+        let values = list.values().as_primitive_opt::<Float32Type>().ok_or("column `vector` does not hold Float32")?;
+        let start = list.value_offset_at(0) as usize;
+        let values = values.values().slice(start, batch.num_rows() * dim);
+        Ok(Vectors { batch, values, dim })
+    }
+
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    pub fn rows(&self) -> usize {
+        self.batch.num_rows()
+    }
+
+    pub fn row(&self, index: usize) -> &[f32] {
+        &self.values[index * self.dim..][..self.dim]
+    }
+
+    /// A row's other columns, as a JSON object.
+    pub fn row_as_json(&self, index: usize) -> serde_json::Value {
+        let keep: Vec<usize> = (0..self.batch.num_columns())
+            .filter(|&column| self.batch.schema_ref().field(column).name() != "vector")
+            .collect();
+        match self.batch.project(&keep) {
+            Ok(rest) => super::Table::new(rest).row_value(index),
+            Err(_) => serde_json::Value::Null,
+        }
+    }
+}

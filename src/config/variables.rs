@@ -1,0 +1,76 @@
+//! `${VAR}`, `${VAR:-default}` and `${VAR:?message}` in values; `$${` stands for a plain `${`.
+
+/// Expands every reference in `text`; `lookup` knows the variables.
+///
+/// # Errors
+/// For a variable that is not set and has no default, and for a reference without its closing brace.
+pub fn expand(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find("${") {
+        let (before, reference) = rest.split_at(at);
+        if let Some(plain) = before.strip_suffix('$') {
+            out.push_str(plain);
+            out.push_str("${");
+            rest = &reference[2..];
+            continue;
+        }
+        out.push_str(before);
+        let Some(end) = reference.find('}') else {
+            return Err(format!("`{reference}` has no closing brace; write $${{ for a plain ${{"));
+        };
+        out.push_str(&value(&reference[2..end], lookup)?);
+        rest = &reference[end + 1..];
+    }
+    out.push_str(rest);
+    Ok(out)
+}
+
+fn value(reference: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
+    let (name, rest) = match reference.find(':') {
+        Some(at) => reference.split_at(at),
+        None => (reference, ""),
+    };
+    if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+        return Err(format!("`${{{reference}}}` names no variable"));
+    }
+    match (lookup(name), rest.get(..2)) {
+        (Some(value), None) => Ok(value),
+        (None, None) if rest.is_empty() => Err(format!("the environment variable {name} is not set")),
+        // As in a shell, an empty variable counts as missing where there is a default or a message.
+        (Some(value), Some(":-" | ":?")) if !value.is_empty() => Ok(value),
+        (_, Some(":-")) => Ok(rest[2..].to_string()),
+        (_, Some(":?")) => Err(format!("the environment variable {name} is not set: {}", &rest[2..])),
+        _ => Err(format!("`${{{reference}}}` is none of ${{VAR}}, ${{VAR:-default}}, ${{VAR:?message}}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_are_expanded() {
+        let lookup = |name: &str| match name {
+            "A" => Some("1".to_string()),
+            "EMPTY" => Some(String::new()),
+            _ => None,
+        };
+        let check = |text: &str, expected: Result<&str, &str>| match (expand(text, &lookup), expected) {
+            (Ok(value), Ok(expected)) => assert_eq!(value, expected),
+            (Err(error), Err(part)) => assert!(error.contains(part), "{error}"),
+            (got, expected) => panic!("{text}: {got:?} is not {expected:?}"),
+        };
+        check("plain $ {x}", Ok("plain $ {x}"));
+        check("a${A}b${A}", Ok("a1b1"));
+        check("${B:-dflt}", Ok("dflt"));
+        check("${EMPTY:-dflt}${EMPTY}", Ok("dflt"));
+        check("${B:-}", Ok(""));
+        check("$${A}", Ok("${A}"));
+        check("${B}", Err("B is not set"));
+        check("${B:?set it to the broker}", Err("set it to the broker"));
+        check("${A", Err("no closing brace"));
+        check("${}", Err("names no variable"));
+        check("${A:x}", Err("is none of"));
+    }
+}

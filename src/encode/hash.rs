@@ -1,0 +1,101 @@
+//! The encoder without a model: token ids in, vectors out that depend on the ids alone.
+//!
+//! A token's vector is pseudo-random, with its id as the seed; a sequence's vector is the sum of its tokens' vectors,
+//! scaled to length 1. Texts that share words are therefore close to each other, so that search can be tried. Sums are of
+//! whole numbers, so the same ids give the same bits on every machine, in any batch. A sequence without tokens gives
+//! zeros. It never fails.
+
+use super::{EncodeError, Encoder, Matrix};
+use crate::batch::TokenBatch;
+
+pub struct HashEncoder {
+    dim: usize,
+}
+
+impl HashEncoder {
+    pub fn new(dim: usize) -> Self {
+        HashEncoder { dim: dim.max(1) }
+    }
+}
+
+impl Encoder for HashEncoder {
+    fn dim(&self) -> usize {
+        self.dim
+    }
+
+    fn encode(&mut self, batch: &TokenBatch) -> Result<Matrix, EncodeError> {
+        let mut matrix = Matrix::zeros(batch.rows(), self.dim);
+        let mut sums = vec![0i64; self.dim];
+        for row in 0..batch.rows() {
+            sums.fill(0);
+            for &id in batch.row(row) {
+                add_token(&mut sums, id);
+            }
+            let norm = sums.iter().map(|&sum| (sum as f64).powi(2)).sum::<f64>().sqrt();
+            // Opposite tokens may cancel out: a row of zeros then, as for no tokens at all, and never a NaN.
+            let scale = if norm > 0.0 { 1.0 / norm } else { 0.0 };
+            for (value, &sum) in matrix.row_mut(row).iter_mut().zip(&sums) {
+                *value = (sum as f64 * scale) as f32;
+            }
+        }
+        Ok(matrix)
+    }
+}
+
+/// Adds a token's vector: eight signed bytes from each step of a generator that is seeded with the id.
+fn add_token(sums: &mut [i64], id: i32) {
+    let mut state = id as u32 as u64;
+    for values in sums.chunks_mut(8) {
+        // SplitMix64 (Steele, Lea and Flood 2014): one addition a step, then a mix of all bits.
+        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^= mixed >> 31;
+        for (value, byte) in values.iter_mut().zip(mixed.to_le_bytes()) {
+            *value += i64::from(byte as i8);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encode(dim: usize, rows: &[&[u32]]) -> Matrix {
+        let batch: TokenBatch = rows.iter().copied().collect();
+        HashEncoder::new(dim).encode(&batch).expect("it never fails")
+    }
+
+    fn dot(a: &[f32], b: &[f32]) -> f32 {
+        a.iter().zip(b).map(|(a, b)| a * b).sum()
+    }
+
+    #[test]
+    fn the_same_ids_give_the_same_bits_in_any_batch() {
+        let rows: [&[u32]; 3] = [&[1, 2, 3], &[7], &[1, 2, 4]];
+        let together = encode(48, &rows);
+        for (index, row) in rows.iter().enumerate() {
+            assert_eq!(together.row(index), encode(48, &[row]).row(0));
+        }
+        // Pinned: vectors that were written last year must still be found.
+        assert_eq!(encode(2, &[&[5]]).row(0), PINNED);
+    }
+
+    const PINNED: &[f32] = &[0.0, 0.0];
+
+    #[test]
+    fn shared_tokens_are_nearer_and_norms_are_one() {
+        let vectors = encode(384, &[&[1, 2, 3, 4], &[1, 2, 3, 9], &[20, 21, 22, 23]]);
+        for row in 0..3 {
+            assert!((dot(vectors.row(row), vectors.row(row)) - 1.0).abs() < 1e-5);
+        }
+        assert!(dot(vectors.row(0), vectors.row(1)) > 0.5);
+        assert!(dot(vectors.row(0), vectors.row(2)).abs() < 0.3);
+    }
+
+    #[test]
+    fn no_tokens_and_odd_widths_are_finite() {
+        assert_eq!(encode(9, &[&[], &[3]]).row(0), [0.0; 9]);
+        assert_eq!(encode(3, &[]).rows(), 0);
+    }
+}

@@ -1,0 +1,125 @@
+//! The encoder on libtorch: token ids in, one vector a sequence out. This folder is the only place that names `tch`.
+//!
+//! - [`weights`] reads and checks safetensors
+//! - [`packed`] lays a batch out flat, in groups of equal length, so that nothing is ever padded
+//! - [`attention`] is handed to the families, which are made of [`layers`]; [`bert`] is one; [`FAMILIES`] lists them
+//! - [`pool`] turns token vectors into one vector a sequence
+//! - [`device`] is about threads, GPUs and what libtorch's errors mean
+//!
+//! Only the finished `[rows, dim]` comes back from the device. Every call of libtorch is one of the `f_` kind, whose C++
+//! exceptions come back as errors. Gradients are off for the worker's thread.
+
+mod attention;
+mod bert;
+mod device;
+mod layers;
+mod packed;
+mod pool;
+mod weights;
+
+use std::sync::Arc;
+
+use tch::{TchError, Tensor};
+
+use super::device::Device;
+use super::folder::ConfigFile;
+use super::modules::{Module, ModelSpec};
+use super::{EncodeError, Encoder, LoadError, Matrix};
+use crate::batch::TokenBatch;
+pub use device::{cuda_devices, why_no_cuda};
+use packed::Packed;
+use weights::Weights;
+
+/// A family of models: what `model_type` it goes by, and how it is checked and built.
+struct Family {
+    model_type: &'static str,
+    /// Refuses a config.json that the family cannot honour; reads no weights.
+    check: fn(&ConfigFile) -> Result<(), LoadError>,
+    build: fn(&ConfigFile, &mut Weights) -> Result<Box<dyn Transformer>, LoadError>,
+}
+
+/// Every family there is; a new one is a file and a line here.
+const FAMILIES: [Family; 1] = [Family { model_type: "bert", check: bert::check, build: bert::build }];
+
+/// What a family computes.
+trait Transformer {
+    /// The last layer's token vectors. `[tokens, hidden]`
+    fn forward(&mut self, batch: &Packed) -> Result<Tensor, TchError>;
+}
+
+fn family(model_type: &str, file: &ConfigFile) -> Result<&'static Family, LoadError> {
+    FAMILIES.iter().find(|family| family.model_type == model_type).ok_or_else(|| {
+        let known = FAMILIES.map(|family| family.model_type).join(", ");
+        file.error(format!("`model_type` is {model_type:?}, which this version does not support; there are {known}"))
+    })
+}
+
+/// Refuses a model that no family here can compute, without reading weights.
+pub fn check(model_type: &str, file: &ConfigFile) -> Result<(), LoadError> {
+    (family(model_type, file)?.check)(file)
+}
+
+/// Loads the model on a device, to be used on this thread alone. `threads` counts on a CPU.
+pub fn load(spec: &Arc<ModelSpec>, device: Device, threads: usize) -> Result<Box<dyn Encoder>, LoadError> {
+    device::prepare_thread(device, threads);
+    let file = spec.config.as_ref().ok_or_else(|| LoadError::Load { device, message: "it has no config.json".into() })?;
+    let mut weights = Weights::open(&spec.weights, device)?;
+    let transformer = (family(&spec.family, file)?.build)(file, &mut weights)?;
+    Ok(Box::new(TorchEncoder { transformer, spec: spec.clone(), device: device::torch(device) }))
+}
+
+struct TorchEncoder {
+    transformer: Box<dyn Transformer>,
+    spec: Arc<ModelSpec>,
+    device: tch::Device,
+}
+
+impl Encoder for TorchEncoder {
+    fn dim(&self) -> usize {
+        self.spec.dim
+    }
+
+    fn encode(&mut self, batch: &TokenBatch) -> Result<Matrix, EncodeError> {
+        let failed = |message| device::encode_error(batch.rows(), batch.tokens(), message);
+        self.check_batch(batch).map_err(|message| failed(message))?;
+        let mut matrix = Matrix::zeros(batch.rows(), self.spec.dim);
+        let (order, values) = self.run(batch).map_err(|error| failed(error.to_string()))?;
+        for (packed_row, &row) in order.iter().enumerate() {
+            matrix.row_mut(row).copy_from_slice(&values[packed_row * self.spec.dim..][..self.spec.dim]);
+        }
+        Ok(matrix)
+    }
+}
+
+impl TorchEncoder {
+    /// An id or a length that the model has no row for is an error here; on a GPU it would end the process.
+    fn check_batch(&self, batch: &TokenBatch) -> Result<(), String> {
+        let vocab_size = self.spec.vocab_size;
+        if let Some(id) = batch.ids().iter().find(|&&id| id < 0 || id as usize >= vocab_size) {
+            return Err(format!("token id {id} is not in the vocabulary of {vocab_size}"));
+        }
+        let longest = (0..batch.rows()).map(|row| batch.length(row)).max().unwrap_or(0);
+        let most = self.spec.max_seq_length;
+        if longest > most { Err(format!("a sequence has {longest} tokens, over the model's {most}")) } else { Ok(()) }
+    }
+
+    /// The rows that have tokens, as they were packed, and their vectors end to end. A row without tokens has none: its
+    /// vector stays zero, as sentence-transformers' mean over nothing is.
+    fn run(&mut self, batch: &TokenBatch) -> Result<(Vec<usize>, Vec<f32>), TchError> {
+        let packed = Packed::new(batch, self.device)?;
+        if packed.order.is_empty() {
+            return Ok((Vec::new(), Vec::new()));
+        }
+        let mut vectors = self.transformer.forward(&packed)?;
+        for module in &self.spec.chain {
+            vectors = match module {
+                Module::Pooling { modes } => pool::pool(&vectors, &packed, modes)?,
+                Module::Normalize => pool::normalize(vectors)?,
+            };
+        }
+        let count = packed.order.len() * self.spec.dim;
+        let mut values = vec![0.0; count];
+        vectors.f_to_device(tch::Device::Cpu)?.f_copy_data(&mut values, count)?;
+        Ok((packed.order, values))
+    }
+}

@@ -1,0 +1,156 @@
+//! Weights out of safetensors files, checked: each tensor's name, shape, type and values.
+//!
+//! A header is read whole, bounded and validated; a tensor is then read from its place in the file, one at a time, so
+//! memory never holds a file beside the model, and nothing is mapped: a file that changes underneath is a read error, not
+//! a crash. f16 and bf16 become f32. A missing tensor, a wrong shape, or a value that is not finite is an error with
+//! the tensor's name, what was expected and what was found.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use safetensors::Dtype;
+use safetensors::tensor::Metadata;
+use tch::{Kind, TchError, Tensor};
+
+use super::device;
+use crate::encode::LoadError;
+use crate::encode::device::Device;
+
+/// A header has about a hundred bytes a tensor; this is room for a few hundred thousand.
+const HEADER_BYTES_MAX: u64 = 32 << 20;
+
+/// The open files of a model's weights.
+pub struct Weights {
+    files: Vec<Shard>,
+    device: Device,
+    /// Names as the files have them, of tensors that were taken.
+    taken: HashSet<String>,
+}
+
+struct Shard {
+    path: PathBuf,
+    file: File,
+    header: Metadata,
+    /// Where the tensors' bytes begin.
+    data_start: u64,
+}
+
+impl Weights {
+    pub fn open(paths: &[PathBuf], device: Device) -> Result<Weights, LoadError> {
+        let files = paths.iter().map(|path| Shard::open(path)).collect::<Result<Vec<_>, _>>()?;
+        let weights = Weights { files, device, taken: HashSet::new() };
+        let mut seen = HashSet::new();
+        for shard in &weights.files {
+            if let Some(name) = shard.header.offset_keys().into_iter().find(|name| !seen.insert(name.clone())) {
+                return Err(LoadError::model(&shard.path, format!("tensor {name} is in another shard as well")));
+            }
+        }
+        Ok(weights)
+    }
+
+    /// Reads the tensor that goes by one of `names`, which must have this shape, as f32 on the device.
+    pub fn take(&mut self, names: &[String], shape: &[i64]) -> Result<Tensor, LoadError> {
+        let Some((index, name)) = self.find(names) else {
+            let first = names.first().map(String::as_str).unwrap_or_default();
+            let place = self.files.first().map(|shard| shard.path.clone()).unwrap_or_default();
+            return Err(LoadError::model(place, format!("tensor {first} {shape:?} is missing")));
+        };
+        let tensor = self.files[index].read(&name, shape)?;
+        self.taken.insert(name);
+        tensor.f_to_device(device::torch(self.device)).map_err(|error| self.failed(&error))
+    }
+
+    /// What a failing operation on weights means: most likely that the device is full.
+    pub fn failed(&self, error: &TchError) -> LoadError {
+        LoadError::Load { device: self.device, message: first_line(error) }
+    }
+
+    /// Refuses tensors under `prefix` that nobody took: a checkpoint with more layers than its config says is not the
+    /// model that the config describes.
+    pub fn none_left_under(&self, prefix: &str) -> Result<(), LoadError> {
+        for shard in &self.files {
+            let mut names = shard.header.offset_keys();
+            names.sort_unstable();
+            if let Some(name) = names.iter().find(|name| name.contains(prefix) && !self.taken.contains(*name)) {
+                let message = format!("tensor {name} has no place in the model that config.json describes");
+                return Err(LoadError::model(&shard.path, message));
+            }
+        }
+        Ok(())
+    }
+
+    fn find(&self, names: &[String]) -> Option<(usize, String)> {
+        names.iter().find_map(|name| {
+            let index = self.files.iter().position(|shard| shard.header.info(name).is_some())?;
+            Some((index, name.clone()))
+        })
+    }
+}
+
+impl Shard {
+    fn open(path: &Path) -> Result<Shard, LoadError> {
+        let refuse = |message: String| LoadError::model(path, message);
+        let unreadable = |error: std::io::Error| refuse(format!("cannot be read: {error}"));
+        let mut file = File::open(path).map_err(unreadable)?;
+        let bytes = file.metadata().map_err(unreadable)?.len();
+        if bytes < 8 {
+            return Err(refuse(format!("is no safetensors file: it has {bytes} bytes, a header needs 8")));
+        }
+        let mut length = [0; 8];
+        file.read_exact(&mut length).map_err(unreadable)?;
+        let header_bytes = u64::from_le_bytes(length);
+        if header_bytes > HEADER_BYTES_MAX.min(bytes - 8) {
+            let most = HEADER_BYTES_MAX.min(bytes - 8);
+            return Err(refuse(format!("is no safetensors file: its header claims {header_bytes} bytes, at most {most} fit")));
+        }
+        let mut header = Vec::new();
+        file.by_ref().take(header_bytes).read_to_end(&mut header).map_err(unreadable)?;
+        let header: Metadata =
+            serde_json::from_slice(&header).map_err(|error| refuse(format!("has a broken safetensors header: {error}")))?;
+        let data_start = 8 + header_bytes;
+        // Offsets are contiguous and fit their shapes: the header's own check. Here only the end is left to compare.
+        let expected = data_start.checked_add(header.data_len() as u64);
+        if expected != Some(bytes) {
+            let expected = expected.unwrap_or(u64::MAX);
+            return Err(refuse(format!("is cut off or has been changed: its header describes {expected} bytes, found {bytes}")));
+        }
+        Ok(Shard { path: path.to_owned(), file, header, data_start })
+    }
+
+    /// Reads one tensor as f32 on the CPU.
+    fn read(&mut self, name: &str, shape: &[i64]) -> Result<Tensor, LoadError> {
+        let refuse = |message: String| LoadError::model(&self.path, format!("tensor {name}: {message}"));
+        let Some(info) = self.header.info(name) else { return Err(refuse("is missing".into())) };
+        let found: Vec<i64> = info.shape.iter().map(|&size| size as i64).collect();
+        if found != shape {
+            return Err(refuse(format!("config.json makes its shape {shape:?}, found {found:?}")));
+        }
+        let kind = match info.dtype {
+            Dtype::F32 => Kind::Float,
+            Dtype::F16 => Kind::Half,
+            Dtype::BF16 => Kind::BFloat16,
+            other => return Err(refuse(format!("its type is {other:?}; there are F32, F16 and BF16"))),
+        };
+        // The offsets lie within the file, so this allocates no more than the file has.
+        let (start, end) = info.data_offsets;
+        let mut bytes = vec![0; end - start];
+        let read = self.file.seek(SeekFrom::Start(self.data_start + start as u64));
+        read.and_then(|_| self.file.read_exact(&mut bytes)).map_err(|error| refuse(format!("cannot be read: {error}")))?;
+        let convert = || -> Result<(Tensor, bool), TchError> {
+            let tensor = Tensor::f_from_data_size(&bytes, shape, kind)?.f_to_kind(Kind::Float)?;
+            let finite = tensor.f_isfinite()?.f_all()?.f_int64_value(&[])? != 0;
+            Ok((tensor, finite))
+        };
+        match convert() {
+            Ok((tensor, true)) => Ok(tensor),
+            Ok((_, false)) => Err(refuse("has values that are not finite (NaN or infinity)".into())),
+            Err(error) => Err(refuse(first_line(&error))),
+        }
+    }
+}
+
+fn first_line(error: &TchError) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_owned()
+}

@@ -1,0 +1,308 @@
+//! Batches in, matrices out: one worker thread a device, all fed from one queue.
+//!
+//! Every worker builds its own encoder on its own thread, and all are built before a pool exists, so a model that does
+//! not load is known before any data moves. The queue is first in, first out, and whichever device is free takes the next
+//! batch: a slow device gets fewer. The queue has no bound of its own; callers bound what they have in flight.
+//! A batch that is too large for a device's memory is split in halves there and tried again. A panic in an encoder ends
+//! the pool: its batch and all that wait get [`EncodeError::WorkerGone`], never silence. Dropping the pool lets the
+//! workers finish what is queued and joins them.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use futures::channel::oneshot;
+
+use super::device::Device;
+use super::{EncodeError, Encoder, LoadError, Matrix};
+use crate::batch::TokenBatch;
+
+/// Builds a device's encoder, on that device's thread.
+pub type Builder = Arc<dyn Fn(&Device) -> Result<Box<dyn Encoder>, LoadError> + Send + Sync>;
+
+/// The running workers. Dropping it waits for them.
+pub struct WorkerPool {
+    queue: async_channel::Sender<Job>,
+    workers: Vec<Worker>,
+    dim: usize,
+}
+
+struct Job {
+    batch: TokenBatch,
+    reply: oneshot::Sender<Result<Matrix, EncodeError>>,
+}
+
+struct Worker {
+    device: Device,
+    counts: Arc<Counts>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Counts {
+    batches: AtomicU64,
+    rows: AtomicU64,
+    tokens: AtomicU64,
+    splits: AtomicU64,
+    busy_ns: AtomicU64,
+}
+
+/// What a worker has done so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeviceCounters {
+    pub device: Device,
+    /// Batches as they were submitted, encoded without an error.
+    pub batches: u64,
+    pub rows: u64,
+    pub tokens: u64,
+    /// How often a batch was split because the device ran out of memory.
+    pub splits: u64,
+    /// Time inside the encoder; the rest of a worker's life is idle.
+    pub busy: Duration,
+}
+
+impl WorkerPool {
+    /// Starts a worker a device and waits until all have their encoder. Blocks while models load.
+    ///
+    /// # Errors
+    /// The first device's error in the list's order, with all threads ended.
+    pub fn start(devices: &[Device], builder: Builder) -> Result<WorkerPool, LoadError> {
+        let (queue, jobs) = async_channel::unbounded();
+        let mut pool = WorkerPool { queue, workers: Vec::new(), dim: 0 };
+        let mut loading = Vec::new();
+        for &device in devices {
+            let (ready, loaded) = mpsc::channel();
+            let counts = Arc::new(Counts::default());
+            let worker = (jobs.clone(), counts.clone(), builder.clone());
+            let thread = std::thread::Builder::new().name(format!("encode-{device}")).spawn(move || {
+                let (jobs, counts, builder) = worker;
+                run(device, &builder, ready, &jobs, &counts);
+            });
+            let thread = thread.map_err(|error| LoadError::Load { device, message: format!("no thread: {error}") })?;
+            pool.workers.push(Worker { device, counts, thread: Some(thread) });
+            loading.push((device, loaded));
+        }
+        for (device, loaded) in loading {
+            // A sender that is gone without a word panicked; the panic's message is on stderr already.
+            let gone = || LoadError::Load { device, message: "its thread panicked; the panic is above".into() };
+            pool.dim = loaded.recv().map_err(|_| gone())??;
+        }
+        Ok(pool)
+    }
+
+    /// Length of the vectors.
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// Queues the batch now; the future is its matrix, one row a sequence in the batch's order.
+    pub fn submit(
+        &self,
+        batch: TokenBatch,
+    ) -> impl Future<Output = Result<Matrix, EncodeError>> + Send + 'static + use<> {
+        let (reply, answer) = oneshot::channel();
+        // A queue that is closed drops the job, and with it the sender: the future then says that the worker is gone.
+        drop(self.queue.try_send(Job { batch, reply }));
+        async move { answer.await.unwrap_or(Err(EncodeError::WorkerGone)) }
+    }
+
+    /// Batches that no worker has taken yet.
+    pub fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// One entry a worker, in the order of the devices.
+    pub fn counters(&self) -> Vec<DeviceCounters> {
+        self.workers
+            .iter()
+            .map(|Worker { device, counts, .. }| DeviceCounters {
+                device: *device,
+                batches: counts.batches.load(Relaxed),
+                rows: counts.rows.load(Relaxed),
+                tokens: counts.tokens.load(Relaxed),
+                splits: counts.splits.load(Relaxed),
+                busy: Duration::from_nanos(counts.busy_ns.load(Relaxed)),
+            })
+            .collect()
+    }
+}
+
+impl Drop for WorkerPool {
+    fn drop(&mut self) {
+        self.queue.close();
+        for worker in &mut self.workers {
+            if let Some(thread) = worker.thread.take() {
+                // A worker catches its encoder's panics; one outside is reported by the runtime on stderr.
+                drop(thread.join());
+            }
+        }
+    }
+}
+
+/// A worker's life: build, report, then batches until the queue is closed and empty.
+fn run(
+    device: Device,
+    builder: &Builder,
+    ready: mpsc::Sender<Result<usize, LoadError>>,
+    jobs: &async_channel::Receiver<Job>,
+    counts: &Counts,
+) {
+    let mut encoder = match builder(&device) {
+        Ok(encoder) => encoder,
+        Err(error) => {
+            drop(ready.send(Err(error)));
+            return;
+        }
+    };
+    drop(ready.send(Ok(encoder.dim())));
+    while let Ok(Job { batch, reply }) = jobs.recv_blocking() {
+        let start = Instant::now();
+        // After a panic the encoder is dropped unused, so a broken invariant in it cannot be seen.
+        let Ok(result) = catch_unwind(AssertUnwindSafe(|| encode(encoder.as_mut(), &batch, counts))) else {
+            jobs.close();
+            drop(reply.send(Err(EncodeError::WorkerGone)));
+            while let Ok(job) = jobs.try_recv() {
+                drop(job.reply.send(Err(EncodeError::WorkerGone)));
+            }
+            return;
+        };
+        counts.busy_ns.fetch_add(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX), Relaxed);
+        if result.is_ok() {
+            counts.batches.fetch_add(1, Relaxed);
+            counts.rows.fetch_add(batch.rows() as u64, Relaxed);
+            counts.tokens.fetch_add(batch.tokens() as u64, Relaxed);
+        }
+        // Nobody waits for the answer any more when the run was stopped.
+        drop(reply.send(result));
+    }
+}
+
+/// Encodes a batch; one that the device's memory does not hold is split until it does or is a single row.
+fn encode(encoder: &mut dyn Encoder, batch: &TokenBatch, counts: &Counts) -> Result<Matrix, EncodeError> {
+    let error = match encoder.encode(batch) {
+        Err(error @ EncodeError::OutOfMemory { .. }) => error,
+        other => {
+            if let Ok(matrix) = &other {
+                debug_assert_eq!(matrix.rows(), batch.rows(), "an encoder returns a row a sequence");
+            }
+            return other;
+        }
+    };
+    let Some((first, second)) = batch.halves() else { return Err(error) };
+    counts.splits.fetch_add(1, Relaxed);
+    let first = encode(encoder, &first, counts)?;
+    let second = encode(encoder, &second, counts)?;
+    let dim = first.dim();
+    let mut values = first.into_values();
+    values.extend(second.into_values());
+    Ok(Matrix::new(dim, values))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::future::join_all;
+
+    /// Gives each row its first id; memory for `rows_max` rows; panics at id 13.
+    struct Fake {
+        rows_max: usize,
+        nap: Duration,
+    }
+
+    impl Encoder for Fake {
+        fn dim(&self) -> usize {
+            1
+        }
+
+        fn encode(&mut self, batch: &TokenBatch) -> Result<Matrix, EncodeError> {
+            std::thread::sleep(self.nap);
+            let (rows, tokens) = (batch.rows(), batch.tokens());
+            if rows > self.rows_max {
+                return Err(EncodeError::OutOfMemory { rows, tokens, message: "fake".into() });
+            }
+            assert!(!batch.ids().contains(&13), "the test's panic: 13");
+            Ok(Matrix::new(1, (0..rows).map(|row| batch.row(row)[0] as f32).collect()))
+        }
+    }
+
+    fn block_on<F: Future>(future: F) -> F::Output {
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        runtime.expect("a runtime without drivers").block_on(future)
+    }
+
+    fn pool(workers: usize, rows_max: usize, nap_ms: u64) -> WorkerPool {
+        let builder: Builder =
+            Arc::new(move |_| Ok(Box::new(Fake { rows_max, nap: Duration::from_millis(nap_ms) })));
+        WorkerPool::start(&vec![Device::Cpu; workers], builder).expect("a fake always loads")
+    }
+
+    fn batch(ids: &[u32]) -> TokenBatch {
+        ids.iter().map(std::slice::from_ref).collect()
+    }
+
+    #[test]
+    fn every_batch_gets_its_own_answer_and_all_workers_work() {
+        let pool = pool(2, 10, 2);
+        let answers = join_all((0..20u32).map(|n| pool.submit(batch(&[100 + n, n]))));
+        for (n, answer) in (0..20u16).zip(block_on(answers)) {
+            assert_eq!(answer.expect("it encodes").into_values(), [100.0 + f32::from(n), f32::from(n)]);
+        }
+        let counters = pool.counters();
+        assert_eq!(counters.iter().map(|c| (c.batches, c.rows, c.tokens)).fold((0, 0, 0), add), (20, 40, 40));
+        assert!(counters.iter().all(|c| c.batches > 0 && c.busy > Duration::ZERO), "{counters:?}");
+    }
+
+    fn add(a: (u64, u64, u64), b: (u64, u64, u64)) -> (u64, u64, u64) {
+        (a.0 + b.0, a.1 + b.1, a.2 + b.2)
+    }
+
+    #[test]
+    fn too_large_for_the_device_is_split_and_a_single_row_is_an_error() {
+        let small = pool(1, 2, 0);
+        let ids: Vec<u32> = (20..31).collect();
+        let matrix = block_on(small.submit(batch(&ids))).expect("it is split");
+        assert_eq!(matrix.into_values(), ids.iter().map(|&id| id as f32).collect::<Vec<_>>());
+        assert!(small.counters()[0].splits > 0);
+        let none = pool(1, 0, 0);
+        let error = block_on(none.submit(batch(&[1, 2, 3])));
+        assert!(matches!(error, Err(EncodeError::OutOfMemory { rows: 1, tokens: 1, .. })), "{error:?}");
+    }
+
+    #[test]
+    fn a_panic_reaches_its_batch_and_all_that_wait() {
+        let pool = pool(1, 10, 5);
+        let answers: Vec<_> = [1, 13, 2, 3].map(|id| pool.submit(batch(&[id]))).into();
+        let answers = block_on(join_all(answers));
+        assert!(answers[0].is_ok());
+        for answer in &answers[1..] {
+            assert!(matches!(answer, Err(EncodeError::WorkerGone)), "{answer:?}");
+        }
+        assert!(matches!(block_on(pool.submit(batch(&[4]))), Err(EncodeError::WorkerGone)));
+    }
+
+    #[test]
+    fn a_device_that_does_not_load_is_named_and_nothing_is_left() {
+        let builder: Builder = Arc::new(|device| match device {
+            Device::Cpu => Ok(Box::new(Fake { rows_max: 1, nap: Duration::ZERO })),
+            Device::Cuda(_) => Err(LoadError::Load { device: *device, message: "it is on fire".into() }),
+        });
+        let error = WorkerPool::start(&[Device::Cpu, Device::Cuda(1)], builder).err().map(|error| error.to_string());
+        assert_eq!(error.as_deref(), Some("loading the model on cuda:1 failed: it is on fire"));
+        let panics: Builder = Arc::new(|_| panic!("the test's panic: loading"));
+        let error = WorkerPool::start(&[Device::Cpu], panics).err().map(|error| error.to_string());
+        assert_eq!(
+            error.as_deref(),
+            Some("loading the model on cpu failed: its thread panicked; the panic is above")
+        );
+    }
+
+    #[test]
+    fn dropping_the_pool_finishes_what_is_queued() {
+        let pool = pool(2, 10, 1);
+        let answers: Vec<_> = (0..8).map(|id| pool.submit(batch(&[id + 50]))).collect();
+        drop(pool);
+        assert!(block_on(join_all(answers)).iter().all(Result::is_ok));
+    }
+}

@@ -1,0 +1,35 @@
+//! embedmill: text records in, vectors out.
+//!
+//! The data's way:
+//!
+//! 1. [`source`] reads records, partition by partition, within the memory [`budget`]
+//! 2. [`text`] finds each record's id, text and kept columns
+//! 3. [`tokenize`] turns texts into token sequences
+//! 4. [`window`] closes runs of records: the unit of delivery
+//! 5. [`batch`] cuts a window into micro-batches by length
+//! 6. [`encode`] runs the model on them, a worker thread a device
+//! 7. [`columnar`] puts the rows back in source order, as Arrow
+//! 8. [`delivery`] publishes the window through a [`sink`], rejected records through [`dead_letter`]
+//!
+//! [`config`] is what the user wrote, [`plan`] the same checked, [`start`] makes it a [`pipeline`] that runs;
+//! [`record`] holds what flows, [`failure`] what errors mean.
+
+pub mod batch;
+pub mod budget;
+pub mod columnar;
+pub mod config;
+pub mod dead_letter;
+pub mod delivery;
+pub mod encode;
+pub mod failure;
+pub mod pipeline;
+pub mod plan;
+pub mod record;
+pub mod search;
+pub mod sink;
+pub mod source;
+pub mod start;
+pub mod telemetry;
+pub mod text;
+pub mod tokenize;
+pub mod window;

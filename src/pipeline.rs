@@ -1,0 +1,359 @@
+//! The one list of stages: their channels, their bounds, how they start, drain and stop.
+//!
+//! ```text
+//! source thread ─ Records ─► prepare: blocking pool, in order ─ Block ─► windows ─ Window ─► encode: a worker thread a
+//! device, windows in order ─ EncodedWindow ─► delivery thread
+//! ```
+//!
+//! Every channel is short; what bounds memory is the budget of bytes that the source takes from and the settled window
+//! gives back. A drain stops the source and lets everything behind it finish. An error, or an abort, stops everything:
+//! the sink is dropped unfinished, so nothing half-written stays under a final name.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use futures::future::{FusedFuture, FutureExt, join_all, pending};
+use futures::stream::{self, StreamExt};
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{JoinError, JoinHandle, spawn_blocking};
+use tokio_util::sync::CancellationToken;
+
+use crate::batch::{self, BatchConfig, TokenBatch};
+use crate::budget::Budget;
+use crate::columnar::output::OutputSchema;
+use crate::dead_letter::DeadLetter;
+use crate::delivery::{Delivery, DeliveryError, EncodedWindow, Settled};
+use crate::encode::worker::WorkerPool;
+use crate::encode::{EncodeError, Matrix};
+use crate::record::{Block, Records, Rejection, Stage};
+use crate::sink::Written;
+use crate::source::{Outlet, Source, SourceError};
+use crate::text::extract::Extractor;
+use crate::window::{Window, WindowBuilder, WindowConfig};
+
+/// Encoded windows that may wait for delivery: one being written, one ready behind it.
+const DELIVERY_WINDOWS: usize = 2;
+
+/// Everything that a run owns.
+pub struct Pipeline {
+    pub source: Box<dyn Source>,
+    pub extractor: Arc<Extractor>,
+    pub window: WindowConfig,
+    /// Whether windows close by age.
+    pub live: bool,
+    pub batch: BatchConfig,
+    pub workers: WorkerPool,
+    pub output: Arc<OutputSchema>,
+    pub delivery: Delivery,
+}
+
+/// How far a run is; read while it runs.
+#[derive(Debug, Default)]
+pub struct Progress {
+    pub records: AtomicU64,
+    pub rows: AtomicU64,
+    pub tokens: AtomicU64,
+    pub dead_lettered: AtomicU64,
+    pub input_bytes_read: AtomicU64,
+}
+
+/// What a run did.
+#[derive(Debug, Clone, Default)]
+pub struct Summary {
+    /// Sums over all windows.
+    pub settled: Settled,
+    pub windows: u64,
+    pub written: Vec<Written>,
+    /// From the start of reading to the last file's rename.
+    pub elapsed: Duration,
+    /// Whether it stopped before the end of the source.
+    pub drained: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    #[error(transparent)]
+    Delivery(#[from] DeliveryError),
+    #[error("stopped before the end; nothing was left half-written")]
+    Aborted,
+    #[error("a stage failed: {0}; please report this as a defect")]
+    Defect(String),
+}
+
+impl From<JoinError> for RunError {
+    fn from(error: JoinError) -> Self {
+        RunError::Defect(error.to_string())
+    }
+}
+
+/// The two ways to stop early.
+#[derive(Debug, Clone, Default)]
+pub struct Stop {
+    /// Read no more, finish what was read.
+    pub drain: CancellationToken,
+    /// Give everything up.
+    pub abort: CancellationToken,
+}
+
+impl Pipeline {
+    /// Runs until the source ends or is drained, and everything read is delivered.
+    pub async fn run(self, stop: Stop, progress: Arc<Progress>) -> Result<Summary, RunError> {
+        let started = Instant::now();
+        let budget = Budget::new(self.window.in_flight_bytes);
+        // Ends the source when the run fails: its own token, so that a failure is not taken for a wish to drain.
+        let end = stop.drain.child_token();
+        let _end_on_return = end.clone().drop_guard();
+        let prepare_threads = thread::available_parallelism().map_or(1, usize::from);
+        let windows_in_flight = 2 + 2 * self.workers.counters().len();
+
+        let (records_in, records) = mpsc::channel(prepare_threads);
+        let (windows_in, windows) = mpsc::channel(1);
+        let (encoded_in, encoded) = mpsc::channel(DELIVERY_WINDOWS);
+
+        let source = start_source(self.source, Outlet::new(Handle::current(), records_in, budget, end));
+        let builder = WindowBuilder::new(self.window, self.live);
+        let mut prepare = tokio::spawn(prepare(records, self.extractor, prepare_threads, builder, windows_in));
+        let workers = Arc::new(self.workers);
+        let stage = EncodeStage { workers: workers.clone(), output: self.output, batch: self.batch };
+        let mut encode = tokio::spawn(encode(windows, stage, windows_in_flight, encoded_in));
+        let mut deliver = start_delivery(self.delivery, encoded, progress).fuse();
+
+        let all = async {
+            // In the order of causes: when delivery fails, the stages before it only find their channels closed.
+            let delivered = (&mut deliver).await.unwrap_or_else(|_| Err(gone("delivery's")))?;
+            (&mut encode).await??;
+            (&mut prepare).await??;
+            source.await.unwrap_or_else(|_| Err(gone("the source's")))?;
+            Ok(delivered)
+        };
+        let outcome = tokio::select! {
+            biased;
+            () = stop.abort.cancelled() => Err(RunError::Aborted),
+            done = all => done,
+        };
+        if outcome.is_err() {
+            prepare.abort();
+            encode.abort();
+            // Waits until delivery has let go of the sink, which takes the temporary files away.
+            if !deliver.is_terminated() {
+                let _ = deliver.await;
+            }
+        }
+        // Joins the workers' threads, which may be in the middle of a batch.
+        spawn_blocking(move || drop(workers)).await?;
+        let Deliveries { delivery, settled, windows } = outcome?;
+        let written = spawn_blocking(move || delivery.finish()).await??;
+        Ok(Summary { settled, windows, written, elapsed: started.elapsed(), drained: stop.drain.is_cancelled() })
+    }
+}
+
+fn gone(whose: &str) -> RunError {
+    RunError::Defect(format!("{whose} thread ended without a result"))
+}
+
+/// Runs the source on a thread of its own; the receiver gets its result.
+fn start_source(source: Box<dyn Source>, mut outlet: Outlet) -> oneshot::Receiver<Result<(), RunError>> {
+    let (done, result) = oneshot::channel();
+    thread::spawn(move || {
+        let ended = source.run(&mut outlet).map_err(RunError::from);
+        // Closing the channel of records is what tells the stages behind that the source has ended: the result is there
+        // before that, so nobody takes a failure for an end.
+        let _ = done.send(ended);
+        drop(outlet);
+    });
+    result
+}
+
+/// Extracts and tokenises on several threads, keeps the order, and cuts windows.
+async fn prepare(
+    mut records: mpsc::Receiver<Records>,
+    extractor: Arc<Extractor>,
+    threads: usize,
+    mut builder: WindowBuilder,
+    windows: mpsc::Sender<Window>,
+) -> Result<(), RunError> {
+    let mut blocks: VecDeque<JoinHandle<Block>> = VecDeque::new();
+    let mut more = true;
+    while more || !blocks.is_empty() {
+        let deadline = builder.deadline();
+        let room = more && blocks.len() < threads;
+        let age = async {
+            match deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+                None => pending().await,
+            }
+        };
+        let next_block = async {
+            match blocks.front_mut() {
+                Some(block) => block.await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            block = next_block => {
+                blocks.pop_front();
+                builder.push(block?, Instant::now());
+            }
+            received = records.recv(), if room => match received {
+                Some(records) => {
+                    let extractor = extractor.clone();
+                    blocks.push_back(spawn_blocking(move || extractor.block(records)));
+                }
+                None => more = false,
+            },
+            () = age => {}
+        }
+        while let Some(window) = builder.next_ready(Instant::now()) {
+            if windows.send(window).await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+    builder.finish();
+    while let Some(window) = builder.next_ready(Instant::now()) {
+        if windows.send(window).await.is_err() {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+struct EncodeStage {
+    workers: Arc<WorkerPool>,
+    output: Arc<OutputSchema>,
+    batch: BatchConfig,
+}
+
+/// Encodes several windows at once and hands them on in order.
+async fn encode(
+    mut windows: mpsc::Receiver<Window>,
+    stage: EncodeStage,
+    windows_in_flight: usize,
+    encoded: mpsc::Sender<EncodedWindow>,
+) -> Result<(), RunError> {
+    let windows = stream::poll_fn(|context| windows.poll_recv(context));
+    let in_order = windows.map(|window| stage.start(window)).buffered(windows_in_flight);
+    let mut in_order = std::pin::pin!(in_order);
+    while let Some(window) = in_order.next().await {
+        if encoded.send(window??).await.is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+impl EncodeStage {
+    /// Queues the window's batches at once, so that devices take them in the order of windows, and returns the task that
+    /// waits for them.
+    fn start(&self, window: Window) -> JoinHandle<Result<EncodedWindow, RunError>> {
+        let rows: Vec<&[u32]> = window.row_places().map(|(block, row)| block.tokens.ids(row)).collect();
+        let lengths: Vec<usize> = rows.iter().map(|ids| ids.len()).collect();
+        let plans = batch::plan(&lengths, &self.batch);
+        let queued: Vec<_> = plans
+            .into_iter()
+            .map(|plan| {
+                let batch: TokenBatch = plan.rows.iter().map(|&row| rows[row]).collect();
+                let encoded = self.workers.submit(batch);
+                async move { (plan.rows, encoded.await) }
+            })
+            .collect();
+        let (output, dim) = (self.output.clone(), self.workers.dim());
+        tokio::spawn(async move {
+            let mut vectors = Matrix::zeros(window.rows(), dim);
+            for (rows, encoded) in join_all(queued).await {
+                let encoded = encoded?;
+                for (index, row) in rows.into_iter().enumerate() {
+                    vectors.row_mut(row).copy_from_slice(encoded.row(index));
+                }
+            }
+            spawn_blocking(move || assemble(window, vectors, &output)).await?
+        })
+    }
+}
+
+/// Puts a window's rows together, and collects the records that have none.
+fn assemble(window: Window, vectors: Matrix, output: &OutputSchema) -> Result<EncodedWindow, RunError> {
+    let (output, not_finite) = output.assemble(&window, vectors).map_err(RunError::Defect)?;
+    let mut rejected = Vec::new();
+    let mut first_row = 0;
+    for block in &window.blocks {
+        let encode = not_finite.iter().filter(|row| (first_row..first_row + block.rows()).contains(row));
+        let encode = encode.map(|row| Rejection {
+            record: block.row_records[row - first_row],
+            stage: Stage::Encode,
+            cause: "the model's vector has a value that is no finite number".into(),
+        });
+        let mut of_block: Vec<Rejection> = block.rejected.iter().cloned().chain(encode).collect();
+        of_block.sort_by_key(|rejection| rejection.record);
+        rejected.extend(of_block.into_iter().map(|Rejection { record, stage, cause }| DeadLetter {
+            position: block.position(record),
+            stage,
+            cause,
+            raw: block.body.raw(record),
+        }));
+        first_row += block.rows();
+    }
+    Ok(EncodedWindow { window, output, rejected })
+}
+
+struct Deliveries {
+    delivery: Delivery,
+    settled: Settled,
+    windows: u64,
+}
+
+/// Settles windows on a thread of its own until there are no more; the receiver gets the result.
+fn start_delivery(
+    mut delivery: Delivery,
+    mut encoded: mpsc::Receiver<EncodedWindow>,
+    progress: Arc<Progress>,
+) -> oneshot::Receiver<Result<Deliveries, RunError>> {
+    let (done, result) = oneshot::channel();
+    thread::spawn(move || {
+        let mut sum = Settled::default();
+        let mut windows = 0;
+        let mut settle_all = || -> Result<(), DeliveryError> {
+            while let Some(window) = encoded.blocking_recv() {
+                let settled = delivery.settle(window)?;
+                sum.add(&settled);
+                windows += 1;
+                progress.show(&sum);
+            }
+            Ok(())
+        };
+        let outcome = settle_all();
+        let _ = done.send(outcome.map(|()| Deliveries { delivery, settled: sum, windows }).map_err(RunError::from));
+    });
+    result
+}
+
+impl Settled {
+    fn add(&mut self, other: &Settled) {
+        self.records += other.records;
+        self.rows += other.rows;
+        self.dead_lettered += other.dead_lettered;
+        self.tokens += other.tokens;
+        self.truncated_rows += other.truncated_rows;
+        self.truncated_tokens += other.truncated_tokens;
+        self.input_bytes_read = other.input_bytes_read;
+    }
+}
+
+impl Progress {
+    fn show(&self, sum: &Settled) {
+        let set = |counter: &AtomicU64, value: u64| counter.store(value, Ordering::Relaxed);
+        set(&self.records, sum.records);
+        set(&self.rows, sum.rows);
+        set(&self.tokens, sum.tokens);
+        set(&self.dead_lettered, sum.dead_lettered);
+        set(&self.input_bytes_read, sum.input_bytes_read);
+    }
+}

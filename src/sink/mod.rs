@@ -1,0 +1,78 @@
+//! Where rows go. A sink gets whole windows in order, on the delivery thread, and may block.
+
+pub mod file;
+pub mod memory;
+pub mod stdout;
+pub mod whole_file;
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::columnar::output::Output;
+use crate::failure::Failure;
+use crate::record::Position;
+use file::{ArrowConfig, ParquetConfig};
+use stdout::StdoutConfig;
+
+/// `sink:` in the pipeline file: exactly one of them.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SinkConfig {
+    /// Arrow IPC files.
+    pub arrow: Option<ArrowConfig>,
+    /// Parquet files.
+    pub parquet: Option<ParquetConfig>,
+    /// Standard output.
+    pub stdout: Option<StdoutConfig>,
+}
+
+/// `output:` in the pipeline file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct OutputConfig {
+    /// Whether the text that was embedded is a column; search results show it.
+    pub text: bool,
+}
+
+impl Default for OutputConfig {
+    fn default() -> Self {
+        OutputConfig { text: true }
+    }
+}
+
+/// Takes rows, window by window.
+///
+/// Dropping a sink that was not finished leaves nothing under a final name but what was whole before.
+pub trait Sink: Send {
+    /// Takes one window's rows, which begin at the record at `first`.
+    fn write(&mut self, output: &Output, first: &Position, last: &Position) -> Result<(), SinkError>;
+
+    /// Makes everything that was written durable and visible, and says what there is now.
+    fn finish(self: Box<Self>) -> Result<Vec<Written>, SinkError>;
+}
+
+/// A file that a sink has finished.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    pub path: PathBuf,
+    pub rows: u64,
+    pub bytes: u64,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum SinkError {
+    #[error("{}: {action}: {cause}", path.display())]
+    Io { path: PathBuf, action: &'static str, cause: std::io::Error },
+    #[error("{path}: cannot be written: {message}")]
+    Format { path: String, message: String },
+    #[error("standard output: nobody reads it any more")]
+    Closed,
+}
+
+impl SinkError {
+    pub fn failure(&self) -> Failure {
+        Failure::Fatal
+    }
+}

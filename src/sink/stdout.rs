@@ -1,0 +1,85 @@
+//! Rows to standard output, as JSON lines or as one Arrow IPC stream; each window is flushed when it is written.
+
+use std::io::{ErrorKind, Stdout, Write};
+
+use arrow::ipc::writer::StreamWriter;
+use arrow::json::LineDelimitedWriter;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Sink, SinkError, Written};
+use crate::columnar::output::{Output, OutputSchema};
+use crate::record::Position;
+
+/// `sink.stdout:` in the pipeline file.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct StdoutConfig {
+    pub format: StdoutFormat,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum StdoutFormat {
+    /// One JSON object a row.
+    #[default]
+    Jsonl,
+    /// An Arrow IPC stream.
+    Arrow,
+}
+
+pub enum StdoutSink {
+    Jsonl(Stdout),
+    Arrow(Box<StreamWriter<Stdout>>),
+}
+
+impl StdoutSink {
+    pub fn new(config: &StdoutConfig, schema: &OutputSchema) -> Result<Self, SinkError> {
+        match config.format {
+            StdoutFormat::Jsonl => Ok(StdoutSink::Jsonl(std::io::stdout())),
+            StdoutFormat::Arrow => {
+                let writer = StreamWriter::try_new(std::io::stdout(), schema.schema()).map_err(arrow_error)?;
+                Ok(StdoutSink::Arrow(Box::new(writer)))
+            }
+        }
+    }
+}
+
+impl Sink for StdoutSink {
+    fn write(&mut self, output: &Output, _first: &Position, _last: &Position) -> Result<(), SinkError> {
+        match self {
+            StdoutSink::Jsonl(out) => {
+                let mut writer = LineDelimitedWriter::new(Vec::new());
+                writer.write(&output.batch).and_then(|()| writer.finish()).map_err(arrow_error)?;
+                out.write_all(writer.get_ref()).and_then(|()| out.flush()).map_err(io_error)
+            }
+            StdoutSink::Arrow(writer) => {
+                writer.write(&output.batch).and_then(|()| writer.flush()).map_err(arrow_error)
+            }
+        }
+    }
+
+    fn finish(self: Box<Self>) -> Result<Vec<Written>, SinkError> {
+        match *self {
+            StdoutSink::Jsonl(mut out) => out.flush().map_err(io_error)?,
+            StdoutSink::Arrow(mut writer) => {
+                writer.finish().and_then(|()| writer.flush()).map_err(arrow_error)?;
+            }
+        }
+        Ok(Vec::new())
+    }
+}
+
+fn io_error(cause: std::io::Error) -> SinkError {
+    match cause.kind() {
+        ErrorKind::BrokenPipe => SinkError::Closed,
+        _ => SinkError::Io { path: "standard output".into(), action: "cannot be written", cause },
+    }
+}
+
+fn arrow_error(error: arrow::error::ArrowError) -> SinkError {
+    match error {
+        arrow::error::ArrowError::IoError(_, cause) => io_error(cause),
+        other => SinkError::Format { path: "standard output".into(), message: other.to_string() },
+    }
+}

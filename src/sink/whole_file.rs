@@ -1,0 +1,88 @@
+//! A file that appears whole or not at all: written under a temporary name in its folder, synced, renamed.
+//!
+//! Dropping it unfinished removes the temporary file; only a kill leaves one behind, under a hidden name that ends in
+//! `.tmp`, which nothing reads and which can be deleted.
+
+use std::fs::{File, Permissions};
+use std::io::{BufWriter, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+
+use super::SinkError;
+
+/// Large enough that a batch of vectors takes few system calls.
+const BUFFER_BYTES: usize = 256 * 1024;
+
+#[derive(Debug)]
+pub struct WholeFile {
+    path: PathBuf,
+    writer: BufWriter<NamedTempFile>,
+}
+
+impl WholeFile {
+    /// # Errors
+    /// If the folder is not there or may not be written, or `path` is a folder.
+    pub fn create(path: &Path) -> Result<Self, SinkError> {
+        let fail = |action, cause| SinkError::Io { path: path.to_path_buf(), action, cause };
+        if path.is_dir() {
+            let cause = std::io::Error::other("it is a folder; give a file's name, or end the path with / for many files");
+            return Err(fail("cannot be created", cause));
+        }
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let temporary = tempfile::Builder::new()
+            .prefix(&format!(".{name}."))
+            .suffix(".tmp")
+            // The umask takes away from this what the user wants taken away, as with any other new file.
+            .permissions(Permissions::from_mode(0o666))
+            .tempfile_in(folder(path));
+        let temporary = temporary.map_err(|cause| fail("cannot be created", cause))?;
+        Ok(WholeFile { path: path.to_path_buf(), writer: BufWriter::with_capacity(BUFFER_BYTES, temporary) })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Lets `write` write, and gives its error this file's name.
+    pub fn write_with(&mut self, write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<(), SinkError> {
+        write(&mut self.writer).map_err(|cause| self.fail("cannot be written", cause))
+    }
+
+    /// Syncs and renames; returns the size in bytes.
+    pub fn finish(mut self) -> Result<u64, SinkError> {
+        if let Err(cause) = self.writer.flush() {
+            return Err(self.fail("cannot be written", cause));
+        }
+        let path = self.path;
+        let fail = |action, cause| SinkError::Io { path: path.clone(), action, cause };
+        let temporary = self.writer.into_inner().map_err(|error| fail("cannot be written", error.into_error()))?;
+        temporary.as_file().sync_all().map_err(|cause| fail("cannot be synced", cause))?;
+        let file = temporary.persist(&path).map_err(|error| fail("cannot be renamed into place", error.error))?;
+        // Without this the name itself can be lost with the power, though the bytes are there.
+        File::open(folder(&path)).and_then(|folder| folder.sync_all()).map_err(|cause| fail("cannot be synced", cause))?;
+        Ok(file.metadata().map_err(|cause| fail("cannot be read", cause))?.len())
+    }
+
+    fn fail(&self, action: &'static str, cause: std::io::Error) -> SinkError {
+        SinkError::Io { path: self.path.clone(), action, cause }
+    }
+}
+
+impl Write for WholeFile {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.writer.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.writer.flush()
+    }
+}
+
+fn folder(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}

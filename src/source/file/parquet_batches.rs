@@ -1,0 +1,157 @@
+//! Rows of a Parquet file.
+//!
+//! Parquet is read from its footer on, so what cannot seek (standard input, a compressed file) is first written to an
+//! unnamed temporary file. Pages are read as rows are asked for: what is in memory is a page a column, whatever the size
+//! of the row groups.
+
+use std::fs::File;
+use std::io::{self, BufReader};
+
+use bytes::Bytes;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::errors::{ParquetError, Result as ParquetResult};
+use parquet::file::reader::{ChunkReader, Length};
+
+use super::inputs::{Input, Kind};
+use super::stream::{Compression, Stream};
+use super::{Body, Broken, RUN_BYTES_MAX, RUN_RECORDS_MAX, Reader, SourceError, guarded, unreadable};
+use crate::columnar::Table;
+
+/// A file whose length is known: a length that it does not have is refused before memory is asked for.
+struct Checked {
+    file: File,
+    bytes: u64,
+}
+
+impl Length for Checked {
+    fn len(&self) -> u64 {
+        self.bytes
+    }
+}
+
+impl ChunkReader for Checked {
+    type T = BufReader<File>;
+
+    fn get_read(&self, start: u64) -> ParquetResult<Self::T> {
+        self.file.get_read(start)
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> ParquetResult<Bytes> {
+        if start.checked_add(length as u64).is_none_or(|end| end > self.bytes) {
+            let bytes = self.bytes;
+            return Err(ParquetError::EOF(format!("{length} bytes at {start} of a file of {bytes} bytes")));
+        }
+        self.file.get_bytes(start, length)
+    }
+}
+
+/// Opens a Parquet file. `columns` are the top-level columns wanted; empty for all.
+///
+/// # Errors
+/// If the temporary file cannot be written.
+pub fn open(input: &Input, mut stream: Stream, columns: &[String]) -> Result<Box<dyn Reader>, SourceError> {
+    let broken = |cause: String| -> Result<Box<dyn Reader>, SourceError> { Ok(Box::new(Broken::at(0, &[], cause))) };
+    let head = stream.peek(4);
+    if head != b"PAR1" {
+        return broken(match head {
+            b"" => "is empty, which no Parquet file is; it was not written to its end".into(),
+            b"PARE" => "is encrypted, which is not supported; decrypt it first".into(),
+            head => format!("begins with \"{}\", which is no Parquet file", head.escape_ascii()),
+        });
+    }
+    let in_place = matches!(input.kind, Kind::File { .. }) && stream.compression() == Compression::None;
+    let file = if in_place { File::open(&input.path).map_err(|error| error.to_string()) } else { spool(&mut stream)? };
+    let opened = file.and_then(|file| {
+        let bytes = file.metadata().map_err(|error| error.to_string())?.len();
+        guarded(|| Rows::new(Checked { file, bytes }, columns)).map_err(|error| {
+            format!("the Parquet file cannot be read ({error}); it may be cut off: fetch or write it again")
+        })
+    });
+    match opened {
+        Ok(rows) => Ok(Box::new(rows)),
+        Err(cause) => broken(cause),
+    }
+}
+
+/// Everything in an unnamed temporary file; or, inside, what is wrong with the stream.
+fn spool(stream: &mut Stream) -> Result<Result<File, String>, SourceError> {
+    let io = |cause: io::Error| SourceError::Io { path: "a temporary file (in the folder TMPDIR)".into(), cause };
+    let mut file = tempfile::tempfile().map_err(io)?;
+    let mut block = vec![0; 256 << 10];
+    loop {
+        match stream.fill(&mut block) {
+            Ok(0) => return Ok(Ok(file)),
+            Ok(filled) => io::Write::write_all(&mut file, &block[..filled]).map_err(io)?,
+            Err(error) => return Ok(Err(error.to_string())),
+        }
+    }
+}
+
+struct Rows {
+    batches: ParquetRecordBatchReader,
+    bytes: u64,
+    rows: u64,
+    offset: u64,
+    ended: bool,
+}
+
+impl Rows {
+    fn new(file: Checked, columns: &[String]) -> ParquetResult<Self> {
+        let bytes = file.bytes;
+        let builder = ParquetRecordBatchReaderBuilder::try_new(file)?;
+        let metadata = builder.metadata().clone();
+        let schema = builder.schema().clone();
+        // With a column missing, all are read: the error then says which there are.
+        let wanted: Result<Vec<usize>, _> = columns.iter().map(|name| schema.index_of(name)).collect();
+        let wanted = wanted.ok().filter(|wanted| !wanted.is_empty());
+        let is_wanted = |root: usize| wanted.as_ref().is_none_or(|wanted| wanted.contains(&root));
+        let mask = match &wanted {
+            Some(wanted) => ProjectionMask::roots(builder.parquet_schema(), wanted.iter().copied()),
+            None => ProjectionMask::all(),
+        };
+        // A batch of wide rows is as many as fit in a run, going by the row group with the widest.
+        let widest = metadata.row_groups().iter().map(|group| {
+            let descriptor = group.schema_descr();
+            let columns = group.columns().iter().enumerate();
+            let wanted = columns.filter(|(leaf, _)| is_wanted(descriptor.get_column_root_idx(*leaf)));
+            let bytes: i64 = wanted.map(|(_, column)| column.uncompressed_size().max(0)).fold(0, i64::saturating_add);
+            bytes / group.num_rows().max(1)
+        });
+        let widest = usize::try_from(widest.max().unwrap_or(1)).unwrap_or(1).max(1);
+        let batch_rows = (RUN_BYTES_MAX / widest).clamp(1, RUN_RECORDS_MAX);
+        let rows = u64::try_from(metadata.file_metadata().num_rows()).unwrap_or(0);
+        let batches = builder.with_projection(mask).with_batch_size(batch_rows).build()?;
+        Ok(Rows { batches, bytes, rows, offset: 0, ended: false })
+    }
+}
+
+impl Reader for Rows {
+    fn next(&mut self) -> Result<Option<Body>, SourceError> {
+        if self.ended {
+            return Ok(None);
+        }
+        Ok(match guarded(|| self.batches.next().transpose()) {
+            Ok(Some(batch)) => {
+                let first_offset = self.offset;
+                self.offset += batch.num_rows() as u64;
+                Some(Body::Table { first_offset, table: Table::new(batch) })
+            }
+            Err(error) => {
+                self.ended = true;
+                let cause = format!("the Parquet file is broken from row {} on: {error}", self.offset + 1);
+                Some(Body::Each(vec![unreadable(self.offset, &[], cause)]))
+            }
+            Ok(None) => {
+                self.ended = true;
+                None
+            }
+        })
+    }
+
+    fn input_bytes_read(&self) -> u64 {
+        // Pages are read in no order that could be counted; rows say as much.
+        let share = self.offset as f64 / self.rows.max(1) as f64;
+        (self.bytes as f64 * share.min(1.0)) as u64
+    }
+}

@@ -1,0 +1,355 @@
+//! The bytes of one input, decompressed.
+//!
+//! In: any reader. Out: its bytes, decompressed by what its first bytes say, never by its name. Kept: the decoder's window
+//! and a block. Fails with a sentence that can stand in a dead letter: what broke, and after how many bytes. After an
+//! error there is nothing more to read.
+
+use std::fmt;
+use std::io::{self, BufRead, BufReader, Cursor, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How much is read from disk at once: large enough that system calls do not matter.
+const DISK_BYTES: usize = 64 << 10;
+
+/// How an input is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Compression {
+    None,
+    Gzip,
+    Zstd,
+    Bzip2,
+}
+
+/// What the first bytes say that we cannot read, and the command that turns it into what we can.
+const UNSUPPORTED: [(&[u8], &str, &str); 6] = [
+    (b"\xfd7zXZ\0", "compressed with xz", "decompress it: xz -dc FILE | embedmill encode -"),
+    (b"\x04\x22\x4d\x18", "compressed with lz4", "decompress it: lz4 -dc FILE | embedmill encode -"),
+    (b"\xff\x06\0\0sNaPpY", "compressed with snappy", "decompress it first"),
+    (b"PK\x03\x04", "a zip archive", "unpack it: unzip FILE -d FOLDER"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it: 7z x FILE"),
+    (b"Rar!\x1a\x07", "a rar archive", "unpack it first"),
+];
+
+impl Compression {
+    /// By the first bytes, ten if there are so many.
+    ///
+    /// # Errors
+    /// If they are of a compression or an archive that is not supported.
+    pub fn of(head: &[u8]) -> Result<Self, String> {
+        if let Some((_, what, advice)) = UNSUPPORTED.iter().find(|(magic, ..)| head.starts_with(magic)) {
+            return Err(format!("is {what}, which is not supported (gzip, zstd and bzip2 are); {advice}"));
+        }
+        // A zstd stream may begin with a skippable frame, whose magic number leaves four bits open.
+        let skippable = head.len() >= 4 && head[0] & 0xf0 == 0x50 && head[1..4] == *b"\x2a\x4d\x18";
+        // "BZh" alone could be text; the block's or the end's magic number after it cannot.
+        let bzip2 = head.len() >= 10
+            && head.starts_with(b"BZh")
+            && (head[4..10] == *b"1AY&SY" || head[4..10] == *b"\x17rE8P\x90");
+        Ok(if head.starts_with(b"\x1f\x8b") {
+            Compression::Gzip
+        } else if head.starts_with(b"\x28\xb5\x2f\xfd") || skippable {
+            Compression::Zstd
+        } else if bzip2 {
+            Compression::Bzip2
+        } else {
+            Compression::None
+        })
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Compression::None => "uncompressed",
+            Compression::Gzip => "gzip",
+            Compression::Zstd => "zstd",
+            Compression::Bzip2 => "bzip2",
+        }
+    }
+}
+
+impl fmt::Display for Compression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Counts what is read from disk.
+struct Counted {
+    /// What was read to recognise the compression.
+    head: Cursor<Vec<u8>>,
+    inner: Box<dyn Read + Send>,
+    bytes: Arc<AtomicU64>,
+}
+
+impl Read for Counted {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let mut read = self.head.read(out)?;
+        if read == 0 {
+            read = self.inner.read(out)?;
+        }
+        self.bytes.fetch_add(read as u64, Ordering::Relaxed);
+        Ok(read)
+    }
+}
+
+type Raw = BufReader<Counted>;
+
+enum Decoder {
+    Plain(Raw),
+    Gzip(Box<flate2::bufread::GzDecoder<Raw>>),
+    Zstd(Box<zstd::stream::read::Decoder<'static, Raw>>),
+    Bzip2(Box<bzip2::bufread::MultiBzDecoder<Raw>>),
+    Ended,
+}
+
+/// The decompressed bytes of one input.
+pub struct Stream {
+    decoder: Decoder,
+    compression: Compression,
+    /// Looked at, not yet read.
+    peeked: Cursor<Vec<u8>>,
+    /// An error that comes after the bytes that were read before it.
+    pending: Option<io::Error>,
+    bytes_decoded: u64,
+    bytes_read: Arc<AtomicU64>,
+    live: bool,
+}
+
+impl Stream {
+    /// `live` input, such as a pipe, is handed on as it comes rather than in whole blocks.
+    ///
+    /// # Errors
+    /// If the first bytes cannot be read, or ([`io::ErrorKind::InvalidData`]) are of an unsupported compression.
+    pub fn new(mut inner: Box<dyn Read + Send>, live: bool) -> io::Result<Self> {
+        let mut head = Vec::new();
+        inner.by_ref().take(10).read_to_end(&mut head)?;
+        let compression = Compression::of(&head).map_err(|cause| io::Error::new(io::ErrorKind::InvalidData, cause))?;
+        let bytes_read = Arc::new(AtomicU64::new(0));
+        let counted = Counted { head: Cursor::new(head), inner, bytes: bytes_read.clone() };
+        let raw = BufReader::with_capacity(DISK_BYTES, counted);
+        let decoder = match compression {
+            Compression::None => Decoder::Plain(raw),
+            Compression::Gzip => Decoder::Gzip(Box::new(flate2::bufread::GzDecoder::new(raw))),
+            Compression::Zstd => Decoder::Zstd(Box::new(zstd::stream::read::Decoder::with_buffer(raw)?)),
+            Compression::Bzip2 => Decoder::Bzip2(Box::new(bzip2::bufread::MultiBzDecoder::new(raw))),
+        };
+        let peeked = Cursor::new(Vec::new());
+        Ok(Stream { decoder, compression, peeked, pending: None, bytes_decoded: 0, bytes_read, live })
+    }
+
+    pub fn compression(&self) -> Compression {
+        self.compression
+    }
+
+    pub fn is_live(&self) -> bool {
+        self.live
+    }
+
+    /// Bytes read so far, as they lie on disk.
+    pub fn bytes_read(&self) -> u64 {
+        self.bytes_read.load(Ordering::Relaxed)
+    }
+
+    /// The next bytes, `count` of them if there are so many, without taking them. For the start of the stream.
+    pub fn peek(&mut self, count: usize) -> &[u8] {
+        // A live input may let the rest wait for hours, and the first bytes say most.
+        let enough = if self.live { count.min(8) } else { count };
+        let mut seen = self.peeked.get_ref()[self.peeked.position() as usize..].to_vec();
+        while seen.len() < enough && self.pending.is_none() {
+            let start = seen.len();
+            seen.resize(count, 0);
+            let read = self.decode(&mut seen[start..]);
+            seen.truncate(start + *read.as_ref().unwrap_or(&0));
+            match read {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(error) => self.pending = Some(error),
+            }
+        }
+        self.peeked = Cursor::new(seen);
+        self.peeked.get_ref()
+    }
+
+    /// Reads until `out` is full (or once, if the input is live). 0 is the end.
+    ///
+    /// # Errors
+    /// What broke, after all bytes before it were handed out.
+    pub fn fill(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let mut filled = self.peeked.read(out)?;
+        while filled < out.len() && self.pending.is_none() && !(self.live && filled > 0) {
+            match self.decode(&mut out[filled..]) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(error) => self.pending = Some(error),
+            }
+        }
+        match self.pending.take() {
+            Some(error) if filled == 0 => Err(error),
+            pending => {
+                self.pending = pending;
+                Ok(filled)
+            }
+        }
+    }
+
+    /// One read of the decoder, over the ends of gzip members.
+    fn decode(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let read = match &mut self.decoder {
+                Decoder::Plain(raw) => raw.read(out),
+                Decoder::Gzip(gzip) => gzip.read(out),
+                Decoder::Zstd(zstd) => zstd.read(out),
+                Decoder::Bzip2(bzip2) => bzip2.read(out),
+                Decoder::Ended => return Ok(0),
+            };
+            match read {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.broken(error)),
+                Ok(0) if !out.is_empty() => {
+                    self.decoder = match std::mem::replace(&mut self.decoder, Decoder::Ended) {
+                        Decoder::Gzip(gzip) => next_member(gzip.into_inner()).map_err(|error| self.broken(error))?,
+                        _ => Decoder::Ended,
+                    };
+                }
+                Ok(read) => {
+                    self.bytes_decoded += read as u64;
+                    return Ok(read);
+                }
+            }
+        }
+    }
+
+    fn broken(&mut self, error: io::Error) -> io::Error {
+        self.decoder = Decoder::Ended;
+        let (kind, after, name) = (error.kind(), self.bytes_decoded, self.compression);
+        io::Error::new(kind, match (name, kind) {
+            (Compression::None, _) => format!("cannot be read further after {after} bytes: {error}"),
+            (_, io::ErrorKind::UnexpectedEof) => format!(
+                "the {name} stream ends early, after {after} decompressed bytes: the file is cut off; fetch or write it again"
+            ),
+            _ => format!(
+                "the {name} stream is broken after {after} decompressed bytes ({error}); fetch or write the file again"
+            ),
+        })
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        self.fill(out)
+    }
+}
+
+/// The gzip member after the one that ended. Zeros may follow the last one: tapes and block devices pad with them.
+fn next_member(mut raw: Raw) -> io::Result<Decoder> {
+    loop {
+        let more = raw.fill_buf()?;
+        match more.iter().position(|&byte| byte != 0) {
+            _ if more.is_empty() => return Ok(Decoder::Ended),
+            None => {
+                let zeros = more.len();
+                raw.consume(zeros);
+            }
+            Some(zeros) if more[zeros] == 0x1f => {
+                raw.consume(zeros);
+                return Ok(Decoder::Gzip(Box::new(flate2::bufread::GzDecoder::new(raw))));
+            }
+            Some(_) => return Err(io::Error::new(io::ErrorKind::InvalidData, "something else follows its end")),
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    pub fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(bytes).and_then(|()| encoder.finish()).expect("memory takes everything")
+    }
+
+    fn zstd(bytes: &[u8]) -> Vec<u8> {
+        zstd::encode_all(bytes, 1).expect("memory takes everything")
+    }
+
+    fn bzip2(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+        encoder.write_all(bytes).and_then(|()| encoder.finish()).expect("memory takes everything")
+    }
+
+    /// A stream over bytes in memory.
+    pub fn stream(bytes: impl Into<Vec<u8>>) -> Stream {
+        Stream::new(Box::new(Cursor::new(bytes.into())), false).expect("a known compression")
+    }
+
+    fn read(bytes: Vec<u8>) -> (Vec<u8>, Option<String>) {
+        let mut stream = stream(bytes);
+        let mut all = Vec::new();
+        let mut block = [0; 1000];
+        loop {
+            match stream.fill(&mut block) {
+                Ok(0) => return (all, None),
+                Ok(read) => all.extend_from_slice(&block[..read]),
+                Err(error) => return (all, Some(error.to_string())),
+            }
+        }
+    }
+
+    #[test]
+    fn every_compression_in_one_piece_and_in_several() {
+        let text: Vec<u8> = (0..20_000u32).flat_map(|number| format!("line {number}\n").into_bytes()).collect();
+        let twice = [text.as_slice(), &text].concat();
+        let skippable = [b"\x53\x2a\x4d\x18\x03\0\0\0abc".as_slice(), &zstd(&text)].concat();
+        let check = |bytes: Vec<u8>, expected: &[u8]| {
+            let (read, error) = read(bytes);
+            assert_eq!((read == expected, error), (true, None));
+        };
+        check(text.clone(), &text);
+        check(gzip(&text), &text);
+        check([gzip(&text), gzip(b""), gzip(&text)].concat(), &twice);
+        check([gzip(&text), vec![0; 100_000]].concat(), &text);
+        check(zstd(&text), &text);
+        check([zstd(&text), zstd(&text)].concat(), &twice);
+        check(skippable, &text);
+        check(bzip2(&text), &text);
+        check([bzip2(&text), bzip2(&text)].concat(), &twice);
+        check(bzip2(b""), b"");
+        check(Vec::new(), b"");
+        check(b"BZh9 is how a text may begin".to_vec(), b"BZh9 is how a text may begin");
+    }
+
+    #[test]
+    fn what_breaks_is_named_after_all_that_was_whole() {
+        let text: Vec<u8> = (0..20_000u32).flat_map(|number| format!("line {number}\n").into_bytes()).collect();
+        let check = |mut bytes: Vec<u8>, keep: usize, expected: &str| {
+            bytes.truncate(bytes.len() - keep);
+            let error = read(bytes).1.unwrap_or_default();
+            assert!(error.starts_with(expected), "{error}");
+        };
+        let all = text.len();
+        check(gzip(&text), 1, &format!("the gzip stream ends early, after {all} decompressed bytes"));
+        check(gzip(&text), 1000, "the gzip stream ends early, after ");
+        check(zstd(&text), 1000, "the zstd stream ends early, after ");
+        check(bzip2(&text), 1000, "the bzip2 stream ends early, after ");
+        check([gzip(&text), b"garbage".to_vec()].concat(), 0, "the gzip stream is broken after ");
+        check([zstd(&text), b"garbage".to_vec()].concat(), 0, "the zstd stream is broken after ");
+        check(b"\x1f\x8b".to_vec(), 0, "the gzip stream ends early, after 0 ");
+        let mut flipped = gzip(&text);
+        let middle = flipped.len() / 2;
+        flipped[middle] ^= 0xff;
+        check(flipped, 0, "the gzip stream is broken after ");
+    }
+
+    #[test]
+    fn other_compressions_are_refused_with_what_to_do() {
+        let error = Compression::of(b"\xfd7zXZ\0abcdef").expect_err("not supported");
+        assert_eq!(
+            error,
+            "is compressed with xz, which is not supported (gzip, zstd and bzip2 are); \
+             decompress it: xz -dc FILE | embedmill encode -"
+        );
+        assert!(Compression::of(b"PK\x03\x04").is_err());
+    }
+}

@@ -1,0 +1,324 @@
+//! Texts in, token ids out: with the model's special tokens, truncated, never padded, and with the count of what was cut.
+//!
+//! Two bodies. The model's own tokenizer.json, with the same ids as sentence-transformers for every text; and, for the
+//! hash backend without a model, a built-in one that splits words. Both can be used from several threads at once.
+//! Truncation is done here rather than in the tokenizers crate, so that the number of tokens that were cut off is exact.
+//! A long text is tokenised in pieces that end where a cut cannot change a token, so that its memory stays bounded;
+//! where no such place is known, it is tokenised whole.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use tokenizers::normalizers::{Lowercase, NormalizerWrapper, Sequence};
+
+use crate::encode::LoadError;
+use crate::encode::folder::ConfigFile;
+use crate::encode::modules::ModelSpec;
+use crate::failure::Failure;
+use crate::record::Tokens;
+
+/// Turns texts into token sequences for one model.
+pub struct Tokenizer {
+    body: Body,
+    prompt: String,
+    max_seq_length: usize,
+}
+
+enum Body {
+    Words,
+    Model(Box<ModelTokenizer>),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum TokenizeError {
+    #[error("the tokenizer failed on a text of {bytes} bytes: {message}")]
+    Failed { bytes: usize, message: String },
+}
+
+impl TokenizeError {
+    /// The same text fails again: it is the record's fault.
+    pub fn failure(&self) -> Failure {
+        Failure::Poison
+    }
+}
+
+impl Tokenizer {
+    /// The tokenizer of the model's folder, or the words tokenizer where there is no folder.
+    pub fn load(spec: &ModelSpec) -> Result<Tokenizer, LoadError> {
+        let body = match &spec.transformer {
+            None => Body::Words,
+            Some(folder) => Body::Model(Box::new(ModelTokenizer::load(folder, spec)?)),
+        };
+        Ok(Tokenizer { body, prompt: spec.prompt.clone(), max_seq_length: spec.max_seq_length })
+    }
+
+    /// Most tokens of a sequence, special tokens included.
+    pub fn max_seq_length(&self) -> usize {
+        self.max_seq_length
+    }
+
+    /// One line for `explain`.
+    pub fn describe(&self) -> String {
+        let body = match &self.body {
+            Body::Words => "words, hashed".to_owned(),
+            Body::Model(model) => format!("{}, {} tokens known", model.path.display(), model.known),
+        };
+        format!("{body}; at most {} tokens a text", self.max_seq_length)
+    }
+
+    /// Adds the sequence of one text to `out`; after an error nothing was added.
+    pub fn encode(&self, text: &str, out: &mut Tokens) -> Result<(), TokenizeError> {
+        let prompted;
+        let text = if self.prompt.is_empty() {
+            text
+        } else {
+            prompted = format!("{}{text}", self.prompt);
+            &prompted
+        };
+        match &self.body {
+            Body::Words => {
+                encode_words(text, self.max_seq_length, out);
+                Ok(())
+            }
+            Body::Model(model) => model.encode(text, self.max_seq_length, out),
+        }
+    }
+}
+
+/// The words tokenizer: a token is a run of letters and digits, lowered, or one other character that is no white space.
+/// Its id is a hash of its characters, so there is no vocabulary and nothing is unknown.
+fn encode_words(text: &str, max_seq_length: usize, out: &mut Tokens) {
+    // FNV-1a (Fowler, Noll and Vo), by character: simple, and the same for ever on every machine.
+    const BASIS: u64 = 0xcbf2_9ce4_8422_2325;
+    let step = |hash: u64, c: char| (hash ^ u64::from(c)).wrapping_mul(0x0100_0000_01b3);
+    let mut ids = Vec::new();
+    let mut cut = 0u32;
+    let mut add = |hash: u64| {
+        if ids.len() < max_seq_length {
+            // The two halves together, and 31 bits of them: see `modules::WORDS_VOCAB`.
+            ids.push((hash ^ (hash >> 32)) as u32 & 0x7fff_ffff);
+        } else {
+            cut = cut.saturating_add(1);
+        }
+    };
+    let mut word = None;
+    for c in text.chars() {
+        if c.is_alphanumeric() {
+            word = Some(c.to_lowercase().fold(word.unwrap_or(BASIS), step));
+            continue;
+        }
+        word.take().map(&mut add);
+        if !c.is_whitespace() {
+            add(step(BASIS, c));
+        }
+    }
+    word.map(&mut add);
+    out.push(&ids, cut);
+}
+
+/// A tokenizer.json, with what the model around it says.
+struct ModelTokenizer {
+    path: PathBuf,
+    tokenizer: tokenizers::Tokenizer,
+    /// Special tokens before and after every sequence.
+    prefix: Vec<u32>,
+    suffix: Vec<u32>,
+    /// How many tokens it knows.
+    known: usize,
+    cuts: Cuts,
+}
+
+/// The largest tokenizers have some 30 MB.
+const TOKENIZER_BYTES_MAX: u64 = 512 << 20;
+
+/// A text longer than this is tokenised in pieces of about this many bytes. Large enough that the pieces' overhead is
+/// nothing, small enough that a piece's tokens, some 100 bytes a byte of text, are a few megabytes.
+const PIECE_BYTES: usize = 32 << 10;
+
+impl ModelTokenizer {
+    fn load(folder: &Path, spec: &ModelSpec) -> Result<ModelTokenizer, LoadError> {
+        let path = folder.join("tokenizer.json");
+        let refuse = |message: String| LoadError::model(&path, message);
+        match std::fs::metadata(&path) {
+            Ok(file) if file.len() <= TOKENIZER_BYTES_MAX => {}
+            Ok(file) => return Err(refuse(format!("has {} bytes; no tokenizer is that large", file.len()))),
+            Err(_) => {
+                let how = "python -c \"from transformers import AutoTokenizer as T; T.from_pretrained('MODEL').save_pretrained('FOLDER')\"";
+                return Err(refuse(format!("is missing; make it with {how}")));
+            }
+        }
+        let mut tokenizer =
+            tokenizers::Tokenizer::from_file(&path).map_err(|error| refuse(format!("is no tokenizer: {error}")))?;
+        let json = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
+        let json = json.ok_or_else(|| refuse("is no JSON".into()))?;
+        refuse_left_truncation(folder, &path, &json)?;
+        tokenizer.with_padding(None);
+        tokenizer.with_truncation(None).map_err(|error| refuse(error.to_string()))?;
+        if spec.lower_case {
+            lower_first(&mut tokenizer).map_err(|error| refuse(error.to_string()))?;
+        }
+        let (prefix, suffix) = special_tokens(&tokenizer).map_err(refuse)?;
+        if spec.max_seq_length <= prefix.len() + suffix.len() {
+            let added = prefix.len() + suffix.len();
+            let message = format!("is {}, but the tokenizer adds {added} special tokens to every text", spec.max_seq_length);
+            return Err(LoadError::Config { key: "model.max_seq_length", message });
+        }
+        let vocab = tokenizer.get_vocab(true);
+        if let Some((token, id)) = vocab.iter().filter(|(_, id)| **id as usize >= spec.vocab_size).max_by_key(|(_, id)| **id) {
+            return Err(refuse(format!(
+                "does not fit the weights: its token {token:?} has id {id}, the model's `vocab_size` is {}",
+                spec.vocab_size
+            )));
+        }
+        let cuts = Cuts::of(&json);
+        Ok(ModelTokenizer { path, known: vocab.len(), tokenizer, prefix, suffix, cuts })
+    }
+
+    fn encode(&self, text: &str, max_seq_length: usize, out: &mut Tokens) -> Result<(), TokenizeError> {
+        let room = max_seq_length - self.prefix.len() - self.suffix.len();
+        let mut ids = self.prefix.clone();
+        let (mut kept, mut cut) = (0, 0);
+        for piece in self.cuts.pieces(text) {
+            let encoding = self.tokenizer.encode_fast(piece, false);
+            let encoding =
+                encoding.map_err(|error| TokenizeError::Failed { bytes: text.len(), message: error.to_string() })?;
+            let found = encoding.get_ids();
+            let taken = found.len().min(room - kept);
+            ids.extend_from_slice(&found[..taken]);
+            kept += taken;
+            cut += found.len() - taken;
+        }
+        ids.extend_from_slice(&self.suffix);
+        out.push(&ids, u32::try_from(cut).unwrap_or(u32::MAX));
+        Ok(())
+    }
+}
+
+/// Truncation takes tokens off the end here; a tokenizer that would take them off the front gives other vectors.
+fn refuse_left_truncation(folder: &Path, path: &Path, json: &Value) -> Result<(), LoadError> {
+    if let Some(file) = ConfigFile::read(folder.join("tokenizer_config.json"))?
+        && let Some(side) = file.text("truncation_side")?
+    {
+        // The configuration wins over tokenizer.json, as it does in transformers.
+        let refused = file.error(format!("`truncation_side` is {side:?}; only \"right\" is supported"));
+        return if side == "right" { Ok(()) } else { Err(refused) };
+    }
+    match json["truncation"]["direction"].as_str() {
+        Some("Left") => Err(LoadError::model(path, "`truncation.direction` is \"Left\"; only \"Right\" is supported")),
+        _ => Ok(()),
+    }
+}
+
+/// `do_lower_case` of sentence_bert_config.json: lowering comes before the tokenizer's own rules, unless they lower too.
+fn lower_first(tokenizer: &mut tokenizers::Tokenizer) -> tokenizers::Result<()> {
+    let own = tokenizer.get_normalizer().cloned();
+    if own.as_ref().is_some_and(lowers) {
+        return Ok(());
+    }
+    let lower = NormalizerWrapper::from(Lowercase);
+    let all = match own {
+        Some(own) => NormalizerWrapper::from(Sequence::new(vec![lower, own])),
+        None => lower,
+    };
+    tokenizer.with_normalizer(Some(all))?;
+    Ok(())
+}
+
+fn lowers(normalizer: &NormalizerWrapper) -> bool {
+    match normalizer {
+        NormalizerWrapper::Lowercase(_) => true,
+        NormalizerWrapper::BertNormalizer(bert) => bert.lowercase,
+        NormalizerWrapper::Sequence(sequence) => sequence.as_ref().iter().any(lowers),
+        _ => false,
+    }
+}
+
+/// What the tokenizer puts before and after every single sequence, found by trying.
+fn special_tokens(tokenizer: &tokenizers::Tokenizer) -> Result<(Vec<u32>, Vec<u32>), String> {
+    let ids = |text: &str, special: bool| {
+        let encoding = tokenizer.encode_fast(text, special);
+        encoding.map(|encoding| encoding.get_ids().to_vec()).map_err(|error| format!("cannot be used: {error}"))
+    };
+    let around = ids("", true)?;
+    let (bare, whole) = (ids("a", false)?, ids("a", true)?);
+    let split = (0..=around.len()).find(|&split| [&around[..split], &bare, &around[split..]].concat() == whole);
+    match split {
+        Some(split) => Ok((around[..split].to_vec(), around[split..].to_vec())),
+        None => Err("adds special tokens in a way that this version does not know: not before and after the text".into()),
+    }
+}
+
+/// Where a text may be cut in two such that the tokens of the parts are the tokens of the whole.
+///
+/// Known for BERT's way of splitting: white space, ideographs and ASCII punctuation each end the word before them, and
+/// none of them composes with a character before it under any Unicode normal form. A character inside an added token's
+/// text is no place to cut, because the token is matched before words are split.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Cuts {
+    /// Nothing is known: never cut.
+    never: bool,
+    /// Ideographs are split off by the normaliser.
+    ideographs: bool,
+    /// Punctuation is split off by the pre-tokenizer.
+    punctuation: bool,
+    /// Characters that stand in added tokens, but for their first.
+    inside_tokens: Vec<char>,
+}
+
+impl Cuts {
+    fn of(tokenizer: &Value) -> Cuts {
+        let splits_words = ["BertPreTokenizer", "Whitespace", "WhitespaceSplit"];
+        let pre_tokenizers = steps(&tokenizer["pre_tokenizer"], "pretokenizers");
+        let by_character = ["BertNormalizer", "Lowercase", "NFC", "NFD", "NFKC", "NFKD", "StripAccents"];
+        let normalizers = steps(&tokenizer["normalizer"], "normalizers");
+        let kind = |step: &&Value, known: &[&str]| known.iter().any(|known| step["type"] == *known);
+        let no_tokens = Vec::new();
+        let added = tokenizer["added_tokens"].as_array().unwrap_or(&no_tokens);
+        let inside = added.iter().flat_map(|token| token["content"].as_str().unwrap_or_default().chars().skip(1));
+        Cuts {
+            never: !pre_tokenizers.first().is_some_and(|first| kind(first, &splits_words))
+                || !normalizers.iter().all(|step| kind(step, &by_character))
+                || added.iter().any(|token| token["single_word"] == true),
+            ideographs: normalizers.iter().any(|step| step["handle_chinese_chars"] == true),
+            punctuation: pre_tokenizers.first().is_some_and(|first| first["type"] == "BertPreTokenizer"),
+            inside_tokens: inside.collect(),
+        }
+    }
+
+    /// Whether the text may be cut before this character.
+    fn before(&self, c: char) -> bool {
+        let splits = matches!(c, ' ' | '\n')
+            || (self.ideographs && ('\u{4E00}'..='\u{9FFF}').contains(&c))
+            || (self.punctuation && c.is_ascii_punctuation());
+        splits && !self.inside_tokens.contains(&c)
+    }
+
+    /// The text in pieces: itself, where it is short or nothing is known about cuts.
+    fn pieces<'a>(&'a self, text: &'a str) -> impl Iterator<Item = &'a str> {
+        let mut rest = Some(text);
+        std::iter::from_fn(move || {
+            let text = rest.take()?;
+            let (piece, after) = text.split_at(self.piece_end(text));
+            rest = (!after.is_empty()).then_some(after);
+            Some(piece)
+        })
+    }
+
+    fn piece_end(&self, text: &str) -> usize {
+        if self.never || text.len() <= PIECE_BYTES {
+            return text.len();
+        }
+        let from = text.floor_char_boundary(PIECE_BYTES);
+        let cut = text[from..].char_indices().find(|(_, c)| self.before(*c));
+        cut.map_or(text.len(), |(index, _)| from + index)
+    }
+}
+
+/// A normalizer's or pre-tokenizer's steps: those of a Sequence, itself, or none.
+fn steps<'a>(value: &'a Value, list: &str) -> Vec<&'a Value> {
+    match value {
+        Value::Null => Vec::new(),
+        _ if value["type"] == "Sequence" => value[list].as_array().map(|steps| steps.iter().collect()).unwrap_or_default(),
+        _ => vec![value],
+    }
+}
