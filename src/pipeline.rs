@@ -118,9 +118,10 @@ impl Pipeline {
         let (windows_in, windows) = mpsc::channel(1);
         let (encoded_in, encoded) = mpsc::channel(DELIVERY_WINDOWS);
 
-        let source = start_source(self.source, Outlet::new(Handle::current(), records_in, budget, end));
+        let source = start_source(self.source, Outlet::new(Handle::current(), records_in, budget, end.clone()));
         let builder = WindowBuilder::new(self.window, self.live);
-        let mut prepare = tokio::spawn(prepare(records, self.extractor, prepare_threads, builder, windows_in));
+        let extract = Extract { extractor: self.extractor, threads: prepare_threads };
+        let mut prepare = tokio::spawn(prepare(records, end.clone(), extract, builder, windows_in));
         let workers = Arc::new(self.workers);
         let stage = EncodeStage { workers: workers.clone(), output: self.output, batch: self.batch };
         let mut encode = tokio::spawn(encode(windows, stage, windows_in_flight, encoded_in));
@@ -131,7 +132,12 @@ impl Pipeline {
             let delivered = (&mut deliver).await.unwrap_or_else(|_| Err(gone("delivery's")))?;
             (&mut encode).await??;
             (&mut prepare).await??;
-            source.await.unwrap_or_else(|_| Err(gone("the source's")))?;
+            tokio::select! {
+                biased;
+                ended = source => ended.unwrap_or_else(|_| Err(gone("the source's")))?,
+                // It may sit in a read of standard input that nobody will answer; what it gave is delivered.
+                () = end.cancelled() => {}
+            }
             Ok(delivered)
         };
         let outcome = tokio::select! {
@@ -172,16 +178,22 @@ fn start_source(source: Box<dyn Source>, mut outlet: Outlet) -> oneshot::Receive
     result
 }
 
+struct Extract {
+    extractor: Arc<Extractor>,
+    threads: usize,
+}
+
 /// Extracts and tokenises on several threads, keeps the order, and cuts windows.
 async fn prepare(
     mut records: mpsc::Receiver<Records>,
-    extractor: Arc<Extractor>,
-    threads: usize,
+    drain: CancellationToken,
+    Extract { extractor, threads }: Extract,
     mut builder: WindowBuilder,
     windows: mpsc::Sender<Window>,
 ) -> Result<(), RunError> {
     let mut blocks: VecDeque<JoinHandle<Block>> = VecDeque::new();
     let mut more = true;
+    let mut draining = false;
     while more || !blocks.is_empty() {
         let deadline = builder.deadline();
         let room = more && blocks.len() < threads;
@@ -210,6 +222,11 @@ async fn prepare(
                 None => more = false,
             },
             () = age => {}
+            // The source may be waiting for input; what it has handed over is still taken.
+            () = drain.cancelled(), if !draining => {
+                draining = true;
+                records.close();
+            }
         }
         while let Some(window) = builder.next_ready(Instant::now()) {
             if windows.send(window).await.is_err() {

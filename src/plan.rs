@@ -61,8 +61,7 @@ impl Plan {
             return refuse("source", "no source is given; expected `files: { paths: [...] }`");
         };
         source.check().or_else(|(key, message)| refuse(&format!("source.files.{key}"), message))?;
-        let record = RecordPlan::new(&config.record)
-            .or_else(|error| refuse(&error.key, error.message))?;
+        let record = RecordPlan::new(&config.record).or_else(|error| refuse(&error.key, error.message))?;
         let sink = sink(&config.sink)?;
         check_window(&config.window, &source)?;
         for (key, value) in [("batch.tokens", config.batch.tokens), ("batch.rows", config.batch.rows)] {

@@ -395,7 +395,8 @@ mod tests {
 
     #[test]
     fn positions_of_files_read_as_an_editor_shows_them() {
-        let position = Position { partition: Arc::new(Partition::File { ordinal: 0, path: "a.jsonl".into() }), offset: 16 };
+        let position =
+            Position { partition: Arc::new(Partition::File { ordinal: 0, path: "a.jsonl".into() }), offset: 16 };
         assert_eq!(position.to_string(), "a.jsonl:17");
     }
 }

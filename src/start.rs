@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use crate::columnar::kept::KeptSchema;
 use crate::columnar::output::OutputSchema;
 use crate::dead_letter::DeadLetters;
 use crate::delivery::{Delivery, DeliveryError};
@@ -47,6 +48,14 @@ pub enum StartError {
     Keep(String),
 }
 
+/// The kept columns' types. The first records are awaited only where a type has to be read from them: standard input may
+/// be slow to give any.
+fn kept(plan: &Plan, source: &mut FileSource) -> Result<KeptSchema, StartError> {
+    let all_given = plan.record.keep.iter().all(|field| field.data_type.is_some());
+    let first = if all_given { None } else { source.first()? };
+    fix_kept(&plan.record, first).map_err(StartError::Keep)
+}
+
 /// Starts what `plan` says. It reads files, may download, and loads weights: it blocks.
 pub fn start(plan: Plan, hub: &HubSettings, progress: &dyn Progress) -> Result<Started, StartError> {
     let mut source = FileSource::open(&plan.source, &plan.record.top_fields())?;
@@ -54,7 +63,7 @@ pub fn start(plan: Plan, hub: &HubSettings, progress: &dyn Progress) -> Result<S
     plan.check_model(&spec)?;
     let devices = plan.devices.resolve().map_err(LoadError::from)?;
     let tokenizer = Arc::new(Tokenizer::load(&spec)?);
-    let kept = fix_kept(&plan.record, source.first()?).map_err(StartError::Keep)?;
+    let kept = kept(&plan, &mut source)?;
     let provenance: Vec<(String, String)> =
         spec.provenance().into_iter().map(|(key, value)| (key.to_string(), value)).collect();
     let output = OutputSchema::new(spec.dim, plan.text_column, &kept, &provenance);

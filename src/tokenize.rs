@@ -160,11 +160,14 @@ impl ModelTokenizer {
         let (prefix, suffix) = special_tokens(&tokenizer).map_err(refuse)?;
         if spec.max_seq_length <= prefix.len() + suffix.len() {
             let added = prefix.len() + suffix.len();
-            let message = format!("is {}, but the tokenizer adds {added} special tokens to every text", spec.max_seq_length);
+            let message =
+                format!("is {}, but the tokenizer adds {added} special tokens to every text", spec.max_seq_length);
             return Err(LoadError::Config { key: "model.max_seq_length", message });
         }
         let vocab = tokenizer.get_vocab(true);
-        if let Some((token, id)) = vocab.iter().filter(|(_, id)| **id as usize >= spec.vocab_size).max_by_key(|(_, id)| **id) {
+        if let Some((token, id)) =
+            vocab.iter().filter(|(_, id)| **id as usize >= spec.vocab_size).max_by_key(|(_, id)| **id)
+        {
             return Err(refuse(format!(
                 "does not fit the weights: its token {token:?} has id {id}, the model's `vocab_size` is {}",
                 spec.vocab_size
@@ -244,7 +247,9 @@ fn special_tokens(tokenizer: &tokenizers::Tokenizer) -> Result<(Vec<u32>, Vec<u3
     let split = (0..=around.len()).find(|&split| [&around[..split], &bare, &around[split..]].concat() == whole);
     match split {
         Some(split) => Ok((around[..split].to_vec(), around[split..].to_vec())),
-        None => Err("adds special tokens in a way that this version does not know: not before and after the text".into()),
+        None => {
+            Err("adds special tokens in a way that this version does not know: not before and after the text".into())
+        }
     }
 }
 
@@ -267,17 +272,24 @@ struct Cuts {
 
 impl Cuts {
     fn of(tokenizer: &Value) -> Cuts {
-        let splits_words = ["BertPreTokenizer", "Whitespace", "WhitespaceSplit"];
         let pre_tokenizers = steps(&tokenizer["pre_tokenizer"], "pretokenizers");
-        let by_character = ["BertNormalizer", "Lowercase", "NFC", "NFD", "NFKC", "NFKD", "StripAccents"];
         let normalizers = steps(&tokenizer["normalizer"], "normalizers");
-        let kind = |step: &&Value, known: &[&str]| known.iter().any(|known| step["type"] == *known);
         let no_tokens = Vec::new();
         let added = tokenizer["added_tokens"].as_array().unwrap_or(&no_tokens);
         let inside = added.iter().flat_map(|token| token["content"].as_str().unwrap_or_default().chars().skip(1));
+        let is = |step: &Value, known: &[&str]| known.iter().any(|known| step["type"] == *known);
+        // What splits words by white space, and what then only looks at one word.
+        let splits = |step: &Value| is(step, &["BertPreTokenizer", "Whitespace", "WhitespaceSplit"]);
+        let by_word = |step: &Value| {
+            splits(step)
+                || is(step, &["Punctuation", "Digits"])
+                || (is(step, &["Metaspace"]) && step["prepend_scheme"] == "always")
+        };
+        let by_character = ["BertNormalizer", "Lowercase", "NFC", "NFD", "NFKC", "NFKD", "StripAccents"];
         Cuts {
-            never: !pre_tokenizers.first().is_some_and(|first| kind(first, &splits_words))
-                || !normalizers.iter().all(|step| kind(step, &by_character))
+            never: !pre_tokenizers.first().is_some_and(|first| splits(first))
+                || !pre_tokenizers.iter().all(|step| by_word(step))
+                || !normalizers.iter().all(|step| is(step, &by_character))
                 || added.iter().any(|token| token["single_word"] == true),
             ideographs: normalizers.iter().any(|step| step["handle_chinese_chars"] == true),
             punctuation: pre_tokenizers.first().is_some_and(|first| first["type"] == "BertPreTokenizer"),
@@ -318,7 +330,13 @@ impl Cuts {
 fn steps<'a>(value: &'a Value, list: &str) -> Vec<&'a Value> {
     match value {
         Value::Null => Vec::new(),
-        _ if value["type"] == "Sequence" => value[list].as_array().map(|steps| steps.iter().collect()).unwrap_or_default(),
+        _ if value["type"] == "Sequence" => {
+            value[list].as_array().map(|steps| steps.iter().collect()).unwrap_or_default()
+        }
         _ => vec![value],
     }
 }
+
+#[cfg(test)]
+#[path = "tokenize_tests.rs"]
+mod tests;

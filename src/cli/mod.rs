@@ -16,6 +16,7 @@ use std::process::ExitCode;
 
 use anyhow::Error;
 use clap::{Parser, Subcommand};
+use embedmill::columnar::read::ReadError;
 use embedmill::config::ConfigError;
 use embedmill::encode::LoadError;
 use embedmill::plan::PlanError;
@@ -107,7 +108,8 @@ fn exit_code(error: &Error) -> u8 {
         || error.is::<ConfigError>()
         || error.is::<PlanError>()
         || error.is::<LoadError>()
-        || error.is::<StartError>();
+        || error.is::<StartError>()
+        || error.is::<ReadError>();
     if refused { 2 } else { 1 }
 }
 

@@ -41,6 +41,10 @@ impl Output {
     pub fn rows(&self) -> usize {
         self.batch.num_rows()
     }
+
+    pub fn into_batch(self) -> RecordBatch {
+        self.batch
+    }
 }
 
 impl OutputSchema {
@@ -161,7 +165,8 @@ impl Vectors {
     /// # Errors
     /// If the batch has no `vector` column of fixed-size float32 lists.
     pub fn new(batch: RecordBatch) -> Result<Self, String> {
-        let column = batch.column_by_name("vector").ok_or("there is no column `vector`; is this embedmill's output?")?;
+        let column =
+            batch.column_by_name("vector").ok_or("there is no column `vector`; is this embedmill's output?")?;
         let list = column.as_fixed_size_list_opt().ok_or_else(|| {
             format!("column `vector` is of type {}, expected a fixed-size list of Float32", column.data_type())
         })?;

@@ -151,7 +151,11 @@ mod tests {
         check(serde_json::json!({ "modle": {} }), "modle", Some("model"));
         check(serde_json::json!({ "model": { "poling": "mean" } }), "model.poling", Some("pooling"));
         check(serde_json::json!({ "source": { "files": { "path": [] } } }), "source.files.path", Some("paths"));
-        check(serde_json::json!({ "record": { "keep": ["a", { "field": "b", "typ": "x" }] } }), "record.keep.1.typ", Some("type"));
+        check(
+            serde_json::json!({ "record": { "keep": ["a", { "field": "b", "typ": "x" }] } }),
+            "record.keep.1.typ",
+            Some("type"),
+        );
         check(serde_json::json!({ "dead_letter": { "pth": "x" } }), "dead_letter.pth", Some("path"));
         check(serde_json::json!({ "sink": { "zzzzzzz": 1 } }), "sink.zzzzzzz", None);
         assert!(unknown(&serde_json::json!({ "devices": ["cpu"], "record": { "text": ["a"] } }), &schema).is_empty());

@@ -154,7 +154,8 @@ fn bracketless(path: &str) -> String {
 
 /// Refuses what is no YAML, with the line; and an empty or scalar document, which the merge would take for nothing.
 fn check_yaml(name: &str, text: &str) -> Result<(), ConfigError> {
-    let error = |line: usize, message: String| ConfigError { place: format!("{name}:{line}"), key: String::new(), message };
+    let error =
+        |line: usize, message: String| ConfigError { place: format!("{name}:{line}"), key: String::new(), message };
     let mut first = None;
     for event in saphyr_parser::Parser::new_from_str(text) {
         match event {
@@ -208,7 +209,8 @@ mod tests {
         let plain = load(&[], &[]).unwrap();
         assert_eq!((plain.model.id.as_deref(), plain.model.pooling), (Some("tiny"), Some(PoolingMode::Cls)));
         assert_eq!((plain.batch.tokens, plain.batch.rows), (512, BatchConfigRows));
-        let environment = [("MODEL", "big"), ("EMBEDMILL__MODEL__POOLING", "max"), ("EMBEDMILL__BATCH__TOKENS", "1024")];
+        let environment =
+            [("MODEL", "big"), ("EMBEDMILL__MODEL__POOLING", "max"), ("EMBEDMILL__BATCH__TOKENS", "1024")];
         let from_environment = load(&environment, &[]).unwrap();
         assert_eq!(from_environment.model.id.as_deref(), Some("big"));
         assert_eq!((from_environment.model.pooling, from_environment.batch.tokens), (Some(PoolingMode::Max), 1024));

@@ -59,9 +59,10 @@ impl Devices {
             return if names.len() == 1 { Ok(Devices::Auto) } else { Err(DeviceError::AutoAndOthers) };
         }
         let devices = names.iter().map(|name| name.as_ref().parse()).collect::<Result<Vec<Device>, _>>()?;
-        let twice = devices.iter().enumerate().find(|(index, device)| {
-            matches!(device, Device::Cuda(_)) && devices[..*index].contains(device)
-        });
+        let twice = devices
+            .iter()
+            .enumerate()
+            .find(|(index, device)| matches!(device, Device::Cuda(_)) && devices[..*index].contains(device));
         match twice {
             Some((_, device)) => Err(DeviceError::Twice { device: *device }),
             None => Ok(Devices::List(devices)),

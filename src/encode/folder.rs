@@ -69,7 +69,8 @@ impl ConfigFile {
             Some(count) => Ok(Some(count)),
             None => {
                 let (least, most) = range.into_inner();
-                Err(self.error(format!("`{key}` must be a whole number from {least} to {most}, found {}", short(value))))
+                Err(self
+                    .error(format!("`{key}` must be a whole number from {least} to {most}, found {}", short(value))))
             }
         }
     }
@@ -160,13 +161,19 @@ pub fn weights(folder: &Path) -> Result<Vec<PathBuf>, LoadError> {
     }
     match OTHER_WEIGHTS.iter().find(|name| folder.join(name).exists()) {
         Some(other) => Err(LoadError::model(folder, format!("has {other} but no {WEIGHTS}; {CONVERT}"))),
-        None => Err(LoadError::model(folder, format!("has no weights; a model folder has {WEIGHTS} or {WEIGHTS_INDEX}"))),
+        None => {
+            Err(LoadError::model(folder, format!("has no weights; a model folder has {WEIGHTS} or {WEIGHTS_INDEX}")))
+        }
     }
 }
 
 fn existing_shard(folder: &Path, index: &ConfigFile, name: &str) -> Result<PathBuf, LoadError> {
     let path = folder.join(name);
-    if path.is_file() { Ok(path) } else { Err(index.error(format!("names the shard {name}, which is not in the folder"))) }
+    if path.is_file() {
+        Ok(path)
+    } else {
+        Err(index.error(format!("names the shard {name}, which is not in the folder")))
+    }
 }
 
 /// The names of the shards that an index lists, each once and sorted.

@@ -5,9 +5,10 @@
 //! is there whole, so an interrupted download is never taken for a model. Everything here blocks.
 //!
 //! No network, no such model, no permission and no weights that can be read are told apart, each with what to do. A token
-//! is sent to the endpoint's host alone and never printed.
+//! is never printed.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use hf_hub::api::sync::{Api, ApiBuilder, ApiError, ApiRepo};
 use hf_hub::{Cache, Repo, RepoType};
 use serde::Deserialize;
 
-use super::folder::{self, ConfigFile, CONVERT, WEIGHTS, WEIGHTS_INDEX, read_json, stays_inside};
+use super::folder::{self, CONVERT, ConfigFile, WEIGHTS, WEIGHTS_INDEX, read_json, stays_inside};
 use crate::failure::Failure;
 
 /// What the environment and the pipeline file say about the hub.
@@ -151,7 +152,9 @@ impl<'a> Model<'a> {
         }
         let endpoint = settings.endpoint.trim_end_matches('/').to_owned();
         let host = endpoint.strip_prefix("https://").or_else(|| endpoint.strip_prefix("http://"));
-        if !host.is_some_and(|host| !host.is_empty() && host.chars().all(|c| c.is_ascii_graphic() && !"@?#".contains(c))) {
+        if !host
+            .is_some_and(|host| !host.is_empty() && host.chars().all(|c| c.is_ascii_graphic() && !"@?#".contains(c)))
+        {
             return Err(HubError::Endpoint { endpoint: settings.endpoint.clone() });
         }
         Ok(Model { id: full, revision, settings, endpoint })
@@ -254,7 +257,9 @@ impl<'a> Model<'a> {
         let (id, endpoint) = (self.id.clone(), self.endpoint.clone());
         let request = match error {
             ApiError::RequestError(request) => request.to_string(),
-            ApiError::IoError(error) => return self.cache_error(error.to_string()),
+            ApiError::IoError(error) if is_of_the_disk(error.kind()) => return self.cache_error(error.to_string()),
+            // Reading the body and writing the file are one error to the client: what is no disk's is the connection's.
+            ApiError::IoError(error) => error.to_string(),
             ApiError::TooManyRetries(inner) => return self.error(inner, file),
             other => return self.odd_answer(other.to_string()),
         };
@@ -269,6 +274,25 @@ impl<'a> Model<'a> {
             _ => HubError::Network { endpoint, message: request },
         }
     }
+}
+
+fn is_of_the_disk(kind: ErrorKind) -> bool {
+    use ErrorKind::{
+        AlreadyExists, FileTooLarge, IsADirectory, NotADirectory, NotFound, PermissionDenied, QuotaExceeded,
+        ReadOnlyFilesystem, StorageFull,
+    };
+    let disk = [
+        AlreadyExists,
+        FileTooLarge,
+        IsADirectory,
+        NotADirectory,
+        NotFound,
+        PermissionDenied,
+        QuotaExceeded,
+        ReadOnlyFilesystem,
+        StorageFull,
+    ];
+    disk.contains(&kind)
 }
 
 /// How often a file that broke off is continued before giving up.
@@ -305,8 +329,10 @@ const TRANSFORMER_FILES: [&str; 11] = [
 impl<'a> Download<'a> {
     fn run(&mut self) -> Result<(), HubError> {
         self.fetch_all(&["modules.json", "config_sentence_transformers.json"].map(str::to_owned))?;
-        let transformer = transformer_folder(&self.snapshot).map_err(|error| self.model.odd_answer(error.to_string()))?;
-        let beside = |name: &str| if transformer.is_empty() { name.to_owned() } else { format!("{transformer}/{name}") };
+        let transformer =
+            transformer_folder(&self.snapshot).map_err(|error| self.model.odd_answer(error.to_string()))?;
+        let beside =
+            |name: &str| if transformer.is_empty() { name.to_owned() } else { format!("{transformer}/{name}") };
         let mut wanted: Vec<String> = TRANSFORMER_FILES.iter().map(|name| beside(name)).collect();
         wanted.extend(self.module_files());
         let (single, index) = (beside(WEIGHTS), beside(WEIGHTS_INDEX));
@@ -398,7 +424,11 @@ impl<'a> Download<'a> {
         let Some(expected) = file.lfs.as_ref().and_then(|lfs| lfs.sha256.as_ref()) else { return Ok(()) };
         let hash = folder::sha256_file(&self.snapshot.join(&file.rfilename));
         let hash = hash.map_err(|error| self.model.cache_error(error.to_string()))?;
-        if folder::hex(&hash).eq_ignore_ascii_case(expected) { Ok(()) } else { Err(self.damaged(file, "of another hash than the hub says")) }
+        if folder::hex(&hash).eq_ignore_ascii_case(expected) {
+            Ok(())
+        } else {
+            Err(self.damaged(file, "of another hash than the hub says"))
+        }
     }
 
     fn damaged(&self, file: &RepoFile, how: &'static str) -> HubError {
@@ -463,9 +493,13 @@ pub enum HubError {
     Id { id: String, what: &'static str },
     #[error("the hub's endpoint {endpoint:?} must be http:// or https:// and a host; see HF_ENDPOINT")]
     Endpoint { endpoint: String },
-    #[error("{endpoint} has no model {id} with a revision {revision}; check both names (a folder is given by its path)")]
+    #[error(
+        "{endpoint} has no model {id} with a revision {revision}; check both names (a folder is given by its path)"
+    )]
     NotFound { id: String, revision: String, endpoint: String },
-    #[error("{endpoint} does not show {id} without a token; check the name, and if the model is private or gated set HF_TOKEN")]
+    #[error(
+        "{endpoint} does not show {id} without a token; check the name, and if the model is private or gated set HF_TOKEN"
+    )]
     TokenNeeded { id: String, endpoint: String },
     #[error("{endpoint} refuses the token for {id}; check HF_TOKEN, and whether the model's terms were accepted")]
     Forbidden { id: String, endpoint: String },

@@ -96,7 +96,10 @@ impl ModelConfig {
             return refuse("model.id", "is missing; give a model id or the path of a model folder".into());
         }
         if self.precision != Precision::Float32 {
-            return refuse("model.precision", format!("{} is not supported in this version; use float32", self.precision));
+            return refuse(
+                "model.precision",
+                format!("{} is not supported in this version; use float32", self.precision),
+            );
         }
         if self.revision.is_empty() {
             return refuse("model.revision", "is empty; the default is `main`".into());
@@ -320,7 +323,10 @@ mod tests {
         assert_eq!(with(|_| ()), "");
         assert_eq!(with(|c| c.id = None), "model.id is missing; give a model id or the path of a model folder");
         assert_eq!(with(|c| (c.id, c.backend) = (None, Backend::Hash)), "");
-        assert_eq!(with(|c| c.id = Some(" ".into())), "model.id is empty; give a model id or the path of a model folder");
+        assert_eq!(
+            with(|c| c.id = Some(" ".into())),
+            "model.id is empty; give a model id or the path of a model folder"
+        );
         assert_eq!(
             with(|c| c.precision = Precision::Float16),
             "model.precision float16 is not supported in this version; use float32"

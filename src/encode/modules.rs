@@ -103,7 +103,8 @@ impl ModelSpec {
     pub fn read(folder: &ModelFolder, config: &ModelConfig) -> Result<ModelSpec, LoadError> {
         let path = folder.path.as_path();
         let modules = Modules::read(path)?;
-        let transformer = path.join(&modules.transformer);
+        let transformer =
+            if modules.transformer.is_empty() { path.to_owned() } else { path.join(&modules.transformer) };
         let sentence = SentenceConfig::read(&transformer)?;
         let mut spec = ModelSpec {
             id: folder.id.clone(),
@@ -189,7 +190,11 @@ impl ModelSpec {
     /// What says which vectors these are: names and values for the output's metadata, in a fixed order. What a model does
     /// not have is left out.
     pub fn provenance(&self) -> Vec<(&'static str, String)> {
-        let mut pairs = vec![("model_id", self.id.clone()), ("model_family", self.family.clone())];
+        let mut pairs = vec![
+            ("backend", self.backend.to_string()),
+            ("model_id", self.id.clone()),
+            ("model_family", self.family.clone()),
+        ];
         pairs.extend(self.revision.clone().map(|revision| ("model_revision", revision)));
         pairs.extend(self.weights_sha256.clone().map(|hash| ("weights_sha256", hash)));
         pairs.push(("pooling", self.pooling()));
@@ -264,7 +269,9 @@ impl Modules {
             (_, Some("Normalize" | "Pooling" | "Transformer")) => {
                 return refuse("which is out of place; a chain is Transformer, Pooling, Normalize".into());
             }
-            _ => return refuse("which this version does not support; there are Transformer, Pooling, Normalize".into()),
+            _ => {
+                return refuse("which this version does not support; there are Transformer, Pooling, Normalize".into());
+            }
         }
         Ok(())
     }
@@ -293,7 +300,9 @@ impl Modules {
         if let Some((file, Some(width))) = &self.pooling
             && *width != hidden
         {
-            return Err(file.error(format!("`embedding_dimension` is {width}, but the transformer's vectors have {hidden}")));
+            return Err(
+                file.error(format!("`embedding_dimension` is {width}, but the transformer's vectors have {hidden}"))
+            );
         }
         let mut chain = self.after.clone();
         if let Some(mode) = config.pooling {
@@ -430,7 +439,8 @@ fn max_seq_length(
     }
     if let Some(length) = sentence.max_seq_length {
         if length > positions_max {
-            let message = format!("`max_seq_length` is {length}, but the model has positions for {positions_max} tokens");
+            let message =
+                format!("`max_seq_length` is {length}, but the model has positions for {positions_max} tokens");
             return Err(LoadError::model(&sentence.path, message));
         }
         return Ok(length);
@@ -438,7 +448,9 @@ fn max_seq_length(
     let tokenizer = ConfigFile::read(transformer.join("tokenizer_config.json"))?;
     let length = match &tokenizer {
         // "No limit" is written as 1e30, so this is a float to begin with.
-        Some(file) => file.number("model_max_length")?.filter(|length| *length >= 1.0 && *length <= POSITIONS_MAX as f64),
+        Some(file) => {
+            file.number("model_max_length")?.filter(|length| *length >= 1.0 && *length <= POSITIONS_MAX as f64)
+        }
         None => None,
     };
     match (length.map(|length| length as usize), positions) {

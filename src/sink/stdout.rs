@@ -53,9 +53,7 @@ impl Sink for StdoutSink {
                 writer.write(&output.batch).and_then(|()| writer.finish()).map_err(arrow_error)?;
                 out.write_all(writer.get_ref()).and_then(|()| out.flush()).map_err(io_error)
             }
-            StdoutSink::Arrow(writer) => {
-                writer.write(&output.batch).and_then(|()| writer.flush()).map_err(arrow_error)
-            }
+            StdoutSink::Arrow(writer) => writer.write(&output.batch).and_then(|()| writer.flush()).map_err(arrow_error),
         }
     }
 

@@ -27,7 +27,8 @@ impl WholeFile {
     pub fn create(path: &Path) -> Result<Self, SinkError> {
         let fail = |action, cause| SinkError::Io { path: path.to_path_buf(), action, cause };
         if path.is_dir() {
-            let cause = std::io::Error::other("it is a folder; give a file's name, or end the path with / for many files");
+            let cause =
+                std::io::Error::other("it is a folder; give a file's name, or end the path with / for many files");
             return Err(fail("cannot be created", cause));
         }
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
@@ -61,7 +62,9 @@ impl WholeFile {
         temporary.as_file().sync_all().map_err(|cause| fail("cannot be synced", cause))?;
         let file = temporary.persist(&path).map_err(|error| fail("cannot be renamed into place", error.error))?;
         // Without this the name itself can be lost with the power, though the bytes are there.
-        File::open(folder(&path)).and_then(|folder| folder.sync_all()).map_err(|cause| fail("cannot be synced", cause))?;
+        File::open(folder(&path))
+            .and_then(|folder| folder.sync_all())
+            .map_err(|cause| fail("cannot be synced", cause))?;
         Ok(file.metadata().map_err(|cause| fail("cannot be read", cause))?.len())
     }
 

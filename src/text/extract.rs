@@ -50,7 +50,8 @@ impl Extractor {
     /// The rows of `records`.
     pub fn block(&self, records: Records) -> Block {
         let Records { partition, body, input_bytes_read, permit } = records;
-        let position = |record: usize| Position { partition: partition.clone(), offset: body.offset(record) }.to_string();
+        let position =
+            |record: usize| Position { partition: partition.clone(), offset: body.offset(record) }.to_string();
         let mut rejected = Vec::new();
         let rows = match &body {
             Body::Table { table, .. } => {
@@ -238,9 +239,10 @@ impl Extractor {
                 (0..table.rows()).map(part).collect()
             }
         };
-        let drafts = texts.into_iter().enumerate().map(|(row, text)| {
-            Ok(Draft { record: records[row], id: id(row)?.into(), text: text?.into() })
-        });
+        let drafts = texts
+            .into_iter()
+            .enumerate()
+            .map(|(row, text)| Ok(Draft { record: records[row], id: id(row)?.into(), text: text?.into() }));
         Ok(drafts.collect())
     }
 

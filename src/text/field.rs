@@ -208,7 +208,10 @@ impl RecordPlan {
                 return Err(error("keep", message));
             }
             if keep.iter().any(|other| other.name == kept.name) {
-                return Err(error("keep", format!("two columns are called `{}`; give one another name by `as`", kept.name)));
+                return Err(error(
+                    "keep",
+                    format!("two columns are called `{}`; give one another name by `as`", kept.name),
+                ));
             }
             keep.push(kept);
         }
@@ -239,7 +242,10 @@ impl RecordPlan {
             TextPlan::Template(template) => format!("template {:?}", template.source),
         };
         let keep = self.keep.iter().map(|kept| kept.name.as_str()).collect::<Vec<_>>().join(", ");
-        format!("id {id}, text {text}, {}", if keep.is_empty() { "nothing kept".into() } else { format!("keep {keep}") })
+        format!(
+            "id {id}, text {text}, {}",
+            if keep.is_empty() { "nothing kept".into() } else { format!("keep {keep}") }
+        )
     }
 }
 
@@ -295,7 +301,8 @@ mod tests {
     #[test]
     fn templates_say_which_fields_they_read() {
         let config: RecordConfig =
-            serde_json::from_value(json!({ "template": "{{ title }}: {{ meta.body | trim }}", "id": "/meta/id" })).unwrap();
+            serde_json::from_value(json!({ "template": "{{ title }}: {{ meta.body | trim }}", "id": "/meta/id" }))
+                .unwrap();
         let plan = RecordPlan::new(&config).unwrap();
         assert_eq!(plan.top_fields(), ["meta", "title"]);
         let TextPlan::Template(template) = plan.text else { panic!("a template was given") };

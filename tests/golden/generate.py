@@ -47,9 +47,8 @@ def require_packages() -> None:
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         sys.exit(
-            f"golden: error: {sys.executable} lacks {', '.join(missing)}. A Python that has them:\n"
-            "  python3 -m venv .venv && .venv/bin/pip install sentence-transformers\n"
-            "  make golden PYTHON=.venv/bin/python"
+            f"golden: error: {sys.executable} lacks {', '.join(missing)}. A Python that has them, which `make golden` then finds:\n"
+            "  python3 -m venv .venv && .venv/bin/pip install sentence-transformers"
         )
 
 

@@ -75,9 +75,22 @@ fn every_writers_file_holds_the_same_records() {
     let expected = written();
     assert_eq!(expected.len(), 7);
     let files = [
-        "records.jsonl", "records.jsonl.gz", "records.jsonl.zst", "records.jsonl.bz2", "gzip-inside.jsonl",
-        "members.jsonl.gz", "members.jsonl.zst", "members.jsonl.bz2", "crlf.jsonl", "records.parquet",
-        "groups.parquet", "records.arrow", "records.arrows", "lz4.arrow", "zstd.arrow", "types.arrow",
+        "records.jsonl",
+        "records.jsonl.gz",
+        "records.jsonl.zst",
+        "records.jsonl.bz2",
+        "gzip-inside.jsonl",
+        "members.jsonl.gz",
+        "members.jsonl.zst",
+        "members.jsonl.bz2",
+        "crlf.jsonl",
+        "records.parquet",
+        "groups.parquet",
+        "records.arrow",
+        "records.arrows",
+        "lz4.arrow",
+        "zstd.arrow",
+        "types.arrow",
     ];
     for file in files {
         let mut found = whole(drain(&config(&folder().join(file)), &[]));
@@ -207,6 +220,33 @@ fn a_changed_byte_makes_no_reader_panic() {
             }
         }
     }
+}
+
+/// A length that no memory holds ends no process: it is refused before it is asked for.
+#[test]
+fn an_absurd_length_anywhere_is_refused() {
+    let root = tempfile::tempdir().expect("a temporary folder");
+    for file in ["lz4.arrow", "zstd.arrow", "records.arrows", "records.parquet"] {
+        let bytes = fs::read(folder().join(file)).expect("it is there");
+        let path = root.path().join(file);
+        for place in (8..bytes.len() - 16).step_by(8) {
+            let mut changed = bytes.clone();
+            changed[place..place + 8].copy_from_slice(&0x6c20_2079_6172_7261_i64.to_le_bytes());
+            fs::write(&path, changed).expect("it can be written");
+            drain(&config(&path), &[]);
+        }
+    }
+}
+
+#[test]
+fn arrow_streams_one_after_the_other() {
+    let root = tempfile::tempdir().expect("a temporary folder");
+    let path = root.path().join("a.arrows");
+    let once = fs::read(folder().join("records.arrows")).expect("it is there");
+    fs::write(&path, [once.as_slice(), &once].concat()).expect("it can be written");
+    let found = drain(&config(&path), &[]);
+    assert_eq!(found.iter().map(|found| found.0).collect::<Vec<_>>(), (0..14).collect::<Vec<_>>());
+    assert_eq!(whole(found.clone())[7..], whole(found)[..7]);
 }
 
 /// Few enough bytes are changed to take seconds; with 1, which takes minutes, nothing else was found.

@@ -25,7 +25,8 @@ impl Attention for Plain {
             let [query, key, value] = &parts[..] else {
                 return Err(TchError::Shape("qkv has three parts".into()));
             };
-            let mixed = Tensor::f_scaled_dot_product_attention(query, key, value, None::<&Tensor>, 0.0, false, None, false)?;
+            let mixed =
+                Tensor::f_scaled_dot_product_attention(query, key, value, None::<&Tensor>, 0.0, false, None, false)?;
             // [rows, heads, length, head_dim] → [rows, length, heads, head_dim], which is how `out` lies
             let mut place = batch.view(out, group)?.f_view([group.rows, group.length, self.heads, -1])?;
             place.f_copy_(&mixed.f_transpose(1, 2)?)?;

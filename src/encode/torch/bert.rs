@@ -45,11 +45,14 @@ impl BertConfig {
             layer_norm_eps: file.number("layer_norm_eps")?.unwrap_or(1e-12),
         };
         if config.hidden % config.heads != 0 {
-            let message = format!("`hidden_size` {} is not divisible by `num_attention_heads` {}", config.hidden, config.heads);
+            let message =
+                format!("`hidden_size` {} is not divisible by `num_attention_heads` {}", config.hidden, config.heads);
             return Err(file.error(message));
         }
         if !(config.layer_norm_eps > 0.0 && config.layer_norm_eps < 1.0) {
-            return Err(file.error(format!("`layer_norm_eps` must be between 0 and 1, found {}", config.layer_norm_eps)));
+            return Err(
+                file.error(format!("`layer_norm_eps` must be between 0 and 1, found {}", config.layer_norm_eps))
+            );
         }
         refuse_switches(file)?;
         Ok(config)
@@ -130,7 +133,8 @@ struct Layer {
 impl Bert {
     fn load(config: &BertConfig, attention: Box<dyn Attention>, weights: &mut Weights) -> Result<Bert, LoadError> {
         let hidden = config.hidden;
-        let mut table = |name: &str, rows| weights.take(&names(&format!("embeddings.{name}_embeddings.weight")), &[rows, hidden]);
+        let mut table =
+            |name: &str, rows| weights.take(&names(&format!("embeddings.{name}_embeddings.weight")), &[rows, hidden]);
         let mut words = table("word", config.vocab_size)?;
         let positions = table("position", config.positions)?;
         let types = table("token_type", config.token_types)?;
@@ -141,11 +145,7 @@ impl Bert {
         let layers = (0..config.layers).map(|layer| Layer::load(config, layer, weights)).collect::<Result<_, _>>()?;
         weights.none_left_under("encoder.layer.")?;
         let buffer = |width| Buffer::new(width, words.device()).map_err(|error| weights.failed(&error));
-        let buffers = Buffers {
-            qkv: buffer(3 * hidden)?,
-            mixed: buffer(hidden)?,
-            wide: buffer(config.intermediate)?,
-        };
+        let buffers = Buffers { qkv: buffer(3 * hidden)?, mixed: buffer(hidden)?, wide: buffer(config.intermediate)? };
         Ok(Bert { words, positions, norm, layers, attention, activation: config.activation, buffers })
     }
 

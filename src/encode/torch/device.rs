@@ -49,7 +49,9 @@ mod tests {
     fn out_of_memory_is_told_apart() {
         let is_memory = |message: &str| matches!(encode_error(1, 2, message.into()), EncodeError::OutOfMemory { .. });
         assert!(is_memory("CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has"));
-        assert!(is_memory("[enforce fail at alloc_cpu.cpp:1] err == 0. DefaultCPUAllocator: can't allocate memory: you"));
+        assert!(is_memory(
+            "[enforce fail at alloc_cpu.cpp:1] err == 0. DefaultCPUAllocator: can't allocate memory: you"
+        ));
         assert!(!is_memory("The size of tensor a (3) must match"));
     }
 }

@@ -23,7 +23,7 @@ use tch::{TchError, Tensor};
 
 use super::device::Device;
 use super::folder::ConfigFile;
-use super::modules::{Module, ModelSpec};
+use super::modules::{ModelSpec, Module};
 use super::{EncodeError, Encoder, LoadError, Matrix};
 use crate::batch::TokenBatch;
 pub use device::{cuda_devices, why_no_cuda};
@@ -62,7 +62,8 @@ pub fn check(model_type: &str, file: &ConfigFile) -> Result<(), LoadError> {
 /// Loads the model on a device, to be used on this thread alone. `threads` counts on a CPU.
 pub fn load(spec: &Arc<ModelSpec>, device: Device, threads: usize) -> Result<Box<dyn Encoder>, LoadError> {
     device::prepare_thread(device, threads);
-    let file = spec.config.as_ref().ok_or_else(|| LoadError::Load { device, message: "it has no config.json".into() })?;
+    let file =
+        spec.config.as_ref().ok_or_else(|| LoadError::Load { device, message: "it has no config.json".into() })?;
     let mut weights = Weights::open(&spec.weights, device)?;
     let transformer = (family(&spec.family, file)?.build)(file, &mut weights)?;
     Ok(Box::new(TorchEncoder { transformer, spec: spec.clone(), device: device::torch(device) }))

@@ -51,10 +51,7 @@ mod tests {
         check(&[PoolingMode::Mean], &[2.0, 7.0, -2.0, -1.0, 7.0, 0.5]);
         check(&[PoolingMode::Max], &[3.0, 9.0, -1.0, 0.0, 7.0, 0.5]);
         check(&[PoolingMode::Cls], &[1.0, 9.0, -1.0, 0.0, 7.0, 0.5]);
-        check(
-            &[PoolingMode::Cls, PoolingMode::Max],
-            &[1.0, 9.0, 3.0, 9.0, -1.0, 0.0, -1.0, 0.0, 7.0, 0.5, 7.0, 0.5],
-        );
+        check(&[PoolingMode::Cls, PoolingMode::Max], &[1.0, 9.0, 3.0, 9.0, -1.0, 0.0, -1.0, 0.0, 7.0, 0.5, 7.0, 0.5]);
     }
 
     #[test]

@@ -4,39 +4,37 @@
 //! decompressed, and cut off in the middle, where all whole batches before the cut are still read. What is in memory is
 //! one batch as its writer made it; runs of rows are slices of it.
 
+use std::collections::VecDeque;
+
 use arrow::array::RecordBatch;
 use arrow::buffer::Buffer;
 use arrow::ipc::reader::StreamDecoder;
 
+use super::arrow_messages::{self, END, MARKER, Next, cut_off};
 use super::stream::Stream;
 use super::{Body, RUN_BYTES_MAX, RUN_RECORDS_MAX, Reader, SourceError, guarded, unreadable};
 use crate::columnar::Table;
 
 /// What a file begins with, padded to eight bytes, and ends with.
 const MAGIC: &[u8] = b"ARROW1";
-/// What every message begins with.
-const MESSAGE: &[u8] = b"\xff\xff\xff\xff";
-/// How much is read at once.
-const BLOCK_BYTES: usize = 256 << 10;
+/// How much is read at once behind the last batch.
+const BLOCK_BYTES: usize = 64 << 10;
 
 /// Reads batches.
 pub struct Batches {
     stream: Stream,
     decoder: StreamDecoder,
-    block: Buffer,
+    /// Bytes of the message at hand that the decoder has not seen: its head, its body.
+    unseen: VecDeque<Buffer>,
     /// An Arrow file, which ends with a footer, rather than a stream.
     file: bool,
     /// A batch, and how many of its rows were handed on.
     batch: Option<(Table, usize)>,
     offset: u64,
-    state: State,
-}
-
-#[derive(PartialEq, Eq)]
-enum State {
-    Start,
-    Batches,
-    End,
+    started: bool,
+    /// Whether there was any message.
+    any: bool,
+    ended: bool,
 }
 
 impl Batches {
@@ -44,11 +42,13 @@ impl Batches {
         Batches {
             stream,
             decoder: StreamDecoder::new(),
-            block: Buffer::from_vec(Vec::<u8>::new()),
+            unseen: VecDeque::new(),
             file: false,
             batch: None,
             offset: 0,
-            state: State::Start,
+            started: false,
+            any: false,
+            ended: false,
         }
     }
 
@@ -60,7 +60,7 @@ impl Batches {
         }
         self.file = head.starts_with(MAGIC);
         // Writers before 2019 begin a message with its length instead, which is below 2^24 in practice.
-        if !self.file && !head.starts_with(MESSAGE) && head.get(3) != Some(&0) {
+        if !self.file && !head.starts_with(&MARKER) && head.get(3) != Some(&0) {
             let head = head[..head.len().min(6)].escape_ascii();
             return Err(format!("begins with \"{head}\", which is neither an Arrow file nor an Arrow stream"));
         }
@@ -73,35 +73,55 @@ impl Batches {
     /// The next batch that has rows; `None` at the end.
     fn next_batch(&mut self) -> Result<Option<RecordBatch>, String> {
         loop {
-            while !self.block.is_empty() {
-                match guarded(|| self.decoder.decode(&mut self.block)) {
-                    Ok(Some(batch)) if batch.num_rows() > 0 => return Ok(Some(batch)),
-                    Ok(_) => {}
-                    // Between messages nothing can be wrong but that the stream has ended and more follows.
-                    Err(_) if self.decoder.finish().is_ok() => {
-                        if self.file {
-                            return self.footer().map(|()| None);
-                        }
-                        // Streams one after the other, as `cat` leaves them.
-                        self.decoder = StreamDecoder::new();
-                    }
-                    Err(error) => return Err(format!("a batch cannot be read: {error}")),
-                }
+            if let Some(batch) = self.decode()? {
+                return Ok(Some(batch));
             }
-            let mut block = vec![0; BLOCK_BYTES];
-            let filled = self.stream.fill(&mut block).map_err(|error| error.to_string())?;
-            block.truncate(filled);
-            self.block = Buffer::from_vec(block);
-            if filled == 0 {
-                let whole = !self.file && self.decoder.finish().is_ok() && self.decoder.schema().is_some();
-                return if whole { Ok(None) } else { Err(cut_off()) };
+            match arrow_messages::next(&mut self.stream)? {
+                Next::Message { head, body } => self.unseen = VecDeque::from([head, body]),
+                // The decoder reads a message without a body when the next begins.
+                Next::EndOfStream => {
+                    self.unseen = VecDeque::from([Buffer::from(END)]);
+                    let last = self.decode()?;
+                    if self.file {
+                        self.footer()?;
+                        self.ended = true;
+                    }
+                    // Streams may stand one after the other, as `cat` leaves them.
+                    self.decoder = StreamDecoder::new();
+                    if last.is_some() || self.ended {
+                        return Ok(last);
+                    }
+                }
+                Next::EndOfInput if self.file || !self.any => return Err(cut_off()),
+                Next::EndOfInput => {
+                    self.ended = true;
+                    self.unseen = VecDeque::from([Buffer::from(END)]);
+                    return self.decode();
+                }
             }
         }
     }
 
+    /// Decodes until the next batch that has rows; `None` once the message at hand is seen.
+    fn decode(&mut self) -> Result<Option<RecordBatch>, String> {
+        while let Some(bytes) = self.unseen.front_mut() {
+            if bytes.is_empty() {
+                self.unseen.pop_front();
+                continue;
+            }
+            self.any = true;
+            let decoded = guarded(|| self.decoder.decode(bytes));
+            match decoded.map_err(|error| format!("a batch cannot be read: {error}"))? {
+                Some(batch) if batch.num_rows() > 0 => return Ok(Some(batch)),
+                _ => {}
+            }
+        }
+        Ok(None)
+    }
+
     /// Reads to the file's end, which says that it was written to its end.
     fn footer(&mut self) -> Result<(), String> {
-        let mut tail = self.block.as_slice().to_vec();
+        let mut tail = Vec::new();
         loop {
             let keep = tail.len().saturating_sub(MAGIC.len());
             tail.drain(..keep);
@@ -132,21 +152,17 @@ impl Batches {
     }
 }
 
-fn cut_off() -> String {
-    "the Arrow data ends early: the file is cut off; fetch or write it again".into()
-}
-
 impl Reader for Batches {
     fn next(&mut self) -> Result<Option<Body>, SourceError> {
         if let Some(body) = self.slice() {
             return Ok(Some(body));
         }
-        let found = match self.state {
-            State::End => return Ok(None),
-            State::Start => self.start().and_then(|()| self.next_batch()),
-            State::Batches => self.next_batch(),
-        };
-        self.state = if matches!(found, Ok(Some(_))) { State::Batches } else { State::End };
+        if self.ended {
+            return Ok(None);
+        }
+        let start = if std::mem::replace(&mut self.started, true) { Ok(()) } else { self.start() };
+        let found = start.and_then(|()| self.next_batch());
+        self.ended |= !matches!(found, Ok(Some(_)));
         Ok(match found {
             Ok(Some(batch)) => {
                 self.batch = Some((Table::new(batch), 0));

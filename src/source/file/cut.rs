@@ -139,8 +139,7 @@ impl<B: Boundary> Cutter<B> {
                 return Some(self.whole(offset, piece));
             }
             if self.buffer.len() > self.record_bytes_max.saturating_add(LINE_END_BYTES_MAX) || self.skipping {
-                let head = self.buffer.split();
-                self.seen = 0;
+                let head = self.take_all();
                 if !std::mem::replace(&mut self.skipping, true) {
                     return Some(self.too_long(self.offset, &head));
                 }
@@ -150,12 +149,18 @@ impl<B: Boundary> Cutter<B> {
                 Ok(_) => {}
                 Err(cause) => {
                     self.ended = true;
-                    let rest = self.buffer.split();
+                    let rest = self.take_all();
                     return Some(Cut::Unreadable(unreadable(self.offset, &rest, cause)));
                 }
             }
         }
         None
+    }
+
+    /// Empties the buffer, in which no record's end was found.
+    fn take_all(&mut self) -> Bytes {
+        self.seen = 0;
+        self.buffer.split().freeze()
     }
 
     fn whole(&self, offset: u64, piece: Bytes) -> Cut {
@@ -172,7 +177,7 @@ impl<B: Boundary> Cutter<B> {
     /// What is left at the end of the input.
     fn finish(&mut self) -> Option<Cut> {
         self.ended = true;
-        let rest = self.buffer.split().freeze();
+        let rest = self.take_all();
         match self.boundary.unfinished() {
             // Of a record that was too long, it was said already.
             _ if self.skipping => None,

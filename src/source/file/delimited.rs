@@ -69,7 +69,8 @@ impl Boundary for RowEnds {
     }
 
     fn unfinished(&self) -> Option<String> {
-        (self.place == Place::Quoted).then(|| "a quote opens a field and none closes it until the end of the file".into())
+        (self.place == Place::Quoted)
+            .then(|| "a quote opens a field and none closes it until the end of the file".into())
     }
 
     fn advice(&self) -> &'static str {
@@ -195,9 +196,8 @@ impl Reader for Rows {
 
 /// The header checked: every field has a name of its own.
 fn header(row: ByteRecord) -> Result<StringRecord, String> {
-    let header = StringRecord::from_byte_record(row).map_err(|error| {
-        format!("the header is not UTF-8 ({}); convert the file to UTF-8", error.utf8_error())
-    })?;
+    let header = StringRecord::from_byte_record(row)
+        .map_err(|error| format!("the header is not UTF-8 ({}); convert the file to UTF-8", error.utf8_error()))?;
     if let Some(place) = header.iter().position(|name| name.trim().is_empty()) {
         let number = place + 1;
         return Err(format!("field {number} of the header has no name; give every column one (pandas: index=False)"));
@@ -230,15 +230,21 @@ mod tests {
         check("a,b\n\"x\n\"\"y\"\"\n\",2\n,\n", &["2 a=x\n\"y\"\n|b=2", "5 a=|b="]);
         check("a,b\nx\"y,\"p\"q\n", &["2 a=x\"y|b=pq"]);
         check("\"a\nb\",c\n1,2\n", &["3 a\nb=1|c=2"]);
-        check("a,b\n1\n1,2,3\n5,6\n", &[
-            "2 UNREADABLE 1: expected 2 fields as in the header, found 1",
-            "3 UNREADABLE 1,2,3: expected 2 fields as in the header, found 3",
-            "4 a=5|b=6",
-        ]);
-        check("a,b\n1,2\n\"x,3\n4,5\n", &[
-            "2 a=1|b=2",
-            "3 UNREADABLE \"x,3\n4,5\n: a quote opens a field and none closes it until the end of the file",
-        ]);
+        check(
+            "a,b\n1\n1,2,3\n5,6\n",
+            &[
+                "2 UNREADABLE 1: expected 2 fields as in the header, found 1",
+                "3 UNREADABLE 1,2,3: expected 2 fields as in the header, found 3",
+                "4 a=5|b=6",
+            ],
+        );
+        check(
+            "a,b\n1,2\n\"x,3\n4,5\n",
+            &[
+                "2 a=1|b=2",
+                "3 UNREADABLE \"x,3\n4,5\n: a quote opens a field and none closes it until the end of the file",
+            ],
+        );
     }
 
     #[test]

@@ -29,7 +29,11 @@ pub struct Input {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A file on disk, already looked at; `bytes` as they lie there.
-    File { bytes: u64, format: Format, compression: Compression },
+    File {
+        bytes: u64,
+        format: Format,
+        compression: Compression,
+    },
     /// Something that can be read only once and has no size, such as a named pipe.
     Pipe,
     Stdin,
@@ -63,7 +67,9 @@ impl Input {
 /// # Errors
 /// The first argument that leads to nothing, and the first file that cannot be read.
 pub fn expand(config: &FilesConfig) -> Result<Vec<Input>, SourceError> {
-    config.check().map_err(|(key, message)| SourceError::Inputs { message: format!("source.files.{key}: {message}") })?;
+    config
+        .check()
+        .map_err(|(key, message)| SourceError::Inputs { message: format!("source.files.{key}: {message}") })?;
     let mut inputs = Vec::new();
     let mut seen = HashSet::new();
     for argument in &config.paths {
@@ -88,7 +94,9 @@ fn paths(argument: &str, format: Format) -> Result<Vec<PathBuf>, SourceError> {
         Ok(metadata) if metadata.is_dir() => folder(path, format),
         Ok(_) => Ok(vec![path.into()]),
         // A file may be called `a[1].txt`, so a name that exists is never taken for a pattern.
-        Err(error) if error.kind() == io::ErrorKind::NotFound && argument.contains(['*', '?', '[']) => globbed(argument),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && argument.contains(['*', '?', '[']) => {
+            globbed(argument)
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let link = path.is_symlink();
             let what = if link { "a link that leads to nothing" } else { "there is no such file or folder" };
@@ -130,7 +138,8 @@ fn folder(folder: &Path, format: Format) -> Result<Vec<PathBuf>, SourceError> {
 /// The files that a pattern matches. Links are followed as in folders, which the glob crate does not do safely.
 fn globbed(argument: &str) -> Result<Vec<PathBuf>, SourceError> {
     let error = |message: String| SourceError::Inputs { message: format!("{argument}: {message}") };
-    let pattern = Pattern::new(argument.strip_prefix("./").unwrap_or(argument)).map_err(|cause| error(format!("not a pattern: {cause}")))?;
+    let pattern = Pattern::new(argument.strip_prefix("./").unwrap_or(argument))
+        .map_err(|cause| error(format!("not a pattern: {cause}")))?;
     // Whatever precedes the first part with a wildcard is a folder.
     let parts: Vec<&str> = argument.split('/').collect();
     let fixed = parts.iter().take_while(|part| !part.contains(['*', '?', '['])).count();
@@ -172,9 +181,8 @@ fn globbed(argument: &str) -> Result<Vec<PathBuf>, SourceError> {
 /// The files below a folder, sorted by path. A link to a folder above itself is not followed: what it leads to is read
 /// anyway.
 fn files_below(folder: &Path, depth: usize, hidden: bool) -> Result<Vec<PathBuf>, SourceError> {
-    let wanted = |entry: &DirEntry| {
-        hidden || entry.depth() == 0 || !entry.file_name().as_encoded_bytes().starts_with(b".")
-    };
+    let wanted =
+        |entry: &DirEntry| hidden || entry.depth() == 0 || !entry.file_name().as_encoded_bytes().starts_with(b".");
     let mut found = Vec::new();
     for entry in WalkDir::new(folder).follow_links(true).max_depth(depth).into_iter().filter_entry(wanted) {
         match entry {
@@ -252,7 +260,8 @@ mod tests {
 
     #[test]
     fn arguments_in_order_and_what_they_hold_by_path() {
-        let root = tree(&["b.txt", "a.txt", "c/z.jsonl", "c/d/y.txt", "c/.hid/x.txt", "c/.x.txt", "c/w.bin", "e[1].txt"]);
+        let root =
+            tree(&["b.txt", "a.txt", "c/z.jsonl", "c/d/y.txt", "c/.hid/x.txt", "c/.x.txt", "c/w.bin", "e[1].txt"]);
         let check = |paths: &[&str], format: Format, expected: &[&str]| {
             let expected: Vec<String> = expected.iter().map(ToString::to_string).collect();
             assert_eq!(expanded(root.path(), paths, format), Ok(expected), "{paths:?}");
@@ -313,7 +322,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let root = tree(&["a.txt"]);
         let path = root.path().join("a.txt");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0)).expect("its owner may");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).expect("its owner may");
         if File::open(&path).is_ok() {
             eprintln!("skipped: this user (root?) may read every file");
             return;

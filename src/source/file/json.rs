@@ -164,19 +164,22 @@ mod tests {
         check("[[1],2, \"x\",null]", &["1 [1]", "2 2", "3 \"x\"", "4 null"]);
         check("{}{}\n12 13", &["1 {}", "2 {}", "3 12", "4 13"]);
         let cut_off = "does not end: the file is cut off, or";
-        check("[{\"a\":1},{\"b", &[
-            "1 {\"a\":1}",
-            &format!("2 UNREADABLE ,{{\"b: the last JSON value {cut_off} a bracket or a quote is missing"),
-        ]);
-        check("[{},", &[
-            "1 {}",
-            &format!("2 UNREADABLE ,: the JSON array {cut_off} its last bracket is missing"),
-        ]);
-        check("[{}]\n[{}]\n", &[
-            "1 {}",
-            "2 UNREADABLE ]\n[{}]\n: something follows the end of the JSON array; \
+        check(
+            "[{\"a\":1},{\"b",
+            &[
+                "1 {\"a\":1}",
+                &format!("2 UNREADABLE ,{{\"b: the last JSON value {cut_off} a bracket or a quote is missing"),
+            ],
+        );
+        check("[{},", &["1 {}", &format!("2 UNREADABLE ,: the JSON array {cut_off} its last bracket is missing")]);
+        check(
+            "[{}]\n[{}]\n",
+            &[
+                "1 {}",
+                "2 UNREADABLE ]\n[{}]\n: something follows the end of the JSON array; \
              for arrays line by line, set format: jsonl",
-        ]);
+            ],
+        );
         check("} {}", &["1 }", "2 {}"]);
     }
 

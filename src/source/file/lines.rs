@@ -75,6 +75,8 @@ impl Reader for Lines {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+
     use super::super::stream::tests::{gzip, stream};
     use super::super::tests::show;
     use super::*;
@@ -99,8 +101,22 @@ mod tests {
         let long = "a line longer than record_bytes_max, which is 20 bytes; \
                     shorten it, or raise source.files.record_bytes_max";
         check(b"a\n123456789012345678901\nb", &["1 a", &format!("2 UNREADABLE 123456789012345678901: {long}"), "3 b"]);
-        check(b"\xff\xfea\0", &["1 UNREADABLE : is UTF-16, as its first two bytes say; \
-            convert it: iconv -f UTF-16 -t UTF-8 FILE"]);
+        check(
+            b"\xff\xfea\0",
+            &["1 UNREADABLE : is UTF-16, as its first two bytes say; \
+            convert it: iconv -f UTF-16 -t UTF-8 FILE"],
+        );
+    }
+
+    #[test]
+    fn live_input_is_handed_on_as_it_comes() {
+        let parts = b"one\ntwo\nth".chain(b"ree\n\n".as_slice()).chain(b"half".as_slice());
+        let mut lines = Lines::text(Stream::new(Box::new(parts), true).expect("plain"), 20);
+        let mut runs = Vec::new();
+        while let Ok(Some(Body::Each(records))) = lines.next() {
+            runs.push(records.into_iter().map(|record| record.offset + 1).collect::<Vec<_>>());
+        }
+        assert_eq!(runs, [vec![1, 2], vec![3], vec![5]]);
     }
 
     #[test]

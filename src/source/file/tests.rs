@@ -45,7 +45,8 @@ fn source(files: &[(&str, Vec<u8>)]) -> (tempfile::TempDir, FileSource) {
 fn drain(source: &mut FileSource) -> Vec<(String, usize)> {
     let mut counts: Vec<(String, usize)> = Vec::new();
     let mut read = 0;
-    while let Some(run) = source.ahead.pop_front().map_or_else(|| source.next_run(), |run| Ok(Some(run))).expect("fine") {
+    while let Some(run) = source.ahead.pop_front().map_or_else(|| source.next_run(), |run| Ok(Some(run))).expect("fine")
+    {
         assert!(run.input_bytes_read >= read, "progress never goes back");
         read = run.input_bytes_read;
         let name = run.partition.name();

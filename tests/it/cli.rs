@@ -1,0 +1,244 @@
+//! The binary as a user drives it, with the hash encoder.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+use assert_cmd::Command;
+use embedmill::columnar::read::OutputFile;
+use predicates::prelude::*;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+pub fn embedmill(folder: &Path) -> Command {
+    let mut command = Command::cargo_bin("embedmill").expect("the binary is built");
+    command.current_dir(folder).env_remove("EMBEDMILL_LOG").env("RUST_BACKTRACE", "0");
+    command
+}
+
+/// `encode INPUTS -o OUTPUT` with the hash encoder.
+pub fn encode(folder: &Path, inputs: &[&str], output: &str) -> Command {
+    let mut command = embedmill(folder);
+    command.arg("encode").args(inputs).args(["-o", output, "--backend", "hash"]);
+    command
+}
+
+/// Rows of an output file as JSON.
+pub fn rows(path: &Path) -> Vec<Value> {
+    let mut file = OutputFile::open(path).expect("the output is whole");
+    let mut rows = Vec::new();
+    while let Some(table) = file.next_table() {
+        let table = table.expect("the output can be read");
+        rows.extend((0..table.rows()).map(|row| table.row_value(row)));
+    }
+    rows
+}
+
+pub fn folder_with(files: &[(&str, &str)]) -> TempDir {
+    let folder = TempDir::new().expect("a temporary folder");
+    for (name, content) in files {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+        fs::write(path, content).expect("a file");
+    }
+    folder
+}
+
+fn documents(count: usize) -> String {
+    let document = |index: usize| {
+        let text = format!("document {index} {}", "about many things ".repeat(index * 31 % 17));
+        json!({ "id": format!("d{index}"), "text": text, "views": index, "meta": { "lang": "en" } }).to_string() + "\n"
+    };
+    (0..count).map(document).collect()
+}
+
+#[test]
+fn rows_are_whole_and_in_input_order() {
+    let folder =
+        folder_with(&[("b.jsonl", &documents(700)), ("a.jsonl", "{\"id\":\"first\",\"text\":\"\",\"views\":7}\n")]);
+    encode(folder.path(), &["a.jsonl", "b.jsonl"], "out.arrow")
+        .args(["--id", "id", "--keep", "views,/meta/lang:string"])
+        .assert()
+        .success()
+        .stdout("")
+        .stderr(predicate::str::contains("701 rows from 701 records"));
+    let rows = rows(&folder.path().join("out.arrow"));
+    assert_eq!(rows.len(), 701);
+    assert_eq!((&rows[0]["id"], &rows[0]["views"], rows[0].get("lang")), (&json!("first"), &json!(7), None));
+    for (index, row) in rows[1..].iter().enumerate() {
+        assert_eq!(row["id"], json!(format!("d{index}")));
+        assert_eq!((&row["views"], &row["lang"]), (&json!(index), &json!("en")));
+        assert_eq!((&row["source"], &row["source_offset"]), (&json!("b.jsonl"), &json!(index)));
+        assert_eq!(row["vector"].as_array().map(Vec::len), Some(384));
+        let norm: f64 = row["vector"].as_array().expect("a vector").iter().flat_map(Value::as_f64).map(|v| v * v).sum();
+        assert!((norm - 1.0).abs() < 1e-5, "{norm}");
+    }
+}
+
+#[test]
+fn the_same_input_gives_the_same_bytes_on_any_number_of_workers() {
+    let folder = folder_with(&[("a.jsonl", &documents(900))]);
+    for format in ["arrow", "parquet"] {
+        let bytes = |devices: &str, name: &str| {
+            let output = format!("{name}.{format}");
+            encode(folder.path(), &["a.jsonl"], &output)
+                .args(["--device", devices, "--window-tokens", "2048"])
+                .assert()
+                .success();
+            fs::read(folder.path().join(output)).expect("the output")
+        };
+        let once = bytes("cpu", "once");
+        assert_eq!(once, bytes("cpu", "again"), "{format}");
+        assert_eq!(once, bytes("cpu,cpu,cpu", "three"), "{format}");
+    }
+}
+
+#[test]
+fn a_folder_gets_files_named_by_position() {
+    let folder = folder_with(&[("in/a.jsonl", &documents(300)), ("in/b.jsonl", &documents(300))]);
+    let pipeline = "source: {files: {paths: [in/]}}\nmodel: {backend: hash}\nwindow: {records: 100}\n\
+                    sink: {parquet: {path: out/, file_rows: 200}}\n";
+    fs::write(folder.path().join("p.yaml"), pipeline).expect("a pipeline file");
+    embedmill(folder.path()).args(["run", "p.yaml", "--summary", "none"]).assert().success();
+    let mut names: Vec<String> = fs::read_dir(folder.path().join("out"))
+        .expect("the output folder")
+        .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["000000-000000000000.parquet", "000000-000000000200.parquet", "000001-000000000100.parquet"]);
+    let rows: Vec<Value> = names.iter().flat_map(|name| rows(&folder.path().join("out").join(name))).collect();
+    let expected: Vec<String> = ["in/a.jsonl", "in/b.jsonl"]
+        .iter()
+        .flat_map(|path| (1..=300).map(move |line| format!("{path}:{line}")))
+        .collect();
+    assert_eq!(rows.iter().map(|row| row["id"].as_str().unwrap_or_default()).collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn standard_input_and_output_work() {
+    let folder = folder_with(&[]);
+    let output = encode(folder.path(), &["-"], "-")
+        .args(["--format", "text"])
+        .write_stdin("one line\n\nand another\n")
+        .assert()
+        .success()
+        .get_output()
+        .stdout
+        .clone();
+    let rows: Vec<Value> = String::from_utf8_lossy(&output).lines().flat_map(serde_json::from_str).collect();
+    let found: Vec<_> = rows.iter().map(|row| (row["id"].as_str(), row["text"].as_str())).collect();
+    assert_eq!(found, [(Some("-:1"), Some("one line")), (Some("-:3"), Some("and another"))]);
+}
+
+#[test]
+fn search_finds_what_inspect_shows() {
+    let lines =
+        "{\"text\":\"the cat sat on the mat\"}\n{\"text\":\"stock markets fell\"}\n{\"text\":\"a dog barked\"}\n";
+    let folder = folder_with(&[("a.jsonl", lines)]);
+    encode(folder.path(), &["a.jsonl"], "out.parquet").assert().success();
+    embedmill(folder.path())
+        .args(["search", "out.parquet", "cat and mat", "-k", "1"])
+        .assert()
+        .success()
+        .stdout(predicate::str::contains("a.jsonl:1").and(predicate::str::contains("the cat sat on the mat")));
+    embedmill(folder.path())
+        .args(["inspect", "out.parquet"])
+        .assert()
+        .success()
+        .stdout(predicate::str::contains("3 rows").and(predicate::str::contains("FixedSizeList(384 x Float32)")));
+    let json = embedmill(folder.path()).args(["search", "out.parquet", "dog", "--json"]).assert().success();
+    let hits: Vec<Value> =
+        String::from_utf8_lossy(&json.get_output().stdout).lines().flat_map(serde_json::from_str).collect();
+    assert_eq!(hits.len(), 3);
+    assert_eq!(hits[0]["id"], json!("a.jsonl:3"));
+}
+
+#[test]
+fn wrong_usage_is_refused_with_what_to_do() {
+    let folder = folder_with(&[
+        ("a.jsonl", &documents(2)),
+        ("typo.yaml", "modle: {}\n"),
+        ("model/config.json", "{}"),
+        ("empty/.keep", ""),
+    ]);
+    let check = |args: &[&str], expected: &str| {
+        let all = predicate::str::contains(expected).and(predicate::str::starts_with("error: "));
+        embedmill(folder.path()).args(args).assert().code(2).stdout("").stderr(all);
+        assert!(!folder.path().join("o.arrow").exists());
+    };
+    let hash = ["--backend", "hash"];
+    let with = |args: &[&'static str]| [args, &hash].concat();
+    check(&["validate", "typo.yaml"], "typo.yaml:1: modle: there is no such key; did you mean `model`?");
+    check(&["validate", "none.yaml"], "none.yaml: the pipeline file cannot be read");
+    check(&["encode", "a.jsonl", "-o", "o.arrow"], "--model");
+    check(&["encode", "a.jsonl", "-o", "o.arrow", "--model", "./nowhere"], "./nowhere");
+    check(&["encode", "a.jsonl", "-o", "o.arrow", "--model", "model"], "model");
+    check(&with(&["encode", "nowhere.jsonl", "-o", "o.arrow"]), "nowhere.jsonl");
+    check(&with(&["encode", "*.csv", "-o", "o.arrow"]), "*.csv");
+    check(&with(&["encode", "empty", "-o", "o.arrow"]), "empty");
+    check(&with(&["encode", "a.jsonl", "-o", "o.txt"]), "cannot tell the format");
+    check(&with(&["encode", "a.jsonl", "-o", "no/such/o.arrow"]), "no/such/o.arrow: cannot be created");
+    check(&with(&["encode", "a.jsonl", "-o", "o.arrow", "--device", "cuda:0"]), "cuda:0");
+    check(&with(&["encode", "a.jsonl", "-o", "o.arrow", "--keep", "nothing"]), "give it one");
+    check(&with(&["encode", "a.jsonl", "-o", "o.arrow", "--batch-tokens", "10"]), "fewer than the 512");
+    check(&["inspect", "a.jsonl"], "neither an Arrow nor a Parquet file");
+}
+
+#[test]
+fn the_schema_is_one_and_the_help_has_examples() {
+    let folder = folder_with(&[]);
+    let schema = embedmill(folder.path()).arg("schema").assert().success().get_output().stdout.clone();
+    let schema: Value = serde_json::from_slice(&schema).expect("the schema is JSON");
+    assert!(schema["properties"]["model"].is_object());
+    for command in ["encode", "run", "validate", "explain", "schema", "inspect", "search"] {
+        embedmill(folder.path())
+            .args([command, "--help"])
+            .assert()
+            .success()
+            .stdout(predicate::str::contains("Example"));
+    }
+}
+
+#[test]
+fn an_empty_file_gives_an_empty_output_and_a_warning() {
+    let folder = folder_with(&[("a.jsonl", "")]);
+    encode(folder.path(), &["a.jsonl"], "out.arrow")
+        .assert()
+        .success()
+        .stderr(predicate::str::contains("warning: there was no record in the input"));
+    assert!(rows(&folder.path().join("out.arrow")).is_empty());
+}
+
+#[test]
+fn a_full_disk_leaves_no_output() {
+    let folder = folder_with(&[("a.jsonl", &documents(2_000))]);
+    let binary = assert_cmd::cargo::cargo_bin("embedmill");
+    // A limit on the size of files gives the same error in the middle of writing as a full disk does.
+    let script =
+        format!("trap '' XFSZ; ulimit -f 64; exec {} encode a.jsonl -o out.arrow --backend hash", binary.display());
+    Command::new("bash")
+        .args(["-c", &script])
+        .current_dir(folder.path())
+        .assert()
+        .code(1)
+        .stderr(predicate::str::contains("out.arrow: cannot be written: File too large"));
+    let left: Vec<_> =
+        fs::read_dir(folder.path()).expect("the folder").map(|entry| entry.expect("an entry").file_name()).collect();
+    assert_eq!(left, ["a.jsonl"]);
+}
+
+#[test]
+fn an_output_of_before_stays_until_the_new_one_is_whole() {
+    let folder = folder_with(&[("a.jsonl", &documents(3)), ("bad.jsonl", "{\"text\":\"fine\"}\n{broken\n")]);
+    encode(folder.path(), &["a.jsonl"], "out.arrow").assert().success();
+    let before = fs::read(folder.path().join("out.arrow")).expect("the first output");
+    encode(folder.path(), &["bad.jsonl"], "out.arrow")
+        .assert()
+        .code(1)
+        .stderr(predicate::str::contains("bad.jsonl:2: "));
+    assert_eq!(fs::read(folder.path().join("out.arrow")).expect("the first output"), before);
+    let mut file = fs::OpenOptions::new().append(true).open(folder.path().join("a.jsonl")).expect("the input");
+    writeln!(file, "{{\"text\":\"one more\"}}").expect("written");
+    encode(folder.path(), &["a.jsonl"], "out.arrow").assert().success();
+    assert_eq!(rows(&folder.path().join("out.arrow")).len(), 4);
+}

@@ -1,0 +1,58 @@
+//! Walls between the rooms: which crate may be named where.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).expect("the sources are there") {
+        let path = entry.expect("the sources can be listed").path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// `name` stands only in files whose path under src/ begins with one of `allowed`, and stands in each of these.
+fn check(name: &str, allowed: &[&str]) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    sources(&root, &mut files);
+    let mut unused: Vec<&&str> = allowed.iter().collect();
+    for file in files {
+        let text = fs::read_to_string(&file).expect("a source can be read");
+        // A crate's name after another word is a name of ours, such as `columns::arrow::`.
+        let uses = text.lines().filter(|line| !line.trim_start().starts_with("//")).any(|line| {
+            line.match_indices(name)
+                .any(|(at, _)| !line[..at].ends_with(|c: char| c.is_alphanumeric() || "_:".contains(c)))
+        });
+        let path = file.strip_prefix(&root).expect("it was found there").display().to_string();
+        let at_home = allowed.iter().find(|allowed| path.starts_with(**allowed));
+        assert!(!uses || at_home.is_some(), "src/{path} names {name}, which belongs in {allowed:?}");
+        unused.retain(|allowed| !(uses && Some(**allowed) == at_home.copied()));
+    }
+    assert!(unused.is_empty(), "{name} is allowed in {unused:?} and not used there");
+}
+
+#[test]
+fn every_crate_stays_in_its_room() {
+    check("tch::", &["encode/torch/"]);
+    check("arrow::", &["columnar/", "source/file/", "sink/"]);
+    check("parquet::", &["columnar/", "source/file/", "sink/"]);
+    check("std::env::", &["config/"]);
+    check("tokenizers::", &["tokenize.rs"]);
+    check("hf_hub::", &["encode/hub.rs"]);
+    check("anyhow::", &["cli/"]);
+    check("clap::", &["cli/"]);
+}
+
+#[test]
+fn no_unsafe_code() {
+    let mut files = Vec::new();
+    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut files);
+    for file in files {
+        let text = fs::read_to_string(&file).expect("a source can be read");
+        assert!(!text.contains("unsafe {") && !text.contains("unsafe fn"), "{} has unsafe code", file.display());
+    }
+}

@@ -1,0 +1,5 @@
+//! What needs libtorch: vectors against sentence-transformers', and the binary with a real model.
+#![cfg(feature = "torch")]
+
+mod cli;
+mod golden;
