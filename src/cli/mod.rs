@@ -39,7 +39,7 @@ order as Arrow.
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Embed files in one go
-    Encode(encode::EncodeArgs),
+    Encode(Box<encode::EncodeArgs>),
     /// Run a pipeline file
     Run(run::RunArgs),
     /// Check a pipeline file without touching anything
@@ -60,9 +60,9 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let level = if matches!(cli.command, Command::Run(_)) { "info" } else { "warn" };
     let outcome = embedmill::telemetry::start(level, embedmill::config::log_filter().as_deref())
-        .map_err(|message| usage(message))
+        .map_err(usage)
         .and_then(|()| match cli.command {
-            Command::Encode(args) => encode::encode(args),
+            Command::Encode(args) => encode::encode(*args),
             Command::Run(args) => run::run(args),
             Command::Validate(args) => explain::validate(args),
             Command::Explain(args) => explain::explain(args),

@@ -172,7 +172,7 @@ impl Vectors {
         })?;
         let dim = list.value_length() as usize;
         let values = list.values().as_primitive_opt::<Float32Type>().ok_or("column `vector` does not hold Float32")?;
-        let start = list.value_offset_at(0) as usize;
+        let start = list.value_offset_at(0);
         let values = values.values().slice(start, batch.num_rows() * dim);
         Ok(Vectors { batch, values, dim })
     }

@@ -89,10 +89,10 @@ pub fn resolve(
     }
     let model = Model::new(id, revision, settings)?;
     if settings.offline {
-        return model.from_cache().map_err(|missing| model.offline_error(missing));
+        return model.find_in_cache().map_err(|missing| model.offline_error(missing));
     }
-    match model.from_hub(progress) {
-        Err(HubError::Network { endpoint, message }) => match model.from_cache() {
+    match model.fetch_from_hub(progress) {
+        Err(HubError::Network { endpoint, message }) => match model.find_in_cache() {
             Ok(folder) => {
                 tracing::warn!(%endpoint, %message, model = folder.id, "the hub cannot be reached; using the cache");
                 Ok(folder)
@@ -178,7 +178,7 @@ impl<'a> Model<'a> {
     }
 
     /// The model as the cache has it; an error says what is missing.
-    fn from_cache(&self) -> Result<ModelFolder, String> {
+    fn find_in_cache(&self) -> Result<ModelFolder, String> {
         let folder = self.settings.cache.join(self.repo(self.revision).folder_name());
         let name = folder.join("refs").join(self.revision);
         // A revision that is a commit has no name in the cache; its folder is found by itself.
@@ -204,7 +204,7 @@ impl<'a> Model<'a> {
     }
 
     /// The model as the hub has it now; only what the cache lacks is fetched.
-    fn from_hub(&self, progress: &dyn Progress) -> Result<ModelFolder, HubError> {
+    fn fetch_from_hub(&self, progress: &dyn Progress) -> Result<ModelFolder, HubError> {
         let api = self.api()?;
         let info = self.info(&api)?;
         if !is_name(&info.sha) || info.sha.contains('/') {

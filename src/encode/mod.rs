@@ -206,7 +206,10 @@ pub fn builder(spec: &Arc<ModelSpec>, devices: &[Device]) -> worker::Builder {
     let threads = spec.threads.unwrap_or_else(|| device::threads_per_worker(cpu_workers));
     match spec.backend {
         Backend::Hash => Arc::new(move |_| Ok(Box::new(hash::HashEncoder::new(spec.dim)))),
-        Backend::Torch => Arc::new(move |device| torch::load(&spec, *device, threads)),
+        Backend::Torch => {
+            let loaded = torch::Loaded::default();
+            Arc::new(move |device| torch::load(&spec, *device, threads, &loaded))
+        }
     }
 }
 
@@ -231,7 +234,7 @@ impl Matrix {
     /// # Panics
     /// If `values` is not a whole number of rows.
     pub fn new(dim: usize, values: Vec<f32>) -> Self {
-        assert!(dim > 0 && values.len() % dim == 0, "{} values are no rows of {dim}", values.len());
+        assert!(dim > 0 && values.len().is_multiple_of(dim), "{} values are no rows of {dim}", values.len());
         Matrix { dim, values }
     }
 

@@ -102,7 +102,7 @@ fn the_length_follows_sentence_transformers_rules() {
         assert_eq!(read(&config(), changes).expect("it is read").max_seq_length, expected, "{changes:?}");
     };
     check(&[], 16);
-    check(&[no_sentence.clone()], 20);
+    check(std::slice::from_ref(&no_sentence), 20);
     check(&[no_sentence.clone(), tokenizer(json!(100))], 32);
     check(&[no_sentence.clone(), tokenizer(json!(1e30))], 32);
     check(&[no_sentence.clone(), tokenizer(json!(1_000_000_000_000_000_019_884_624_838_656u128 as f64))], 32);

@@ -21,7 +21,16 @@ pub fn why_no_cuda() -> &'static str {
     "; this embedmill was built without libtorch (feature `torch`)"
 }
 
-pub fn load(_spec: &Arc<ModelSpec>, device: Device, _threads: usize) -> Result<Box<dyn Encoder>, LoadError> {
+/// Nothing is ever loaded.
+#[derive(Default)]
+pub struct Loaded;
+
+pub fn load(
+    _spec: &Arc<ModelSpec>,
+    device: Device,
+    _threads: usize,
+    _loaded: &Loaded,
+) -> Result<Box<dyn Encoder>, LoadError> {
     let message = "this embedmill was built without libtorch; build it with the feature `torch`, or set model.backend \
                    to hash to try everything else";
     Err(LoadError::Load { device, message: message.into() })

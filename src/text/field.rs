@@ -128,7 +128,7 @@ impl std::fmt::Display for FieldPath {
 #[derive(Debug, Clone)]
 pub enum TextPlan {
     Fields { fields: Vec<FieldPath>, join: String },
-    Template(Template),
+    Template(Box<Template>),
 }
 
 /// A compiled template.
@@ -185,7 +185,7 @@ impl RecordPlan {
         let id = config.id.as_deref().map(|text| parse("id", text)).transpose()?;
         let text = match &config.template {
             Some(source) => {
-                TextPlan::Template(Template::compile(source).map_err(|message| error("template", message))?)
+                TextPlan::Template(Box::new(Template::compile(source).map_err(|message| error("template", message))?))
             }
             None => {
                 let names = config.text.as_slice();

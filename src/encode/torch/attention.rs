@@ -5,7 +5,7 @@ use tch::{TchError, Tensor};
 use super::packed::Packed;
 
 /// Mixes each sequence's tokens; no token sees another sequence.
-pub trait Attention {
+pub trait Attention: Send + Sync {
     /// `qkv` holds each token's query, key and value side by side, `[tokens, 3 * hidden]`; the mixture of the values goes
     /// to `out`, `[tokens, hidden]`.
     fn attend(&self, qkv: &Tensor, batch: &Packed, out: &Tensor) -> Result<(), TchError>;

@@ -4,6 +4,8 @@
 //! The numbers are those of transformers' `BertModel` in fp32; operations that only change rounding are kept in its order
 //! where that is free. Query, key and value are one matrix product.
 
+use std::sync::Arc;
+
 use tch::{TchError, Tensor};
 
 use super::Transformer;
@@ -95,7 +97,7 @@ pub fn check(file: &ConfigFile) -> Result<(), LoadError> {
 
 pub fn build(file: &ConfigFile, weights: &mut Weights) -> Result<Box<dyn Transformer>, LoadError> {
     let config = BertConfig::read(file)?;
-    let attention = Box::new(Plain { heads: config.heads });
+    let attention = Arc::new(Plain { heads: config.heads });
     Ok(Box::new(Bert::load(&config, attention, weights)?))
 }
 
@@ -106,7 +108,7 @@ struct Bert {
     positions: Tensor,
     norm: LayerNorm,
     layers: Vec<Layer>,
-    attention: Box<dyn Attention>,
+    attention: Arc<dyn Attention>,
     activation: Activation,
     buffers: Buffers,
 }
@@ -131,7 +133,7 @@ struct Layer {
 }
 
 impl Bert {
-    fn load(config: &BertConfig, attention: Box<dyn Attention>, weights: &mut Weights) -> Result<Bert, LoadError> {
+    fn load(config: &BertConfig, attention: Arc<dyn Attention>, weights: &mut Weights) -> Result<Bert, LoadError> {
         let hidden = config.hidden;
         let mut table =
             |name: &str, rows| weights.take(&names(&format!("embeddings.{name}_embeddings.weight")), &[rows, hidden]);
@@ -178,9 +180,33 @@ impl Transformer for Bert {
         }
         Ok(flat)
     }
+
+    fn share(&self) -> Result<Box<dyn Transformer>, TchError> {
+        let Buffers { qkv, mixed, wide } = &self.buffers;
+        Ok(Box::new(Bert {
+            words: self.words.shallow_clone(),
+            positions: self.positions.shallow_clone(),
+            norm: self.norm.share(),
+            layers: self.layers.iter().map(Layer::share).collect(),
+            attention: self.attention.clone(),
+            activation: self.activation,
+            buffers: Buffers { qkv: qkv.another()?, mixed: mixed.another()?, wide: wide.another()? },
+        }))
+    }
 }
 
 impl Layer {
+    fn share(&self) -> Layer {
+        Layer {
+            qkv: self.qkv.share(),
+            attention_out: self.attention_out.share(),
+            attention_norm: self.attention_norm.share(),
+            up: self.up.share(),
+            down: self.down.share(),
+            out_norm: self.out_norm.share(),
+        }
+    }
+
     fn load(config: &BertConfig, layer: usize, weights: &mut Weights) -> Result<Layer, LoadError> {
         let (hidden, wide) = (config.hidden, config.intermediate);
         let at = |part: &'static str| move |name: &str| names(&format!("encoder.layer.{layer}.{part}.{name}"));

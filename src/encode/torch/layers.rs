@@ -29,6 +29,11 @@ impl Buffer {
         }
         self.tensor.f_narrow(0, 0, tokens)
     }
+
+    /// Empty room of the same width and on the same device.
+    pub fn another(&self) -> Result<Buffer, TchError> {
+        Buffer::new(self.width, self.tensor.device())
+    }
 }
 
 /// x Wᵀ + b
@@ -65,6 +70,11 @@ impl Linear {
         Ok(Linear { weight, bias })
     }
 
+    /// The same layer, for another thread: the weights are shared.
+    pub fn share(&self) -> Linear {
+        Linear { weight: self.weight.shallow_clone(), bias: self.bias.shallow_clone() }
+    }
+
     /// Into `out`, `[tokens, out]`. The bias is added afterwards: handed to the product, libtorch would first copy it to
     /// every row and then have the product read it back, which costs more.
     pub fn forward(&self, x: &Tensor, out: &mut Tensor) -> Result<(), TchError> {
@@ -96,6 +106,11 @@ impl LayerNorm {
         // Checkpoints from TensorFlow's time call them gamma and beta.
         let mut part = |new: &str, old: &str| weights.take(&[names(new), names(old)].concat(), &[width]);
         Ok(LayerNorm { weight: part("weight", "gamma")?, bias: part("bias", "beta")?, width, eps })
+    }
+
+    /// The same layer, for another thread: the weights are shared.
+    pub fn share(&self) -> LayerNorm {
+        LayerNorm { weight: self.weight.shallow_clone(), bias: self.bias.shallow_clone(), ..*self }
     }
 
     pub fn forward(&self, x: &Tensor) -> Result<Tensor, TchError> {

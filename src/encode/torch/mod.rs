@@ -17,7 +17,7 @@ mod packed;
 mod pool;
 mod weights;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use tch::{TchError, Tensor};
 
@@ -30,21 +30,27 @@ pub use device::{cuda_devices, why_no_cuda};
 use packed::Packed;
 use weights::Weights;
 
+/// Builds a family's model from its configuration and weights.
+type Build = fn(&ConfigFile, &mut Weights) -> Result<Box<dyn Transformer>, LoadError>;
+
 /// A family of models: what `model_type` it goes by, and how it is checked and built.
 struct Family {
     model_type: &'static str,
     /// Refuses a config.json that the family cannot honour; reads no weights.
     check: fn(&ConfigFile) -> Result<(), LoadError>,
-    build: fn(&ConfigFile, &mut Weights) -> Result<Box<dyn Transformer>, LoadError>,
+    build: Build,
 }
 
 /// Every family there is; a new one is a file and a line here.
 const FAMILIES: [Family; 1] = [Family { model_type: "bert", check: bert::check, build: bert::build }];
 
-/// What a family computes.
-trait Transformer {
+/// What a family computes. It may move to another thread, but is used by one at a time.
+trait Transformer: Send {
     /// The last layer's token vectors. `[tokens, hidden]`
     fn forward(&mut self, batch: &Packed) -> Result<Tensor, TchError>;
+
+    /// The same model for another worker on the same device: the weights are shared, what it writes to is its own.
+    fn share(&self) -> Result<Box<dyn Transformer>, TchError>;
 }
 
 fn family(model_type: &str, file: &ConfigFile) -> Result<&'static Family, LoadError> {
@@ -60,13 +66,45 @@ pub fn check(model_type: &str, file: &ConfigFile) -> Result<(), LoadError> {
 }
 
 /// Loads the model on a device, to be used on this thread alone. `threads` counts on a CPU.
-pub fn load(spec: &Arc<ModelSpec>, device: Device, threads: usize) -> Result<Box<dyn Encoder>, LoadError> {
+pub fn load(
+    spec: &Arc<ModelSpec>,
+    device: Device,
+    threads: usize,
+    loaded: &Loaded,
+) -> Result<Box<dyn Encoder>, LoadError> {
     device::prepare_thread(device, threads);
-    let file =
-        spec.config.as_ref().ok_or_else(|| LoadError::Load { device, message: "it has no config.json".into() })?;
-    let mut weights = Weights::open(&spec.weights, device)?;
-    let transformer = (family(&spec.family, file)?.build)(file, &mut weights)?;
+    let transformer = match device {
+        Device::Cuda(_) => build(spec, device)?,
+        Device::Cpu => loaded.share(|| build(spec, device))?,
+    };
     Ok(Box::new(TorchEncoder { transformer, spec: spec.clone(), device: device::torch(device) }))
+}
+
+fn build(spec: &ModelSpec, device: Device) -> Result<Box<dyn Transformer>, LoadError> {
+    let failed = || LoadError::Load { device, message: "it has no config.json".into() };
+    let file = spec.config.as_ref().ok_or_else(failed)?;
+    let mut weights = Weights::open(&spec.weights, device)?;
+    (family(&spec.family, file)?.build)(file, &mut weights)
+}
+
+/// What the workers on the CPU share: the first to come loads the model and leaves it here, and every worker takes a
+/// share of it. Memory and caches then hold the weights once, however many workers there are.
+#[derive(Default)]
+pub struct Loaded(Mutex<Option<Box<dyn Transformer>>>);
+
+impl Loaded {
+    fn share(
+        &self,
+        build: impl FnOnce() -> Result<Box<dyn Transformer>, LoadError>,
+    ) -> Result<Box<dyn Transformer>, LoadError> {
+        let failed = |message: String| LoadError::Load { device: Device::Cpu, message };
+        let mut loaded = self.0.lock().map_err(|_| failed("it panicked in another worker".into()))?;
+        let whole = match loaded.take() {
+            Some(whole) => whole,
+            None => build()?,
+        };
+        loaded.insert(whole).share().map_err(|error| failed(error.to_string()))
+    }
 }
 
 struct TorchEncoder {
@@ -82,7 +120,7 @@ impl Encoder for TorchEncoder {
 
     fn encode(&mut self, batch: &TokenBatch) -> Result<Matrix, EncodeError> {
         let failed = |message| device::encode_error(batch.rows(), batch.tokens(), message);
-        self.check_batch(batch).map_err(|message| failed(message))?;
+        self.check_batch(batch).map_err(&failed)?;
         let mut matrix = Matrix::zeros(batch.rows(), self.spec.dim);
         let (order, values) = self.run(batch).map_err(|error| failed(error.to_string()))?;
         for (packed_row, &row) in order.iter().enumerate() {
