@@ -23,7 +23,7 @@ pub fn why_no_cuda() -> &'static str {
 
 /// Nothing is ever loaded.
 #[derive(Default)]
-pub struct Loaded;
+pub struct Loaded {}
 
 pub fn load(
     _spec: &Arc<ModelSpec>,
