@@ -161,7 +161,7 @@ impl SinkPlan {
 
 fn devices(devices: &Devices) -> String {
     match devices {
-        Devices::Auto => "all GPUs, else the CPU; one worker each".into(),
+        Devices::Auto => "all GPUs, else the CPU with a worker a core".into(),
         Devices::List(list) => {
             list.iter().map(|device| device.to_string()).collect::<Vec<_>>().join(", ") + "; one worker each"
         }

@@ -38,8 +38,8 @@ pub struct Config {
     pub batch: BatchConfig,
     /// What turns text into vectors.
     pub model: ModelConfig,
-    /// One worker and one copy of the model a device: cpu, cuda:0, …; cpu may be listed several times. `auto` is all
-    /// GPUs, else the CPU.
+    /// One worker a device: cpu, cuda:0, …; cpu may be listed several times, sharing the weights. `auto` is all
+    /// GPUs, else the CPU with a worker a core.
     pub devices: Vec<String>,
     /// Where rows go: exactly one sink.
     pub sink: SinkConfig,
