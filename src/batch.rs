@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct BatchConfig {
-    /// Most tokens that go through the model at once. On a CPU 1024 to 4096 are fast and larger is slower.
+    /// Most tokens that go through the model at once. On a CPU 1024 to 2048 are fastest; a GPU wants more.
     pub tokens: usize,
     /// Most sequences that go through the model at once.
     pub rows: usize,
@@ -19,7 +19,7 @@ pub struct BatchConfig {
 
 impl Default for BatchConfig {
     fn default() -> Self {
-        BatchConfig { tokens: 4096, rows: 1024 }
+        BatchConfig { tokens: 2048, rows: 1024 }
     }
 }
 
