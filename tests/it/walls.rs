@@ -38,6 +38,7 @@ fn check(name: &str, allowed: &[&str]) {
 #[test]
 fn every_crate_stays_in_its_room() {
     check("tch::", &["encode/torch/"]);
+    check("pulp::", &["encode/torch/simd/"]);
     check("arrow::", &["columnar/", "source/file/", "sink/"]);
     check("parquet::", &["columnar/", "source/file/", "sink/"]);
     check("std::env::", &["config/"]);
@@ -48,11 +49,15 @@ fn every_crate_stays_in_its_room() {
 }
 
 #[test]
-fn no_unsafe_code() {
+fn unsafe_code_is_in_one_file_and_gives_its_reasons() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
-    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut files);
+    sources(&root, &mut files);
     for file in files {
         let text = fs::read_to_string(&file).expect("a source can be read");
-        assert!(!text.contains("unsafe {") && !text.contains("unsafe fn"), "{} has unsafe code", file.display());
+        let blocks = text.matches("unsafe {").count() + text.matches("unsafe fn").count();
+        let reasons = text.matches("// SAFETY: ").count();
+        let at_home = file == root.join("encode/torch/memory.rs");
+        assert!(blocks == if at_home { reasons } else { 0 }, "{} has unsafe code", file.display());
     }
 }

@@ -97,7 +97,7 @@ pub fn check(file: &ConfigFile) -> Result<(), LoadError> {
 
 pub fn build(file: &ConfigFile, weights: &mut Weights) -> Result<Box<dyn Transformer>, LoadError> {
     let config = BertConfig::read(file)?;
-    let attention = Arc::new(Plain { heads: config.heads });
+    let attention = Arc::new(Plain { heads: config.heads as usize, head_dim: (config.hidden / config.heads) as usize });
     Ok(Box::new(Bert::load(&config, attention, weights)?))
 }
 
@@ -165,16 +165,16 @@ impl Bert {
 impl Transformer for Bert {
     fn forward(&mut self, batch: &Packed) -> Result<Tensor, TchError> {
         let mut qkv = self.buffers.qkv.rows(batch.tokens)?;
-        let mixed = self.buffers.mixed.rows(batch.tokens)?;
+        let mut mixed = self.buffers.mixed.rows(batch.tokens)?;
         let mut wide = self.buffers.wide.rows(batch.tokens)?;
         let mut flat = self.embed(batch)?;
         for layer in &self.layers {
-            layer.qkv.forward(&flat, &mut qkv)?;
-            self.attention.attend(&qkv, batch, &mixed)?;
+            layer.qkv.product(&flat, &mut qkv)?;
+            self.attention.attend(&mut qkv, layer.qkv.bias(), batch, &mut mixed)?;
             layer.attention_out.add_to(&mixed, &mut flat)?;
             flat = layer.attention_norm.forward(&flat)?;
-            layer.up.forward(&flat, &mut wide)?;
-            self.activation.apply(&mut wide)?;
+            layer.up.product(&flat, &mut wide)?;
+            self.activation.add_bias_and_apply(&mut wide, layer.up.bias())?;
             layer.down.add_to(&wide, &mut flat)?;
             flat = layer.out_norm.forward(&flat)?;
         }

@@ -5,6 +5,8 @@
 
 use tch::{Device, Kind, TchError, Tensor};
 
+use super::memory;
+use super::simd::gelu::add_bias_and_gelu;
 use super::weights::Weights;
 use crate::encode::LoadError;
 
@@ -75,11 +77,15 @@ impl Linear {
         Linear { weight: self.weight.shallow_clone(), bias: self.bias.shallow_clone() }
     }
 
-    /// Into `out`, `[tokens, out]`. The bias is added afterwards: handed to the product, libtorch would first copy it to
-    /// every row and then have the product read it back, which costs more.
-    pub fn forward(&self, x: &Tensor, out: &mut Tensor) -> Result<(), TchError> {
-        drop(x.f_mm_out(out, &self.weight)?);
-        out.f_add_(&self.bias).map(drop)
+    /// x Wᵀ into `out`, `[tokens, out]`. The [`bias`](Linear::bias) is left to what comes next, which reads every number
+    /// anyhow. Handed to the product, libtorch would first copy it to every row and then read it back.
+    pub fn product(&self, x: &Tensor, out: &mut Tensor) -> Result<(), TchError> {
+        x.f_mm_out(out, &self.weight).map(drop)
+    }
+
+    /// `[out]`
+    pub fn bias(&self) -> &Tensor {
+        &self.bias
     }
 
     /// Adds the result to `sum`, `[tokens, out]`, in place: the residual costs no pass of its own.
@@ -140,7 +146,15 @@ impl Activation {
         })
     }
 
-    pub fn apply(self, x: &mut Tensor) -> Result<(), TchError> {
+    /// Adds `bias` to every row of `x` and applies itself, in place.
+    pub fn add_bias_and_apply(self, x: &mut Tensor, bias: &Tensor) -> Result<(), TchError> {
+        if self == Activation::GeluErf
+            && let (Some(x), Some(bias)) = (memory::floats_mut(x), memory::floats(bias))
+        {
+            add_bias_and_gelu(x, bias);
+            return Ok(());
+        }
+        drop(x.f_add_(bias)?);
         let applied = match self {
             Activation::GeluErf => x.f_gelu_("none"),
             Activation::GeluTanh => x.f_gelu_("tanh"),

@@ -3,6 +3,7 @@
 //! - [`weights`] reads and checks safetensors
 //! - [`packed`] lays a batch out flat, in groups of equal length, so that nothing is ever padded
 //! - [`attention`] is handed to the families, which are made of [`layers`]; [`bert`] is one; [`FAMILIES`] lists them
+//! - [`simd`] are loops of our own where libtorch's cost more than the arithmetic; [`memory`] lends them tensors' memory
 //! - [`pool`] turns token vectors into one vector a sequence
 //! - [`device`] is about threads, GPUs and what libtorch's errors mean
 //!
@@ -13,8 +14,10 @@ mod attention;
 mod bert;
 mod device;
 mod layers;
+mod memory;
 mod packed;
 mod pool;
+mod simd;
 mod weights;
 
 use std::sync::{Arc, Mutex};
