@@ -14,12 +14,16 @@ use crate::record::{Position, Stage};
 use crate::sink::SinkError;
 use crate::sink::whole_file::WholeFile;
 
-/// `dead_letter:` in the pipeline file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+/// `dead_letter:` in the pipeline file: exactly one of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
 pub struct DeadLetterConfig {
     /// The file of JSON lines that rejected records are written to.
-    pub path: PathBuf,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+    /// The topic that rejected messages are published to as they came, of the same cluster as `sink.kafka`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub topic: Option<String>,
 }
 
 /// A rejected record.
@@ -30,20 +34,35 @@ pub struct DeadLetter {
     pub cause: String,
     /// The record as it came.
     pub raw: bytes::Bytes,
+    /// What came around it in its message; of other sources nothing.
+    pub envelope: Option<crate::record::Envelope>,
 }
 
-/// Where dead letters go.
+/// Takes dead letters, window by window.
+pub trait DeadLetterSink: Send {
+    fn write(&mut self, letter: &DeadLetter) -> Result<(), SinkError>;
+
+    /// Whether all that was written is durable and visible now.
+    fn flush(&mut self) -> Result<bool, SinkError>;
+
+    /// Makes everything that was written durable and visible.
+    fn finish(self: Box<Self>) -> Result<(), SinkError>;
+}
+
+/// A file of JSON lines.
 #[derive(Debug)]
-pub struct DeadLetters {
+pub struct DeadLetterFile {
     file: WholeFile,
 }
 
-impl DeadLetters {
+impl DeadLetterFile {
     pub fn create(path: &Path) -> Result<Self, SinkError> {
-        Ok(DeadLetters { file: WholeFile::create(path)? })
+        Ok(DeadLetterFile { file: WholeFile::create(path)? })
     }
+}
 
-    pub fn write(&mut self, letter: &DeadLetter) -> Result<(), SinkError> {
+impl DeadLetterSink for DeadLetterFile {
+    fn write(&mut self, letter: &DeadLetter) -> Result<(), SinkError> {
         let mut line = serde_json::json!({
             "source": letter.position.partition.name(),
             "source_offset": letter.position.offset,
@@ -60,8 +79,12 @@ impl DeadLetters {
         self.file.write_with(|out| writeln!(out, "{line}"))
     }
 
-    /// Makes the file appear under its name.
-    pub fn finish(self) -> Result<(), SinkError> {
+    /// The file appears when the run is done.
+    fn flush(&mut self) -> Result<bool, SinkError> {
+        Ok(false)
+    }
+
+    fn finish(self: Box<Self>) -> Result<(), SinkError> {
         self.file.finish().map(drop)
     }
 }

@@ -1,15 +1,38 @@
-//! How a window becomes durable: rows and dead letters out, in the order in which windows were read.
+//! How a window becomes durable: rows and dead letters out, in the order in which windows were read, then its positions.
 //!
 //! Delivery has a thread of its own and may block there. A rejected record goes to the dead letters; without them the
-//! first one stops the run before its window is written. A window that cannot be written stops the run: nothing later is
-//! written in its place.
+//! first one stops the run before its window is written. A window that cannot be written is tried again where that can
+//! help, for a bounded time, and then stops the run: nothing later is written in its place.
+//!
+//! Where the source commits positions: **at least once**, rows and dead letters are made durable and only then is their
+//! position committed; **exactly once**, rows, dead letters and positions are one transaction, and whoever reads only
+//! what is committed sees all of a window or nothing. Blocks of a partition that was taken away meanwhile are given up.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::columnar::output::Output;
-use crate::dead_letter::{DeadLetter, DeadLetters};
+use crate::dead_letter::{DeadLetter, DeadLetterSink};
 use crate::failure::Failure;
-use crate::record::{Position, Stage};
-use crate::sink::{Sink, SinkError, Written};
+use crate::kafka::KafkaError;
+use crate::kafka::assignment::{Held, Key};
+use crate::record::{Block, Partition, Position, Stage};
+use crate::sink::{Sink, SinkError, WindowRows, Written};
 use crate::window::Window;
+
+/// `delivery:` in the pipeline file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Promise {
+    /// Rows are published, then positions are committed: after a crash some rows come again.
+    #[default]
+    AtLeastOnce,
+    /// Rows and positions are one Kafka transaction: a reader of committed data sees every row once.
+    ExactlyOnce,
+}
 
 /// A window with its rows, ready to be published.
 #[derive(Debug)]
@@ -27,6 +50,9 @@ pub struct Settled {
     pub records: u64,
     pub rows: u64,
     pub dead_lettered: u64,
+    pub deletes: u64,
+    /// Records of partitions that were taken away: whoever has them now reads them again.
+    pub given_up: u64,
     pub tokens: u64,
     pub truncated_rows: u64,
     pub truncated_tokens: u64,
@@ -35,80 +61,264 @@ pub struct Settled {
 
 #[derive(Debug, thiserror::Error)]
 pub enum DeliveryError {
-    #[error("{position}: {cause} ({}); to go on without such records, name a file for them: {DEAD_LETTER_HINT}", stage.as_str())]
+    #[error("{position}: {cause} ({}); to go on without such records, name a place for them: {DEAD_LETTER_HINT}", stage.as_str())]
     Rejected { position: Position, stage: Stage, cause: String },
     #[error(transparent)]
     Sink(#[from] SinkError),
     #[error("{0}")]
     DeadLetter(SinkError),
+    #[error(transparent)]
+    Kafka(#[from] KafkaError),
 }
 
-const DEAD_LETTER_HINT: &str = "--dead-letter FILE, or `dead_letter: { path: FILE }`";
+const DEAD_LETTER_HINT: &str = "--dead-letter FILE, or `dead_letter: { path: FILE }`, or with Kafka `{ topic: TOPIC }`";
+
+/// How long a window is tried again: longer than a broker takes to come back, or a group to agree anew.
+const RETRY_MAX: Duration = Duration::from_secs(300);
+/// Between two tries.
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
 impl DeliveryError {
     pub fn failure(&self) -> Failure {
         match self {
             DeliveryError::Rejected { .. } => Failure::Poison,
             DeliveryError::Sink(error) | DeliveryError::DeadLetter(error) => error.failure(),
+            DeliveryError::Kafka(error) => error.failure(),
         }
     }
+}
+
+/// A source that keeps the group's positions.
+pub trait Commits: Send {
+    /// Keeps partitions from being taken away while a window is settled.
+    fn hold(&self) -> Held<'_>;
+
+    /// Commits positions, each the offset of the next record, some time soon.
+    fn commit(&self, ends: &[(Key, i64)]) -> Result<(), KafkaError>;
+
+    /// Commits whatever is settled, and waits for it.
+    fn finish(&self) -> Result<(), KafkaError>;
+}
+
+/// Rows, dead letters and positions as one, between `begin` and `commit`.
+pub trait Transaction: Send {
+    fn begin(&mut self) -> Result<(), KafkaError>;
+    fn commit(&mut self, ends: &[(Key, i64)]) -> Result<(), KafkaError>;
+    /// Ends what `begin` began, and makes the next `begin` possible.
+    fn abort(&mut self) -> Result<(), KafkaError>;
+}
+
+/// What is promised of a window.
+pub enum Guarantee {
+    /// The source has no positions to commit: a run begins at the beginning.
+    Whole,
+    AtLeastOnce(Box<dyn Commits>),
+    ExactlyOnce(Box<dyn Commits>, Box<dyn Transaction>),
 }
 
 /// The end of the way: owns the sink and the dead letters.
 pub struct Delivery {
     sink: Box<dyn Sink>,
-    dead_letters: Option<DeadLetters>,
+    dead_letters: Option<Box<dyn DeadLetterSink>>,
+    guarantee: Guarantee,
+    /// Positions of windows that were written and are not durable yet.
+    pending: Vec<(Partition, i64)>,
 }
 
 impl Delivery {
-    pub fn new(sink: Box<dyn Sink>, dead_letters: Option<DeadLetters>) -> Self {
-        Delivery { sink, dead_letters }
+    pub fn new(sink: Box<dyn Sink>, dead_letters: Option<Box<dyn DeadLetterSink>>, guarantee: Guarantee) -> Self {
+        Delivery { sink, dead_letters, guarantee, pending: Vec::new() }
     }
 
     /// Publishes one window. Its memory budget comes back when it is dropped here.
     pub fn settle(&mut self, encoded: EncodedWindow) -> Result<Settled, DeliveryError> {
-        let EncodedWindow { window, output, rejected } = encoded;
-        match &mut self.dead_letters {
-            Some(dead_letters) => {
-                rejected.iter().try_for_each(|letter| dead_letters.write(letter)).map_err(DeliveryError::DeadLetter)?;
-            }
-            None => {
-                if let Some(DeadLetter { position, stage, cause, .. }) = rejected.into_iter().next() {
-                    return Err(DeliveryError::Rejected { position, stage, cause });
+        let started = Instant::now();
+        loop {
+            match self.attempt(&encoded) {
+                Err(error) if error.failure() == Failure::Retry && started.elapsed() < RETRY_MAX => {
+                    tracing::warn!(window = encoded.window.number, %error, "publishing failed; trying again");
+                    thread::sleep(RETRY_PAUSE);
                 }
-                return self.publish(&window, &output, 0);
+                other => return other,
             }
         }
-        self.publish(&window, &output, rejected.len() as u64)
     }
 
-    fn publish(&mut self, window: &Window, output: &Output, dead_lettered: u64) -> Result<Settled, DeliveryError> {
-        let ends = window.blocks.first().zip(window.blocks.last());
-        if let Some((first, last)) = ends.filter(|_| output.rows() > 0) {
-            self.sink.write(output, &first.position(0), &last.position(last.records() - 1))?;
+    fn attempt(&mut self, encoded: &EncodedWindow) -> Result<Settled, DeliveryError> {
+        let Delivery { sink, dead_letters, guarantee, pending } = self;
+        let mut step = Step { sink: sink.as_mut(), dead_letters: dead_letters.as_deref_mut(), encoded };
+        match guarantee {
+            Guarantee::Whole => {
+                let settled = step.publish(&vec![true; encoded.window.blocks.len()])?;
+                step.sink.flush()?;
+                Ok(settled)
+            }
+            Guarantee::AtLeastOnce(commits) => {
+                let held = commits.hold();
+                let ours = ours(&encoded.window, &held);
+                let settled = step.publish(&ours)?;
+                for (partition, next) in ends(&encoded.window, &ours) {
+                    match pending.iter_mut().find(|(other, _)| other == partition) {
+                        Some((_, end)) => *end = next,
+                        None => pending.push((partition.clone(), next)),
+                    }
+                }
+                if step.flush()? {
+                    commits.commit(&keys(pending))?;
+                    pending.drain(..).for_each(|(partition, next)| held.settle(&partition, next, false));
+                }
+                Ok(settled)
+            }
+            Guarantee::ExactlyOnce(commits, transaction) => {
+                let held = commits.hold();
+                let ours = ours(&encoded.window, &held);
+                let ends: Vec<(Partition, i64)> =
+                    ends(&encoded.window, &ours).map(|(partition, next)| (partition.clone(), next)).collect();
+                if ends.is_empty() {
+                    return step.publish(&ours);
+                }
+                transaction.begin()?;
+                let committed = step.publish(&ours).and_then(|settled| {
+                    transaction.commit(&keys(&ends))?;
+                    Ok(settled)
+                });
+                match committed {
+                    Ok(settled) => {
+                        ends.iter().for_each(|(partition, next)| held.settle(partition, *next, true));
+                        Ok(settled)
+                    }
+                    Err(error) => {
+                        transaction.abort()?;
+                        Err(error)
+                    }
+                }
+            }
         }
-        let mut settled = Settled {
-            records: window.records() as u64,
-            rows: output.rows() as u64,
-            dead_lettered,
-            input_bytes_read: window.input_bytes_read(),
-            ..Default::default()
-        };
-        for (block, row) in window.row_places() {
-            let truncated = u64::from(block.tokens.truncated(row));
-            settled.tokens += block.tokens.ids(row).len() as u64;
-            settled.truncated_tokens += truncated;
-            settled.truncated_rows += u64::from(truncated > 0);
-        }
-        Ok(settled)
     }
 
-    /// Makes everything that was published visible.
+    /// Makes everything that was published visible, and its positions with it.
     pub fn finish(self) -> Result<Vec<Written>, DeliveryError> {
         // Dead letters first: rows must not appear while the records they leave out have gone without a trace.
         if let Some(dead_letters) = self.dead_letters {
             dead_letters.finish().map_err(DeliveryError::DeadLetter)?;
         }
-        Ok(self.sink.finish()?)
+        let written = self.sink.finish()?;
+        match &self.guarantee {
+            Guarantee::Whole => {}
+            Guarantee::AtLeastOnce(commits) => {
+                let held = commits.hold();
+                self.pending.iter().for_each(|(partition, next)| held.settle(partition, *next, false));
+                drop(held);
+                commits.finish()?;
+            }
+            Guarantee::ExactlyOnce(commits, _) => commits.finish()?,
+        }
+        Ok(written)
     }
+}
+
+/// One try at one window.
+struct Step<'a> {
+    sink: &'a mut dyn Sink,
+    dead_letters: Option<&'a mut (dyn DeadLetterSink + 'static)>,
+    encoded: &'a EncodedWindow,
+}
+
+impl Step<'_> {
+    /// Writes the rows and the dead letters of the blocks that are `ours`.
+    fn publish(&mut self, ours: &[bool]) -> Result<Settled, DeliveryError> {
+        let EncodedWindow { window, output, rejected } = self.encoded;
+        let kept = |letter: &&DeadLetter| {
+            let mut blocks = window.blocks.iter().zip(ours);
+            blocks.any(|(block, ours)| *ours && holds(block, &letter.position))
+        };
+        let rejected: Vec<&DeadLetter> = rejected.iter().filter(kept).collect();
+        self.write_letters(&rejected)?;
+        let mut too_large = Vec::new();
+        if output.rows() > 0 || window.blocks.iter().any(|block| !block.deletes.is_empty()) {
+            too_large = self.sink.write(&WindowRows { window, output, ours })?;
+            self.write_letters(&too_large.iter().collect::<Vec<_>>())?;
+        }
+        let mut settled = Settled { input_bytes_read: window.input_bytes_read(), ..Default::default() };
+        let mut first_row = 0;
+        for (block, ours) in window.blocks.iter().zip(ours) {
+            let rows = first_row..first_row + block.rows();
+            first_row = rows.end;
+            settled.records += block.records() as u64;
+            if !ours {
+                settled.given_up += block.records() as u64;
+                continue;
+            }
+            settled.deletes += block.deletes.len() as u64;
+            settled.rows += (output.rows_before(rows.end) - output.rows_before(rows.start)) as u64;
+            for row in 0..block.rows() {
+                let truncated = u64::from(block.tokens.truncated(row));
+                settled.tokens += block.tokens.ids(row).len() as u64;
+                settled.truncated_tokens += truncated;
+                settled.truncated_rows += u64::from(truncated > 0);
+            }
+        }
+        settled.rows -= too_large.len() as u64;
+        settled.dead_lettered = (rejected.len() + too_large.len()) as u64;
+        Ok(settled)
+    }
+
+    fn write_letters(&mut self, letters: &[&DeadLetter]) -> Result<(), DeliveryError> {
+        match (&mut self.dead_letters, letters) {
+            (_, []) => Ok(()),
+            (Some(dead_letters), letters) => {
+                letters.iter().try_for_each(|letter| dead_letters.write(letter)).map_err(DeliveryError::DeadLetter)
+            }
+            (None, [first, ..]) => {
+                let DeadLetter { position, stage, cause, .. } = (*first).clone();
+                Err(DeliveryError::Rejected { position, stage, cause })
+            }
+        }
+    }
+
+    /// Whether rows and dead letters are durable now.
+    fn flush(&mut self) -> Result<bool, DeliveryError> {
+        let letters = match &mut self.dead_letters {
+            Some(dead_letters) => dead_letters.flush().map_err(DeliveryError::DeadLetter)?,
+            None => true,
+        };
+        Ok(self.sink.flush()? && letters)
+    }
+}
+
+fn holds(block: &Block, position: &Position) -> bool {
+    let offsets = block.body.offset(0)..=block.body.offset(block.records() - 1);
+    *block.partition == *position.partition && offsets.contains(&position.offset)
+}
+
+/// Of each block, whether its partition is still ours.
+fn ours(window: &Window, held: &Held<'_>) -> Vec<bool> {
+    window.blocks.iter().map(|block| held.owns(&block.partition)).collect()
+}
+
+/// Where each partition of the window that is ours goes on: the offset after the last record of its last block.
+fn ends<'a>(window: &'a Window, ours: &[bool]) -> impl Iterator<Item = (&'a Partition, i64)> {
+    let mut ends: Vec<(&Partition, i64)> = Vec::new();
+    for (block, _) in window.blocks.iter().zip(ours).filter(|(_, ours)| **ours) {
+        let next = block.body.offset(block.records() - 1) as i64 + 1;
+        match ends.iter_mut().find(|(partition, _)| **partition == *block.partition) {
+            Some((_, end)) => *end = next,
+            None => ends.push((&block.partition, next)),
+        }
+    }
+    ends.into_iter()
+}
+
+/// The last position of each partition.
+fn keys(ends: &[(Partition, i64)]) -> Vec<(Key, i64)> {
+    let mut keys: Vec<(Key, i64)> = Vec::new();
+    for (partition, next) in ends {
+        let Partition::Topic { topic, partition, .. } = partition else { continue };
+        let key = (topic.clone(), *partition);
+        match keys.iter_mut().find(|(other, _)| *other == key) {
+            Some((_, end)) => *end = *next,
+            None => keys.push((key, *next)),
+        }
+    }
+    keys
 }

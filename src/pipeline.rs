@@ -107,10 +107,13 @@ impl Pipeline {
     /// Runs until the source ends or is drained, and everything read is delivered.
     pub async fn run(self, stop: Stop, progress: Arc<Progress>) -> Result<Summary, RunError> {
         let started = Instant::now();
-        let budget = Budget::new(self.window.in_flight_bytes);
-        // Ends the source when the run fails: its own token, so that a failure is not taken for a wish to drain.
-        let end = stop.drain.child_token();
-        let _end_on_return = end.clone().drop_guard();
+        let overhead_bytes = record_overhead_bytes(self.workers.dim());
+        let open_window_bytes = self.window.bytes + self.window.records * overhead_bytes;
+        let budget = Budget::new(self.window.in_flight_bytes, open_window_bytes, overhead_bytes);
+        let drain = stop.drain.clone();
+        // Tells the source, whatever way this returns, that nobody waits for it.
+        let over = CancellationToken::new();
+        let _over_on_return = over.clone().drop_guard();
         let prepare_threads = thread::available_parallelism().map_or(1, usize::from);
         let windows_in_flight = 2 + 2 * self.workers.counters().len();
 
@@ -118,10 +121,10 @@ impl Pipeline {
         let (windows_in, windows) = mpsc::channel(1);
         let (encoded_in, encoded) = mpsc::channel(DELIVERY_WINDOWS);
 
-        let source = start_source(self.source, Outlet::new(Handle::current(), records_in, budget, end.clone()));
+        let source = start_source(self.source, Outlet::new(Handle::current(), records_in, budget, drain.clone(), over));
         let builder = WindowBuilder::new(self.window, self.live);
         let extract = Extract { extractor: self.extractor, threads: prepare_threads };
-        let mut prepare = tokio::spawn(prepare(records, end.clone(), extract, builder, windows_in));
+        let mut prepare = tokio::spawn(prepare(records, drain.clone(), extract, builder, windows_in));
         let workers = Arc::new(self.workers);
         let stage = EncodeStage { workers: workers.clone(), output: self.output, batch: self.batch };
         let mut encode = tokio::spawn(encode(windows, stage, windows_in_flight, encoded_in));
@@ -136,7 +139,7 @@ impl Pipeline {
                 biased;
                 ended = source => ended.unwrap_or_else(|_| Err(gone("the source's")))?,
                 // It may sit in a read of standard input that nobody will answer; what it gave is delivered.
-                () = end.cancelled() => {}
+                () = drain.cancelled() => {}
             }
             Ok(delivered)
         };
@@ -163,6 +166,12 @@ impl Pipeline {
 
 fn gone(whose: &str) -> RunError {
     RunError::Defect(format!("{whose} thread ended without a result"))
+}
+
+/// What a record weighs beyond its own bytes: its vector as it comes from the encoder and again in the window's column,
+/// and its tokens, hash and id.
+fn record_overhead_bytes(dim: usize) -> usize {
+    2 * dim * size_of::<f32>() + 256
 }
 
 /// Runs the source on a thread of its own; the receiver gets its result.
@@ -315,6 +324,7 @@ fn assemble(window: Window, vectors: Matrix, output: &OutputSchema) -> Result<En
             stage,
             cause,
             raw: block.body.raw(record),
+            envelope: block.body.envelope(record).cloned(),
         }));
         first_row += block.rows();
     }
@@ -357,6 +367,8 @@ impl Settled {
         self.records += other.records;
         self.rows += other.rows;
         self.dead_lettered += other.dead_lettered;
+        self.deletes += other.deletes;
+        self.given_up += other.given_up;
         self.tokens += other.tokens;
         self.truncated_rows += other.truncated_rows;
         self.truncated_tokens += other.truncated_tokens;

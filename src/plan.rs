@@ -3,16 +3,20 @@
 //! Making a plan touches neither disk nor network; what only the machine can say (are the files there, does the model
 //! load) is asked in [`crate::start`], still before any data moves.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::batch::BatchConfig;
 use crate::config::Config;
+use crate::dead_letter::DeadLetterConfig;
+use crate::delivery::Promise;
 use crate::encode::device::Devices;
 use crate::encode::modules::ModelSpec;
 use crate::encode::{Backend, LoadError, ModelConfig};
+use crate::kafka::config::{KafkaSinkConfig, KafkaSourceConfig, Layout, Properties};
 use crate::sink::SinkConfig;
 use crate::sink::file::{FileFormat, Target};
 use crate::sink::stdout::StdoutConfig;
+use crate::source::SourceConfig;
 use crate::source::file::FilesConfig;
 use crate::text::field::RecordPlan;
 use crate::window::WindowConfig;
@@ -20,24 +24,57 @@ use crate::window::WindowConfig;
 /// Everything that a run will do.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    pub source: FilesConfig,
+    pub source: SourcePlan,
     pub record: RecordPlan,
     pub window: WindowConfig,
-    /// Whether rows are awaited while records still come: standard input to standard output.
+    /// Whether rows are awaited while records still come: from Kafka, and from standard input to standard output.
     pub live: bool,
     pub batch: BatchConfig,
     pub model: ModelConfig,
     pub devices: Devices,
     pub sink: SinkPlan,
     pub text_column: bool,
-    pub dead_letter: Option<PathBuf>,
+    pub promise: Promise,
+    pub dead_letter: Option<DeadLetterPlan>,
+}
+
+/// Where records come from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SourcePlan {
+    Files(FilesConfig),
+    Kafka(KafkaSourceConfig),
+}
+
+/// Where rejected records go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DeadLetterPlan {
+    File(PathBuf),
+    Topic(String),
+}
+
+impl DeadLetterPlan {
+    pub fn topic(&self) -> Option<&str> {
+        match self {
+            DeadLetterPlan::File(_) => None,
+            DeadLetterPlan::Topic(topic) => Some(topic),
+        }
+    }
 }
 
 /// Where rows go.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum SinkPlan {
-    Files { format: FileFormat, target: Target },
+    Files {
+        format: FileFormat,
+        target: Target,
+    },
     Stdout(StdoutConfig),
+    /// With the cluster's own brokers and properties, or the source's.
+    Kafka {
+        config: KafkaSinkConfig,
+        brokers: String,
+        properties: Properties,
+    },
 }
 
 /// A contradiction, and the key to change.
@@ -57,12 +94,9 @@ const WINDOW_BYTES_MAX: usize = 1 << 30;
 
 impl Plan {
     pub fn new(config: &Config) -> Result<Self, PlanError> {
-        let Some(source) = config.source.files.clone() else {
-            return refuse("source", "no source is given; expected `files: { paths: [...] }`");
-        };
-        source.check().or_else(|(key, message)| refuse(&format!("source.files.{key}"), message))?;
+        let source = source(&config.source)?;
         let record = RecordPlan::new(&config.record).or_else(|error| refuse(&error.key, error.message))?;
-        let sink = sink(&config.sink)?;
+        let sink = sink(&config.sink, &source)?;
         check_window(&config.window, &source)?;
         for (key, value) in [("batch.tokens", config.batch.tokens), ("batch.rows", config.batch.rows)] {
             if value == 0 {
@@ -74,9 +108,14 @@ impl Plan {
             other => refuse("model", other.to_string()),
         })?;
         let devices = Devices::parse(&config.devices).or_else(|error| refuse("devices", error.to_string()))?;
-        let dead_letter = config.dead_letter.as_ref().map(|config| config.path.clone());
-        check_dead_letter(dead_letter.as_deref(), &sink)?;
-        let live = source.paths.iter().any(|path| path == "-") && matches!(sink, SinkPlan::Stdout(_));
+        let dead_letter = config.dead_letter.as_ref().map(|config| dead_letter(config, &source, &sink)).transpose()?;
+        check_promise(config.delivery, &source, &sink)?;
+        let live = match &source {
+            SourcePlan::Files(files) => {
+                files.paths.iter().any(|path| path == "-") && matches!(sink, SinkPlan::Stdout(_))
+            }
+            SourcePlan::Kafka(_) => true,
+        };
         Ok(Plan {
             source,
             record,
@@ -87,6 +126,7 @@ impl Plan {
             devices,
             sink,
             text_column: config.output.text,
+            promise: config.delivery,
             dead_letter,
         })
     }
@@ -106,6 +146,15 @@ impl Plan {
         Ok(())
     }
 
+    /// What is promised of every record.
+    fn guarantee(&self) -> &'static str {
+        match (self.promise, &self.source) {
+            (Promise::ExactlyOnce, _) => "exactly once: rows, dead letters and positions are one transaction a window",
+            (Promise::AtLeastOnce, SourcePlan::Kafka(_)) => "at least once: positions are committed after their rows",
+            (Promise::AtLeastOnce, SourcePlan::Files(_)) => "each run reads the whole input",
+        }
+    }
+
     /// The plan, a line a stage. `spec` adds what the model's own files say.
     pub fn explain(&self, spec: Option<&ModelSpec>) -> String {
         let model = match (spec, self.model.backend, &self.model.id) {
@@ -118,7 +167,7 @@ impl Plan {
         let WindowConfig { tokens, records, bytes, linger_ms, in_flight_bytes } = &self.window;
         let age = if self.live { format!(", {linger_ms} ms") } else { String::new() };
         let lines = [
-            ("source", format!("files {} ({})", self.source.paths.join(", "), self.source.format.as_str())),
+            ("source", self.source.describe()),
             ("record", self.record.describe()),
             (
                 "window",
@@ -135,19 +184,56 @@ impl Plan {
             (
                 "rejected",
                 match &self.dead_letter {
-                    Some(path) => format!("to {} (JSON lines), the run goes on", path.display()),
+                    Some(DeadLetterPlan::File(path)) => format!("to {} (JSON lines), the run goes on", path.display()),
+                    Some(DeadLetterPlan::Topic(topic)) => format!("to topic {topic}, the run goes on"),
                     None => "the first stops the run".into(),
                 },
             ),
+            ("delivery", self.guarantee().into()),
         ];
         lines.map(|(stage, line)| format!("{stage:<9}{line}\n")).concat()
     }
 }
 
+impl SourcePlan {
+    fn describe(&self) -> String {
+        match self {
+            SourcePlan::Files(files) => format!("files {} ({})", files.paths.join(", "), files.format.as_str()),
+            SourcePlan::Kafka(kafka) => {
+                let KafkaSourceConfig { brokers, topics, group, format, start, until_end, .. } = kafka;
+                let end = if *until_end { ", until their ends" } else { "" };
+                let format = format!("{format:?}").to_lowercase();
+                let (topics, start) = (topics.join(", "), start.as_str());
+                format!("kafka topics {topics} of {brokers} as {format}, group {group} from {start}{end}")
+            }
+        }
+    }
+
+    /// Most bytes that one record may have; `None` where the source's own limits hold.
+    fn record_bytes_max(&self) -> Option<usize> {
+        match self {
+            SourcePlan::Files(files) => Some(files.record_bytes_max),
+            SourcePlan::Kafka(_) => None,
+        }
+    }
+}
+
 impl SinkPlan {
+    /// Whether it can say that a record is deleted.
+    pub fn takes_deletes(&self) -> bool {
+        matches!(self, SinkPlan::Kafka { config, .. } if config.layout == Layout::Row)
+    }
+
     fn describe(&self, text: bool) -> String {
         let columns = if text { "with text" } else { "without text" };
         match self {
+            SinkPlan::Kafka { config, brokers, .. } => {
+                let layout = match config.layout {
+                    Layout::Batch => "Arrow batches",
+                    Layout::Row => "a row a message",
+                };
+                format!("kafka topic {} of {brokers}, {layout}, {columns}", config.topic)
+            }
             SinkPlan::Stdout(config) => format!("standard output as {:?}, {columns}", config.format).to_lowercase(),
             SinkPlan::Files { format, target: Target::File(path) } => {
                 format!("{format:?} file {}, {columns}; appears whole when done", path.display())
@@ -172,7 +258,78 @@ fn mebibytes(bytes: usize) -> String {
     format!("{:.1} MiB", bytes as f64 / (1 << 20) as f64)
 }
 
-fn sink(config: &SinkConfig) -> Result<SinkPlan, PlanError> {
+fn source(config: &SourceConfig) -> Result<SourcePlan, PlanError> {
+    match (&config.files, &config.kafka) {
+        (Some(files), None) => {
+            files.check().or_else(|(key, message)| refuse(&format!("source.files.{key}"), message))?;
+            Ok(SourcePlan::Files(files.clone()))
+        }
+        (None, Some(kafka)) => {
+            for (key, value) in [("brokers", &kafka.brokers), ("group", &kafka.group)] {
+                if value.is_empty() {
+                    return refuse(&format!("source.kafka.{key}"), "expected a name, found nothing");
+                }
+            }
+            if kafka.topics.is_empty() || kafka.topics.iter().any(String::is_empty) {
+                return refuse("source.kafka.topics", "expected at least one topic's name, or a pattern such as ^docs");
+            }
+            check_properties("source.kafka", &kafka.properties)?;
+            Ok(SourcePlan::Kafka(kafka.clone()))
+        }
+        (None, None) => refuse("source", "no source is given; expected one of files, kafka"),
+        (Some(_), Some(_)) => refuse("source", "more than one source is given; expected one of files, kafka"),
+    }
+}
+
+/// Properties that embedmill's promises rest on, and the key to use instead.
+const OWN_PROPERTIES: [(&str, &str); 8] = [
+    ("bootstrap.servers", "`brokers`"),
+    ("group.id", "`source.kafka.group`"),
+    ("enable.auto.commit", "`delivery`"),
+    ("enable.auto.offset.store", "`delivery`"),
+    ("enable.partition.eof", "`source.kafka.until_end`"),
+    ("enable.idempotence", "`delivery`"),
+    ("transactional.id", "`delivery`"),
+    ("partitioner", "`sink.kafka.layout`"),
+];
+
+fn check_properties(section: &str, properties: &Properties) -> Result<(), PlanError> {
+    match OWN_PROPERTIES.iter().find(|(name, _)| properties.contains_key(*name)) {
+        Some((name, instead)) => {
+            refuse(&format!("{section}.properties"), format!("`{name}` is set by embedmill itself; see {instead}"))
+        }
+        None => Ok(()),
+    }
+}
+
+fn kafka_sink(config: &KafkaSinkConfig, source: &SourcePlan) -> Result<SinkPlan, PlanError> {
+    if config.topic.is_empty() {
+        return refuse("sink.kafka.topic", "expected a topic's name, found nothing");
+    }
+    check_properties("sink.kafka", &config.properties)?;
+    let (brokers, mut properties) = match (&config.brokers, source) {
+        (Some(brokers), _) => (brokers.clone(), Properties::new()),
+        (None, SourcePlan::Kafka(kafka)) => (kafka.brokers.clone(), connection(&kafka.properties)),
+        (None, SourcePlan::Files(_)) => return refuse("sink.kafka.brokers", "expected brokers as host:port"),
+    };
+    properties.extend(config.properties.clone());
+    if let SourcePlan::Kafka(kafka) = source
+        && kafka.topics.contains(&config.topic)
+    {
+        return refuse("sink.kafka.topic", "is one of the source's topics; embedmill would read what it writes");
+    }
+    Ok(SinkPlan::Kafka { config: config.clone(), brokers, properties })
+}
+
+/// What of a consumer's properties says how to connect; a producer of the same cluster needs it too.
+fn connection(properties: &Properties) -> Properties {
+    let connects = |name: &str| {
+        ["security.", "sasl.", "ssl.", "socket.", "broker.", "client."].iter().any(|prefix| name.starts_with(prefix))
+    };
+    properties.iter().filter(|(name, _)| connects(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+fn sink(config: &SinkConfig, source: &SourcePlan) -> Result<SinkPlan, PlanError> {
     let files = |key: &str, format, path: &str, file_rows| {
         if path.is_empty() {
             return refuse(&format!("sink.{key}.path"), "expected a file's name, or a folder's that ends with /");
@@ -182,16 +339,17 @@ fn sink(config: &SinkConfig) -> Result<SinkPlan, PlanError> {
         }
         Ok(SinkPlan::Files { format, target: Target::new(path, file_rows) })
     };
-    match (&config.arrow, &config.parquet, &config.stdout) {
-        (Some(arrow), None, None) => files("arrow", FileFormat::Arrow, &arrow.path, arrow.file_rows),
-        (None, Some(parquet), None) => files("parquet", FileFormat::Parquet, &parquet.path, parquet.file_rows),
-        (None, None, Some(stdout)) => Ok(SinkPlan::Stdout(stdout.clone())),
-        (None, None, None) => refuse("sink", "no sink is given; expected one of arrow, parquet, stdout"),
-        _ => refuse("sink", "more than one sink is given; expected one of arrow, parquet, stdout"),
+    match (&config.arrow, &config.parquet, &config.stdout, &config.kafka) {
+        (Some(arrow), None, None, None) => files("arrow", FileFormat::Arrow, &arrow.path, arrow.file_rows),
+        (None, Some(parquet), None, None) => files("parquet", FileFormat::Parquet, &parquet.path, parquet.file_rows),
+        (None, None, Some(stdout), None) => Ok(SinkPlan::Stdout(stdout.clone())),
+        (None, None, None, Some(kafka)) => kafka_sink(kafka, source),
+        (None, None, None, None) => refuse("sink", "no sink is given; expected one of arrow, parquet, stdout, kafka"),
+        _ => refuse("sink", "more than one sink is given; expected one of arrow, parquet, stdout, kafka"),
     }
 }
 
-fn check_window(window: &WindowConfig, source: &FilesConfig) -> Result<(), PlanError> {
+fn check_window(window: &WindowConfig, source: &SourcePlan) -> Result<(), PlanError> {
     let limits = [("tokens", window.tokens), ("records", window.records), ("bytes", window.bytes)];
     for (key, value) in limits {
         if value == 0 {
@@ -201,26 +359,58 @@ fn check_window(window: &WindowConfig, source: &FilesConfig) -> Result<(), PlanE
     if window.bytes > WINDOW_BYTES_MAX {
         return refuse("window.bytes", format!("{} is over the limit of {WINDOW_BYTES_MAX}", window.bytes));
     }
-    // With less, an open window could hold the whole budget while it waits for a record that waits for the budget.
-    let needed = window.bytes.saturating_add(source.record_bytes_max);
-    if window.in_flight_bytes < needed {
+    if let Some(record_bytes_max) = source.record_bytes_max().filter(|bytes| window.in_flight_bytes < *bytes) {
         let message = format!(
-            "{} is too small: an open window of window.bytes {} and one record of source.files.record_bytes_max {} need \
-             {needed}",
-            window.in_flight_bytes, window.bytes, source.record_bytes_max
+            "{} is too small: one record of source.files.record_bytes_max {record_bytes_max} would not fit",
+            window.in_flight_bytes
         );
         return refuse("window.in_flight_bytes", message);
     }
     Ok(())
 }
 
-fn check_dead_letter(dead_letter: Option<&Path>, sink: &SinkPlan) -> Result<(), PlanError> {
-    match (dead_letter, sink) {
-        (Some(path), _) if path.as_os_str().is_empty() => refuse("dead_letter.path", "expected a file's name"),
-        (Some(path), SinkPlan::Files { target: Target::File(output), .. }) if path == output => {
+fn dead_letter(config: &DeadLetterConfig, source: &SourcePlan, sink: &SinkPlan) -> Result<DeadLetterPlan, PlanError> {
+    match (&config.path, &config.topic, sink) {
+        (Some(path), None, _) if path.as_os_str().is_empty() => refuse("dead_letter.path", "expected a file's name"),
+        (Some(path), None, SinkPlan::Files { target: Target::File(output), .. }) if path == output => {
             refuse("dead_letter.path", "is the same file as the sink's; the later one would replace the other")
         }
-        _ => Ok(()),
+        (Some(_), None, SinkPlan::Kafka { .. }) if matches!(source, SourcePlan::Kafka(_)) => {
+            refuse("dead_letter.path", "a file appears when the run ends, and this one may never; name a topic instead")
+        }
+        (Some(path), None, _) => Ok(DeadLetterPlan::File(path.clone())),
+        (None, Some(topic), SinkPlan::Kafka { config, .. }) => {
+            if topic.is_empty() || *topic == config.topic {
+                return refuse("dead_letter.topic", "expected a topic of its own");
+            }
+            Ok(DeadLetterPlan::Topic(topic.clone()))
+        }
+        (None, Some(_), _) => {
+            refuse("dead_letter.topic", "needs `sink.kafka`, whose cluster it is of; expected `path` with this sink")
+        }
+        (None, None, _) => refuse("dead_letter", "expected `path: FILE` or `topic: TOPIC`"),
+        (Some(_), Some(_), _) => refuse("dead_letter", "expected one of path and topic, found both"),
+    }
+}
+
+/// Refuses what the source and the sink cannot promise together.
+fn check_promise(promise: Promise, source: &SourcePlan, sink: &SinkPlan) -> Result<(), PlanError> {
+    match (promise, source, sink) {
+        (Promise::AtLeastOnce, ..) => Ok(()),
+        (Promise::ExactlyOnce, SourcePlan::Kafka(kafka), SinkPlan::Kafka { brokers, .. }) => {
+            if kafka.brokers != *brokers {
+                return refuse(
+                    "delivery",
+                    "exactly_once needs source and sink in one cluster: a transaction spans no two",
+                );
+            }
+            Ok(())
+        }
+        (Promise::ExactlyOnce, ..) => refuse(
+            "delivery",
+            "exactly_once is promised from a Kafka topic to a Kafka topic, where rows and positions are one transaction; \
+             expected at_least_once with this source and sink",
+        ),
     }
 }
 

@@ -17,6 +17,9 @@ use crate::columnar::{Columns, Table};
 pub enum Partition {
     /// A file by the path that the user gave, or `-` for standard input; `ordinal` is its place among the inputs.
     File { ordinal: u32, path: String },
+    /// A partition of a Kafka topic, as it was assigned at one time: `epoch` tells it from the same partition before it
+    /// was revoked and given back.
+    Topic { topic: Arc<str>, partition: i32, epoch: u64 },
     /// Records handed over in memory, by a number; tests use it.
     Memory(u32),
 }
@@ -26,6 +29,7 @@ impl Partition {
     pub fn name(&self) -> String {
         match self {
             Partition::File { path, .. } => path.clone(),
+            Partition::Topic { topic, partition, .. } => format!("{topic}[{partition}]"),
             Partition::Memory(number) => format!("memory-{number}"),
         }
     }
@@ -34,6 +38,7 @@ impl Partition {
     pub fn ordinal(&self) -> u32 {
         match self {
             Partition::File { ordinal, .. } | Partition::Memory(ordinal) => *ordinal,
+            Partition::Topic { partition, .. } => u32::try_from(*partition).unwrap_or(0),
         }
     }
 }
@@ -52,6 +57,7 @@ impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &*self.partition {
             Partition::File { path, .. } => write!(f, "{path}:{}", self.offset + 1),
+            Partition::Topic { topic, partition, .. } => write!(f, "{topic}[{partition}]@{}", self.offset),
             Partition::Memory(number) => write!(f, "memory-{number}@{}", self.offset),
         }
     }
@@ -100,7 +106,7 @@ impl Body {
     /// What the record weighs in memory, about.
     pub fn bytes(&self, index: usize) -> usize {
         match self {
-            Body::Each(records) => records[index].payload.bytes(),
+            Body::Each(records) => records[index].bytes(),
             Body::Table { table, .. } => table.bytes() / table.rows().max(1),
         }
     }
@@ -110,6 +116,14 @@ impl Body {
         match self {
             Body::Each(records) => records[index].payload.raw(),
             Body::Table { table, .. } => Bytes::from(table.row_as_json(index)),
+        }
+    }
+
+    /// What came around the record in its message; of other sources nothing.
+    pub fn envelope(&self, index: usize) -> Option<&Envelope> {
+        match self {
+            Body::Each(records) => records[index].envelope.as_deref(),
+            Body::Table { .. } => None,
         }
     }
 
@@ -131,6 +145,37 @@ impl Body {
 pub struct Record {
     pub offset: u64,
     pub payload: Payload,
+    /// `None` of a record that did not come in a message.
+    pub envelope: Option<Box<Envelope>>,
+}
+
+impl Record {
+    /// A record that did not come in a message.
+    pub fn new(offset: u64, payload: Payload) -> Self {
+        Record { offset, payload, envelope: None }
+    }
+
+    /// What it weighs in memory, about.
+    pub fn bytes(&self) -> usize {
+        self.payload.bytes() + self.envelope.as_ref().map_or(0, |envelope| envelope.bytes())
+    }
+}
+
+/// What comes around a Kafka message's value.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Envelope {
+    pub key: Option<Bytes>,
+    /// In the order in which they came; a name may come twice.
+    pub headers: Vec<(String, Option<Bytes>)>,
+    /// Milliseconds since 1970, as the message says.
+    pub timestamp_ms: Option<i64>,
+}
+
+impl Envelope {
+    fn bytes(&self) -> usize {
+        let headers = self.headers.iter().map(|(name, value)| name.len() + value.as_ref().map_or(0, Bytes::len));
+        self.key.as_ref().map_or(0, Bytes::len) + headers.sum::<usize>()
+    }
 }
 
 /// A record's content as it came, not yet understood.
@@ -142,6 +187,8 @@ pub enum Payload {
     Text(Bytes),
     /// A row of a CSV file; the header names its fields.
     Row { header: Arc<csv::StringRecord>, row: csv::ByteRecord },
+    /// A null value: what has the message's key is deleted.
+    Delete,
     /// Something that the source could not cut into a record (a truncated stream, a line over the limit).
     Unreadable { raw: Bytes, cause: String },
 }
@@ -151,12 +198,14 @@ impl Payload {
         match self {
             Payload::Json(raw) | Payload::Text(raw) | Payload::Unreadable { raw, .. } => raw.len(),
             Payload::Row { row, .. } => row.as_slice().len(),
+            Payload::Delete => 0,
         }
     }
 
     fn raw(&self) -> Bytes {
         match self {
             Payload::Json(raw) | Payload::Text(raw) | Payload::Unreadable { raw, .. } => raw.clone(),
+            Payload::Delete => Bytes::new(),
             Payload::Row { row, .. } => {
                 let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
                 let written = writer.write_byte_record(row).and_then(|()| Ok(writer.flush()?));
@@ -288,6 +337,8 @@ pub enum Stage {
     Extract,
     Tokenize,
     Encode,
+    /// The sink cannot take the row: it is larger than a message of the topic may be.
+    Publish,
 }
 
 impl Stage {
@@ -297,6 +348,7 @@ impl Stage {
             Stage::Extract => "extract",
             Stage::Tokenize => "tokenize",
             Stage::Encode => "encode",
+            Stage::Publish => "publish",
         }
     }
 }
@@ -318,6 +370,8 @@ pub struct Block {
     pub tokens: Tokens,
     pub kept: Columns,
     pub rejected: Vec<Rejection>,
+    /// Records that are deletes, by their index in `body`, ascending.
+    pub deletes: Vec<usize>,
     pub input_bytes_read: u64,
     pub permit: Permit,
 }
@@ -340,6 +394,8 @@ impl Block {
         debug_assert!(at <= self.records(), "a block is split inside");
         let row = self.row_records.partition_point(|&record| record < at);
         let rejection = self.rejected.partition_point(|rejection| rejection.record < at);
+        let delete = self.deletes.partition_point(|&record| record < at);
+        let tail_records = self.records() - at;
         let tail_bytes: usize = (at..self.records()).map(|record| self.body.bytes(record)).sum();
         Block {
             partition: self.partition.clone(),
@@ -356,8 +412,9 @@ impl Block {
                 .into_iter()
                 .map(|rejection| Rejection { record: rejection.record - at, ..rejection })
                 .collect(),
+            deletes: self.deletes.split_off(delete).into_iter().map(|record| record - at).collect(),
             input_bytes_read: self.input_bytes_read,
-            permit: self.permit.split(tail_bytes),
+            permit: self.permit.split(tail_records, tail_bytes),
         }
     }
 }

@@ -6,19 +6,20 @@ use std::sync::Arc;
 
 use crate::columnar::kept::KeptSchema;
 use crate::columnar::output::OutputSchema;
-use crate::dead_letter::DeadLetters;
-use crate::delivery::{Delivery, DeliveryError};
+use crate::dead_letter::{DeadLetterFile, DeadLetterSink};
+use crate::delivery::{Delivery, DeliveryError, Guarantee, Promise};
 use crate::encode::hub::{HubSettings, Progress};
 use crate::encode::modules::ModelSpec;
 use crate::encode::worker::WorkerPool;
 use crate::encode::{LoadError, builder, spec};
+use crate::kafka::{KafkaConsumer, KafkaError, KafkaProducer};
 use crate::pipeline::Pipeline;
-use crate::plan::{Plan, PlanError, SinkPlan};
+use crate::plan::{DeadLetterPlan, Plan, PlanError, SinkPlan, SourcePlan};
 use crate::sink::file::FileSink;
 use crate::sink::stdout::StdoutSink;
 use crate::sink::{Sink, SinkError};
-use crate::source::SourceError;
 use crate::source::file::FileSource;
+use crate::source::{Source, SourceError};
 use crate::text::extract::{Extractor, fix_kept};
 use crate::tokenize::Tokenizer;
 
@@ -44,46 +45,125 @@ pub enum StartError {
     Sink(#[from] SinkError),
     #[error(transparent)]
     DeadLetter(#[from] DeliveryError),
+    #[error(transparent)]
+    Kafka(#[from] KafkaError),
     #[error("record.keep: {0}")]
     Keep(String),
 }
 
-/// The kept columns' types. The first records are awaited only where a type has to be read from them: standard input may
-/// be slow to give any.
-fn kept(plan: &Plan, source: &mut FileSource) -> Result<KeptSchema, StartError> {
-    let all_given = plan.record.keep.iter().all(|field| field.data_type.is_some());
-    let first = if all_given { None } else { source.first()? };
-    fix_kept(&plan.record, first).map_err(StartError::Keep)
+/// A source that is open, and what there is to know of it.
+enum Opened {
+    Files(FileSource),
+    Kafka(KafkaConsumer, String),
+}
+
+impl Opened {
+    fn open(plan: &Plan) -> Result<Opened, StartError> {
+        Ok(match &plan.source {
+            SourcePlan::Files(files) => Opened::Files(FileSource::open(files, &plan.record.top_fields())?),
+            SourcePlan::Kafka(kafka) => {
+                let shown = format!("kafka topics {} in group {}", kafka.topics.join(", "), kafka.group);
+                Opened::Kafka(KafkaConsumer::open(kafka)?, shown)
+            }
+        })
+    }
+
+    /// The kept columns' types. A file's first records are awaited only where a type has to be read from them: standard
+    /// input may be slow to give any. A message's are not: without a type, a column is of strings.
+    fn kept(&mut self, plan: &Plan) -> Result<KeptSchema, StartError> {
+        let all_given = plan.record.keep.iter().all(|field| field.data_type.is_some());
+        let first = match self {
+            Opened::Files(files) if !all_given => files.first()?,
+            _ => None,
+        };
+        fix_kept(&plan.record, first).map_err(StartError::Keep)
+    }
+
+    fn input_bytes(&self) -> Option<u64> {
+        match self {
+            Opened::Files(files) => files.input_bytes_total(),
+            Opened::Kafka(..) => None,
+        }
+    }
+
+    fn describe(&self) -> String {
+        match self {
+            Opened::Files(files) => files.describe(),
+            Opened::Kafka(_, shown) => shown.clone(),
+        }
+    }
+
+    fn consumer(&self) -> Option<&KafkaConsumer> {
+        match self {
+            Opened::Files(_) => None,
+            Opened::Kafka(consumer, _) => Some(consumer),
+        }
+    }
+
+    fn into_source(self) -> Box<dyn Source> {
+        match self {
+            Opened::Files(files) => Box::new(files),
+            Opened::Kafka(consumer, _) => consumer.source(),
+        }
+    }
+}
+
+/// Where rows and dead letters go, and what is promised of them.
+fn delivery(plan: &Plan, opened: &Opened, output: &OutputSchema) -> Result<Delivery, StartError> {
+    let exactly_once = plan.promise == Promise::ExactlyOnce;
+    let topic = plan.dead_letter.as_ref().and_then(DeadLetterPlan::topic);
+    let mut producer = None;
+    let sink: Box<dyn Sink> = match &plan.sink {
+        SinkPlan::Files { format, target } => Box::new(FileSink::create(*format, target.clone(), output.clone())?),
+        SinkPlan::Stdout(config) => Box::new(StdoutSink::new(config, output)?),
+        SinkPlan::Kafka { config, brokers, properties } => {
+            let cluster = (brokers.as_str(), properties);
+            let opened = KafkaProducer::open(config, cluster, topic, exactly_once, output.fingerprint())?;
+            producer.insert(opened).sink()
+        }
+    };
+    let dead_letters: Option<Box<dyn DeadLetterSink>> = match (&plan.dead_letter, &producer) {
+        (Some(DeadLetterPlan::File(path)), _) => {
+            Some(Box::new(DeadLetterFile::create(path).map_err(DeliveryError::DeadLetter)?))
+        }
+        (Some(DeadLetterPlan::Topic(_)), Some(producer)) => Some(producer.dead_letters()),
+        _ => None,
+    };
+    let guarantee = match (opened.consumer(), &producer) {
+        (None, _) => Guarantee::Whole,
+        (Some(consumer), Some(producer)) if exactly_once => {
+            Guarantee::ExactlyOnce(consumer.commits(), producer.transaction(consumer))
+        }
+        (Some(consumer), _) => Guarantee::AtLeastOnce(consumer.commits()),
+    };
+    Ok(Delivery::new(sink, dead_letters, guarantee))
 }
 
 /// Starts what `plan` says. It reads files, may download, and loads weights: it blocks.
 pub fn start(plan: Plan, hub: &HubSettings, progress: &dyn Progress) -> Result<Started, StartError> {
-    let mut source = FileSource::open(&plan.source, &plan.record.top_fields())?;
+    let mut opened = Opened::open(&plan)?;
     let spec = Arc::new(spec(&plan.model, hub, progress)?);
     plan.check_model(&spec)?;
     let devices = plan.devices.resolve().map_err(LoadError::from)?;
     let tokenizer = Arc::new(Tokenizer::load(&spec)?);
-    let kept = kept(&plan, &mut source)?;
+    let kept = opened.kept(&plan)?;
     let provenance: Vec<(String, String)> =
         spec.provenance().into_iter().map(|(key, value)| (key.to_string(), value)).collect();
     let output = OutputSchema::new(spec.dim, plan.text_column, &kept, &provenance);
-    let sink: Box<dyn Sink> = match &plan.sink {
-        SinkPlan::Files { format, target } => Box::new(FileSink::create(*format, target.clone(), output.clone())?),
-        SinkPlan::Stdout(config) => Box::new(StdoutSink::new(config, &output)?),
-    };
-    let dead_letters = plan.dead_letter.as_deref().map(DeadLetters::create).transpose();
-    let dead_letters = dead_letters.map_err(DeliveryError::DeadLetter)?;
+    let delivery = delivery(&plan, &opened, &output)?;
     let workers = WorkerPool::start(&devices, builder(&spec, &devices))?;
-    let (input_bytes, inputs) = (source.input_bytes_total(), source.describe());
+    let (input_bytes, inputs) = (opened.input_bytes(), opened.describe());
+    let extractor = Extractor::new(plan.record, kept, tokenizer, plan.text_column);
+    let extractor = if plan.sink.takes_deletes() { extractor.with_deletes() } else { extractor };
     let pipeline = Pipeline {
-        source: Box::new(source),
-        extractor: Arc::new(Extractor::new(plan.record, kept, tokenizer, plan.text_column)),
+        source: opened.into_source(),
+        extractor: Arc::new(extractor),
         window: plan.window,
         live: plan.live,
         batch: plan.batch,
         workers,
         output: Arc::new(output),
-        delivery: Delivery::new(sink, dead_letters),
+        delivery,
     };
     Ok(Started { pipeline, spec, input_bytes, inputs })
 }

@@ -24,7 +24,8 @@ pub struct WindowConfig {
     pub bytes: usize,
     /// A window of a live source (standard input to standard output) is closed at this age, in milliseconds, full or not.
     pub linger_ms: u64,
-    /// Bytes of records that may be in flight between source and sink, over all windows: the bound on memory.
+    /// Bytes that may be in flight between source and sink, besides an open window: records, and the vectors and tokens
+    /// made of them. The bound on memory.
     pub in_flight_bytes: usize,
 }
 
@@ -32,7 +33,7 @@ impl Default for WindowConfig {
     fn default() -> Self {
         WindowConfig {
             tokens: 16_384,
-            records: 4_096,
+            records: 2_048,
             bytes: 8 * 1024 * 1024,
             linger_ms: 50,
             in_flight_bytes: 32 * 1024 * 1024,
@@ -122,6 +123,10 @@ impl WindowBuilder {
         if block.records() > 0 {
             self.add(block, now);
         }
+        // At once: the record that would show it may be long in coming, or wait for the memory that this window holds.
+        if let Some(closed) = self.full(self.open.tokens, self.open.records, self.open.bytes) {
+            self.close(closed);
+        }
     }
 
     /// The next closed window, closing the open one if it is too old at `now`.
@@ -156,14 +161,12 @@ impl WindowBuilder {
             let record_bytes = block.body.bytes(record);
             let closed = if records == 0 {
                 None
-            } else if records + 1 > self.config.records {
-                Some(WindowClosed::Records)
             } else if tokens + record_tokens > self.config.tokens {
                 Some(WindowClosed::Tokens)
             } else if bytes + record_bytes > self.config.bytes {
                 Some(WindowClosed::Bytes)
             } else {
-                None
+                self.full(tokens, records, bytes)
             };
             if let Some(closed) = closed {
                 return Some((record, closed));
@@ -171,6 +174,19 @@ impl WindowBuilder {
             (tokens, records, bytes) = (tokens + record_tokens, records + 1, bytes + record_bytes);
         }
         None
+    }
+
+    /// Whether a window of so much takes nothing more, not even a record without text.
+    fn full(&self, tokens: usize, records: usize, bytes: usize) -> Option<WindowClosed> {
+        if records >= self.config.records {
+            Some(WindowClosed::Records)
+        } else if tokens >= self.config.tokens {
+            Some(WindowClosed::Tokens)
+        } else if bytes >= self.config.bytes {
+            Some(WindowClosed::Bytes)
+        } else {
+            None
+        }
     }
 
     fn add(&mut self, block: Block, now: Instant) {
@@ -215,10 +231,8 @@ mod tests {
                 None => rejected.push(Rejection { record, stage: Stage::Extract, cause: "no text".into() }),
             }
         }
-        let records = (0..lengths.len()).map(|index| Record {
-            offset: first_offset + index as u64,
-            payload: Payload::Text(Bytes::from_static(b"0123456789")),
-        });
+        let payload = || Payload::Text(Bytes::from_static(b"0123456789"));
+        let records = (0..lengths.len()).map(|index| Record::new(first_offset + index as u64, payload()));
         Block {
             partition: Arc::new(Partition::Memory(0)),
             body: Body::Each(records.collect()),
@@ -229,6 +243,7 @@ mod tests {
             row_records,
             tokens,
             rejected,
+            deletes: Vec::new(),
             input_bytes_read: 0,
             permit: Permit::none(),
         }

@@ -135,7 +135,7 @@ fn flag(key: &str) -> &str {
 fn config(args: EncodeArgs) -> anyhow::Result<Config> {
     let mut config = Config {
         sink: sink(&args.output, args.output_format.as_deref())?,
-        dead_letter: args.dead_letter.map(|path| DeadLetterConfig { path }),
+        dead_letter: args.dead_letter.map(|path| DeadLetterConfig { path: Some(path), topic: None }),
         devices: args.device,
         record: RecordConfig {
             id: args.id,

@@ -19,7 +19,12 @@ pub struct PipelineArgs {
 impl PipelineArgs {
     /// The configuration and its plan; errors say where the mistake was made.
     pub fn plan(&self) -> anyhow::Result<(Config, Plan)> {
-        let layers = Layers::read(&self.files, &self.set)?;
+        self.plan_with(&[])
+    }
+
+    /// The same, with settings over those of the command line.
+    pub fn plan_with(&self, settings: &[String]) -> anyhow::Result<(Config, Plan)> {
+        let layers = Layers::read(&self.files, &[self.set.as_slice(), settings].concat())?;
         let config = layers.load()?;
         let plan = Plan::new(&config).map_err(|error| layers.error(&error.key, error.message))?;
         Ok((config, plan))

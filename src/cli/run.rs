@@ -16,12 +16,20 @@ it could only be a part. The second stops at once. Nothing half-written ever sta
 pub struct RunArgs {
     #[command(flatten)]
     pipeline: PipelineArgs,
+    /// Stops at the ends that the Kafka topics have now
+    #[arg(long)]
+    until_end: bool,
     /// How the closing summary on standard error is written
     #[arg(long, value_enum, default_value_t = ShownAs::Text)]
     summary: ShownAs,
 }
 
+/// The flag as a setting.
+fn until_end(given: bool) -> Vec<String> {
+    if given { vec!["source.kafka.until_end=true".into()] } else { Vec::new() }
+}
+
 pub fn run(args: RunArgs) -> anyhow::Result<()> {
-    let (config, plan) = args.pipeline.plan()?;
+    let (config, plan) = args.pipeline.plan_with(&until_end(args.until_end))?;
     running::run(plan, &hub_settings(&config.model), args.summary)
 }

@@ -100,6 +100,12 @@ fn as_text(summary: &Summary, spec: &ModelSpec) -> String {
     if settled.dead_lettered > 0 {
         text += &format!("{} records were rejected: see the dead letters\n", HumanCount(settled.dead_lettered));
     }
+    if settled.deletes > 0 {
+        text += &format!("{} deletes\n", HumanCount(settled.deletes));
+    }
+    if settled.given_up > 0 {
+        text += &format!("{} records went to other members of the group\n", HumanCount(settled.given_up));
+    }
     if settled.records == 0 {
         text += "warning: there was no record in the input\n";
     }
@@ -121,6 +127,8 @@ fn as_json(summary: &Summary, load: Duration) -> serde_json::Value {
         "truncated_rows": settled.truncated_rows,
         "truncated_tokens": settled.truncated_tokens,
         "dead_lettered": settled.dead_lettered,
+        "deletes": settled.deletes,
+        "given_up": settled.given_up,
         "windows": summary.windows,
         "seconds": summary.elapsed.as_secs_f64(),
         "load_seconds": load.as_secs_f64(),

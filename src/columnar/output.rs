@@ -10,6 +10,8 @@ use arrow::buffer::{Buffer, OffsetBuffer, ScalarBuffer};
 use arrow::compute::{concat, filter_record_batch};
 use arrow::datatypes::{DataType, Field, Float32Type, Schema, SchemaRef};
 
+use sha2::{Digest, Sha256};
+
 use super::kept::KeptSchema;
 use crate::encode::Matrix;
 use crate::record::Strings;
@@ -35,9 +37,26 @@ pub struct OutputSchema {
 #[derive(Debug, Clone)]
 pub struct Output {
     pub(crate) batch: RecordBatch,
+    /// Rows of the window that are not in the batch, ascending.
+    left_out: Vec<usize>,
 }
 
 impl Output {
+    pub(crate) fn new(batch: RecordBatch, left_out: Vec<usize>) -> Self {
+        Output { batch, left_out }
+    }
+
+    /// The window's rows that are in the batch, in the batch's order.
+    pub fn window_rows(&self) -> impl Iterator<Item = usize> {
+        let all = 0..self.rows() + self.left_out.len();
+        all.filter(|row| self.left_out.binary_search(row).is_err())
+    }
+
+    /// How many of the window's rows before `row` are in the batch.
+    pub fn rows_before(&self, row: usize) -> usize {
+        row - self.left_out.partition_point(|&left_out| left_out < row)
+    }
+
     pub fn rows(&self) -> usize {
         self.batch.num_rows()
     }
@@ -79,6 +98,14 @@ impl OutputSchema {
         &self.schema
     }
 
+    /// The same for schemas of the same columns, types and provenance; readers tell by it that the schema changed.
+    pub fn fingerprint(&self) -> String {
+        let mut metadata: Vec<_> = self.schema.metadata().iter().collect();
+        metadata.sort();
+        let described = format!("{:?} {metadata:?}", self.schema.fields());
+        Sha256::digest(described.as_bytes()).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// The window's rows with their vectors, in source order.
     ///
     /// Rows whose vector has a value that is no finite number are left out and returned by their number in the window:
@@ -101,10 +128,10 @@ impl OutputSchema {
         let batch = self.columns(window, vectors).map_err(|error| format!("window {}: {error}", window.number))?;
         let bad: Vec<usize> = (0..rows).filter(|&row| !finite[row]).collect();
         if bad.is_empty() {
-            return Ok((Output { batch }, bad));
+            return Ok((Output::new(batch, Vec::new()), bad));
         }
         let batch = filter_record_batch(&batch, &BooleanArray::from(finite)).map_err(|error| error.to_string())?;
-        Ok((Output { batch }, bad))
+        Ok((Output::new(batch, bad.clone()), bad))
     }
 
     fn columns(&self, window: &Window, vectors: Matrix) -> Result<RecordBatch, arrow::error::ArrowError> {

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::batch::BatchConfig;
 use crate::dead_letter::DeadLetterConfig;
+use crate::delivery::Promise;
 use crate::encode::ModelConfig;
 use crate::encode::hub::{HubSettings, Secret};
 use crate::sink::{OutputConfig, SinkConfig};
@@ -45,6 +46,8 @@ pub struct Config {
     pub sink: SinkConfig,
     /// Which columns are written besides the vectors.
     pub output: OutputConfig,
+    /// What is promised of every record, from a Kafka topic to another: at_least_once or exactly_once.
+    pub delivery: Promise,
     /// Where records go that cannot be embedded. Left out, the first of them stops the run.
     pub dead_letter: Option<DeadLetterConfig>,
 }
@@ -60,6 +63,7 @@ impl Default for Config {
             devices: vec!["auto".into()],
             sink: SinkConfig::default(),
             output: OutputConfig::default(),
+            delivery: Promise::default(),
             dead_letter: None,
         }
     }

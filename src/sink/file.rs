@@ -14,9 +14,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::whole_file::WholeFile;
-use super::{Sink, SinkError, Written};
+use super::{Sink, SinkError, WindowRows, Written};
 use crate::columnar::output::{Output, OutputSchema};
-use crate::record::Position;
+use crate::dead_letter::DeadLetter;
 
 /// `sink.arrow:` in the pipeline file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -132,7 +132,8 @@ impl FileSink {
 }
 
 impl Sink for FileSink {
-    fn write(&mut self, output: &Output, first: &Position, _last: &Position) -> Result<(), SinkError> {
+    fn write(&mut self, rows: &WindowRows<'_>) -> Result<Vec<DeadLetter>, SinkError> {
+        let Some(first) = rows.window.blocks.first().map(|block| block.position(0)) else { return Ok(Vec::new()) };
         let mut open = match self.open.take() {
             Some(open) => open,
             None => match &self.target {
@@ -143,13 +144,18 @@ impl Sink for FileSink {
                 }
             },
         };
-        open.writer.write(output)?;
-        open.rows += output.rows() as u64;
+        open.writer.write(rows.output)?;
+        open.rows += rows.output.rows() as u64;
         match self.target {
             Target::Folder { file_rows, .. } if open.rows >= file_rows => self.end(open)?,
             _ => self.open = Some(open),
         }
-        Ok(())
+        Ok(Vec::new())
+    }
+
+    /// What is in a file that has its final name is durable; the one being written is not.
+    fn flush(&mut self) -> Result<bool, SinkError> {
+        Ok(self.open.is_none())
     }
 
     fn finish(mut self: Box<Self>) -> Result<Vec<Written>, SinkError> {

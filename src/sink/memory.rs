@@ -2,9 +2,9 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Sink, SinkError, Written};
+use super::{Sink, SinkError, WindowRows, Written};
 use crate::columnar::output::Output;
-use crate::record::Position;
+use crate::dead_letter::DeadLetter;
 
 /// Keeps what it gets; clones share it.
 #[derive(Debug, Clone, Default)]
@@ -20,9 +20,13 @@ impl MemorySink {
 }
 
 impl Sink for MemorySink {
-    fn write(&mut self, output: &Output, _first: &Position, _last: &Position) -> Result<(), SinkError> {
-        self.outputs.lock().unwrap_or_else(PoisonError::into_inner).push(output.clone());
-        Ok(())
+    fn write(&mut self, rows: &WindowRows<'_>) -> Result<Vec<DeadLetter>, SinkError> {
+        self.outputs.lock().unwrap_or_else(PoisonError::into_inner).push(rows.output.clone());
+        Ok(Vec::new())
+    }
+
+    fn flush(&mut self) -> Result<bool, SinkError> {
+        Ok(true)
     }
 
     fn finish(self: Box<Self>) -> Result<Vec<Written>, SinkError> {

@@ -11,8 +11,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::columnar::output::Output;
+use crate::dead_letter::DeadLetter;
 use crate::failure::Failure;
-use crate::record::Position;
+use crate::kafka::KafkaError;
+use crate::kafka::config::KafkaSinkConfig;
+use crate::window::Window;
 use file::{ArrowConfig, ParquetConfig};
 use stdout::StdoutConfig;
 
@@ -26,6 +29,8 @@ pub struct SinkConfig {
     pub parquet: Option<ParquetConfig>,
     /// Standard output.
     pub stdout: Option<StdoutConfig>,
+    /// A Kafka topic.
+    pub kafka: Option<KafkaSinkConfig>,
 }
 
 /// `output:` in the pipeline file.
@@ -42,12 +47,24 @@ impl Default for OutputConfig {
     }
 }
 
+/// A window's rows, as they go to a sink.
+#[derive(Clone, Copy)]
+pub struct WindowRows<'a> {
+    pub window: &'a Window,
+    pub output: &'a Output,
+    /// Of each block of the window, whether it is still ours to publish; a sink that may publish a row twice need not ask.
+    pub ours: &'a [bool],
+}
+
 /// Takes rows, window by window.
 ///
 /// Dropping a sink that was not finished leaves nothing under a final name but what was whole before.
 pub trait Sink: Send {
-    /// Takes one window's rows, which begin at the record at `first`.
-    fn write(&mut self, output: &Output, first: &Position, last: &Position) -> Result<(), SinkError>;
+    /// Takes one window's rows and deletes. Rows that the sink can never take come back as dead letters.
+    fn write(&mut self, rows: &WindowRows<'_>) -> Result<Vec<DeadLetter>, SinkError>;
+
+    /// Hands on what is buffered, and says whether all that was written is durable and visible now.
+    fn flush(&mut self) -> Result<bool, SinkError>;
 
     /// Makes everything that was written durable and visible, and says what there is now.
     fn finish(self: Box<Self>) -> Result<Vec<Written>, SinkError>;
@@ -69,10 +86,15 @@ pub enum SinkError {
     Format { path: String, message: String },
     #[error("standard output: nobody reads it any more")]
     Closed,
+    #[error(transparent)]
+    Kafka(#[from] KafkaError),
 }
 
 impl SinkError {
     pub fn failure(&self) -> Failure {
-        Failure::Fatal
+        match self {
+            SinkError::Kafka(error) => error.failure(),
+            _ => Failure::Fatal,
+        }
     }
 }

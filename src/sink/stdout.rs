@@ -7,9 +7,9 @@ use arrow::json::LineDelimitedWriter;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Sink, SinkError, Written};
-use crate::columnar::output::{Output, OutputSchema};
-use crate::record::Position;
+use super::{Sink, SinkError, WindowRows, Written};
+use crate::columnar::output::OutputSchema;
+use crate::dead_letter::DeadLetter;
 
 /// `sink.stdout:` in the pipeline file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -46,15 +46,24 @@ impl StdoutSink {
 }
 
 impl Sink for StdoutSink {
-    fn write(&mut self, output: &Output, _first: &Position, _last: &Position) -> Result<(), SinkError> {
+    fn write(&mut self, rows: &WindowRows<'_>) -> Result<Vec<DeadLetter>, SinkError> {
+        let batch = &rows.output.batch;
         match self {
             StdoutSink::Jsonl(out) => {
                 let mut writer = LineDelimitedWriter::new(Vec::new());
-                writer.write(&output.batch).and_then(|()| writer.finish()).map_err(arrow_error)?;
-                out.write_all(writer.get_ref()).and_then(|()| out.flush()).map_err(io_error)
+                writer.write(batch).and_then(|()| writer.finish()).map_err(arrow_error)?;
+                out.write_all(writer.get_ref()).and_then(|()| out.flush()).map_err(io_error)?;
             }
-            StdoutSink::Arrow(writer) => writer.write(&output.batch).and_then(|()| writer.flush()).map_err(arrow_error),
+            StdoutSink::Arrow(writer) => {
+                writer.write(batch).and_then(|()| writer.flush()).map_err(arrow_error)?;
+            }
         }
+        Ok(Vec::new())
+    }
+
+    /// Every window is handed on at once; what becomes of it there is the reader's.
+    fn flush(&mut self) -> Result<bool, SinkError> {
+        Ok(true)
     }
 
     fn finish(self: Box<Self>) -> Result<Vec<Written>, SinkError> {

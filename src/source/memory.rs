@@ -23,7 +23,7 @@ impl Source for MemorySource {
             let records = documents.iter().enumerate().map(|(index, document)| {
                 read += document.len() as u64;
                 let payload = Payload::Json(Bytes::copy_from_slice(document.as_bytes()));
-                Record { offset: (first + index) as u64, payload }
+                Record::new((first + index) as u64, payload)
             });
             if outlet.send(&partition, Body::Each(records.collect()), read).is_err() {
                 break;

@@ -4,6 +4,7 @@ pub mod file;
 pub mod memory;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,8 @@ use crate::record::{Body, Partition, Records};
 pub struct SourceConfig {
     /// Files, folders, globs, or standard input.
     pub files: Option<file::FilesConfig>,
+    /// Topics of a Kafka cluster, read in a consumer group.
+    pub kafka: Option<crate::kafka::config::KafkaSourceConfig>,
 }
 
 /// Reads records on a thread of its own until its end, a drain, or an error.
@@ -36,9 +39,11 @@ pub trait Source: Send {
 /// A source's way into the pipeline. Its methods block, so it is used on the source's own thread.
 pub struct Outlet {
     runtime: Handle,
-    records: mpsc::Sender<Records>,
+    /// `None` once the source has said that there will be no more.
+    records: Option<mpsc::Sender<Records>>,
     budget: Budget,
     drain: CancellationToken,
+    over: CancellationToken,
 }
 
 /// The pipeline takes no more: it is draining or has failed. The source returns `Ok` at once.
@@ -46,8 +51,15 @@ pub struct Outlet {
 pub struct Closed;
 
 impl Outlet {
-    pub fn new(runtime: Handle, records: mpsc::Sender<Records>, budget: Budget, drain: CancellationToken) -> Self {
-        Outlet { runtime, records, budget, drain }
+    /// `drain` asks the source to read no more; `over` says that nobody waits for anything any more.
+    pub fn new(
+        runtime: Handle,
+        records: mpsc::Sender<Records>,
+        budget: Budget,
+        drain: CancellationToken,
+        over: CancellationToken,
+    ) -> Self {
+        Outlet { runtime, records: Some(records), budget, drain, over }
     }
 
     /// Waits for the budget and hands the records on. `input_bytes_read` counts the whole input's bytes up to and with
@@ -56,26 +68,60 @@ impl Outlet {
     /// # Errors
     /// [`Closed`] once the pipeline takes no more; these records are then not taken.
     pub fn send(&mut self, partition: &Arc<Partition>, body: Body, input_bytes_read: u64) -> Result<(), Closed> {
+        self.send_tended(partition, body, input_bytes_read, Duration::MAX, &mut || true).map(drop)
+    }
+
+    /// As [`send`](Outlet::send), for a source that must be looked after while it waits: `tend` is called every `every`
+    /// and says whether the records are still wanted. If not, they are let go and the answer is `Ok(false)`.
+    pub fn send_tended(
+        &mut self,
+        partition: &Arc<Partition>,
+        body: Body,
+        input_bytes_read: u64,
+        every: Duration,
+        tend: &mut dyn FnMut() -> bool,
+    ) -> Result<bool, Closed> {
+        let Some(sender) = &self.records else { return Err(Closed) };
         let bytes = (0..body.len()).map(|index| body.bytes(index)).sum();
-        let (records, budget, drain) = (&self.records, &self.budget, &self.drain);
+        let rows = body.len();
+        let sent = async {
+            let permit = self.budget.acquire(rows, bytes).await;
+            let records = Records { partition: partition.clone(), body, input_bytes_read, permit };
+            sender.send(records).await.map_err(|_| Closed)
+        };
         self.runtime.block_on(async {
-            let permit = tokio::select! {
-                biased;
-                () = drain.cancelled() => return Err(Closed),
-                permit = budget.acquire(bytes) => permit,
-            };
-            let records_out = Records { partition: partition.clone(), body, input_bytes_read, permit };
-            tokio::select! {
-                biased;
-                () = drain.cancelled() => Err(Closed),
-                sent = records.send(records_out) => sent.map_err(|_| Closed),
+            let mut sent = std::pin::pin!(sent);
+            loop {
+                tokio::select! {
+                    biased;
+                    () = self.drain.cancelled() => return Err(Closed),
+                    () = self.over.cancelled() => return Err(Closed),
+                    sent = &mut sent => return sent.map(|()| true),
+                    () = tokio::time::sleep(every), if every < Duration::MAX => {
+                        if !tend() {
+                            return Ok(false);
+                        }
+                    }
+                }
             }
         })
     }
 
+    /// Says that there will be no more records; the source may go on for a while to look after what it has sent.
+    pub fn end(&mut self) {
+        self.records = None;
+    }
+
+    /// Whether the run is over: what was sent is settled, or never will be.
+    pub fn is_over(&self) -> bool {
+        self.over.is_cancelled()
+    }
+
     /// Whether the source should stop; for loops that read long without sending.
     pub fn is_closed(&self) -> bool {
-        self.drain.is_cancelled() || self.records.is_closed()
+        self.drain.is_cancelled()
+            || self.over.is_cancelled()
+            || self.records.as_ref().is_none_or(mpsc::Sender::is_closed)
     }
 }
 
@@ -87,6 +133,8 @@ pub enum SourceError {
     Format { path: String, message: String },
     #[error("{message}")]
     Inputs { message: String },
+    #[error(transparent)]
+    Kafka(#[from] crate::kafka::KafkaError),
 }
 
 impl SourceError {

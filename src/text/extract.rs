@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -14,7 +15,7 @@ use sha2::{Digest, Sha256};
 use super::field::{FieldPath, RecordPlan, TextPlan};
 use crate::columnar::kept::{KeptSchema, Misfits, Sample};
 use crate::columnar::{Columns, Table};
-use crate::record::{Block, Body, Payload, Position, Record, Records, Rejection, Stage, Strings, Tokens};
+use crate::record::{Block, Body, Envelope, Payload, Position, Record, Records, Rejection, Stage, Strings, Tokens};
 use crate::tokenize::Tokenizer;
 
 /// Turns records into rows as the plan says.
@@ -24,7 +25,12 @@ pub struct Extractor {
     top_fields: Vec<String>,
     tokenizer: Arc<Tokenizer>,
     texts_kept: bool,
+    /// Whether the sink can express that a record is deleted.
+    deletes: bool,
 }
+
+/// What a message carries besides its value, as fields: `$key`, `$timestamp` (milliseconds since 1970) and `$headers`.
+const ENVELOPE_FIELDS: [&str; 3] = ["$key", "$timestamp", "$headers"];
 
 /// A row before its columns are built.
 struct Draft<'a> {
@@ -44,7 +50,12 @@ enum KeptFrom<'a> {
 impl Extractor {
     pub fn new(plan: RecordPlan, kept: KeptSchema, tokenizer: Arc<Tokenizer>, texts_kept: bool) -> Self {
         let top_fields = plan.top_fields();
-        Extractor { plan, kept, top_fields, tokenizer, texts_kept }
+        Extractor { plan, kept, top_fields, tokenizer, texts_kept, deletes: false }
+    }
+
+    /// Null values travel on as deletes; otherwise they are rejected.
+    pub fn with_deletes(self) -> Self {
+        Extractor { deletes: true, ..self }
     }
 
     /// The rows of `records`.
@@ -53,6 +64,7 @@ impl Extractor {
         let position =
             |record: usize| Position { partition: partition.clone(), offset: body.offset(record) }.to_string();
         let mut rejected = Vec::new();
+        let deletes = if self.deletes { deletes(&body) } else { Vec::new() };
         let rows = match &body {
             Body::Table { table, .. } => {
                 let all: Vec<usize> = (0..table.rows()).collect();
@@ -77,6 +89,7 @@ impl Extractor {
             kept: rows.kept,
             body,
             rejected,
+            deletes,
             input_bytes_read,
             permit,
         }
@@ -85,10 +98,13 @@ impl Extractor {
     fn each_rows(&self, each: &[Record], position: &dyn Fn(usize) -> String, rejected: &mut Vec<Rejection>) -> Rows {
         let mut drafts = Vec::with_capacity(each.len());
         let mut kept = Vec::with_capacity(each.len());
-        for (record, Record { payload, .. }) in each.iter().enumerate() {
+        for (record, Record { payload, envelope, .. }) in each.iter().enumerate() {
+            let envelope = envelope.as_deref();
             let found = match payload {
-                Payload::Json(raw) => self.json_row(record, raw, position),
-                Payload::Text(raw) => self.text_row(record, raw, position),
+                Payload::Json(raw) => self.json_row(record, raw, envelope, position),
+                Payload::Text(raw) => self.text_row(record, raw, envelope, position),
+                Payload::Delete if self.deletes && envelope.is_some_and(|envelope| envelope.key.is_some()) => continue,
+                Payload::Delete => Err((Stage::Extract, self.cannot_delete())),
                 Payload::Unreadable { cause, .. } => Err((Stage::Read, cause.clone())),
                 Payload::Row { .. } => Err((Stage::Read, "a CSV row among records of another format".to_string())),
             };
@@ -107,11 +123,13 @@ impl Extractor {
         &self,
         record: usize,
         raw: &'a [u8],
+        envelope: Option<&Envelope>,
         position: &dyn Fn(usize) -> String,
     ) -> Result<(Draft<'a>, Value), (Stage, String)> {
         let extract = |cause: String| (Stage::Extract, cause);
         let text = std::str::from_utf8(raw).map_err(|error| extract(not_utf8(&error)))?;
-        let fields = pick(text, &self.top_fields).map_err(extract)?;
+        let mut fields = pick(text, &self.top_fields).map_err(extract)?;
+        self.add_envelope(envelope, &mut fields);
         let id = match &self.plan.id {
             None => position(record),
             Some(path) => json_id(path, &fields).map_err(|cause| extract(self.explain_missing(cause, path, text)))?,
@@ -133,12 +151,7 @@ impl Extractor {
                 .render(&Value::Object(fields.clone()))
                 .map_err(|cause| extract(format!("the template fails: {cause}")))?,
         };
-        let kept = self.kept.fields().iter().map(|kept| {
-            let path = &kept.path;
-            let value = path.iter().skip(1).try_fold(fields.get(&path[0])?, |value, name| value.get(name));
-            Some((kept.name.clone(), value?.clone()))
-        });
-        let kept = Value::Object(kept.flatten().collect());
+        let kept = self.kept_values(&fields);
         Ok((Draft { record, id: id.into(), text: content.into() }, kept))
     }
 
@@ -146,10 +159,12 @@ impl Extractor {
         &self,
         record: usize,
         raw: &'a [u8],
+        envelope: Option<&Envelope>,
         position: &dyn Fn(usize) -> String,
     ) -> Result<(Draft<'a>, Value), (Stage, String)> {
         let text = std::str::from_utf8(raw).map_err(|error| (Stage::Extract, not_utf8(&error)))?;
-        if let Some(other) = self.top_fields.iter().find(|field| *field != "text") {
+        let of_envelope = |field: &str| envelope.is_some() && ENVELOPE_FIELDS.contains(&field);
+        if let Some(other) = self.top_fields.iter().find(|field| *field != "text" && !of_envelope(field)) {
             return Err((Stage::Extract, format!("no field `{other}`: plain text has one field, `text`")));
         }
         let content = match &self.plan.text {
@@ -159,9 +174,51 @@ impl Extractor {
                 .map_err(|cause| (Stage::Extract, format!("the template fails: {cause}")))?
                 .into(),
         };
-        let kept = self.kept.fields().iter().map(|kept| (kept.name.clone(), Value::from(text)));
-        let id = if self.plan.id.is_some() { text.to_string() } else { position(record) };
-        Ok((Draft { record, id: id.into(), text: content }, Value::Object(kept.collect())))
+        let mut fields = Map::from_iter([("text".to_string(), Value::from(text))]);
+        self.add_envelope(envelope, &mut fields);
+        let kept = self.kept_values(&fields);
+        let id = match &self.plan.id {
+            None => position(record),
+            Some(path) => json_id(path, &fields).map_err(|cause| (Stage::Extract, cause))?,
+        };
+        Ok((Draft { record, id: id.into(), text: content }, kept))
+    }
+
+    fn kept_values(&self, fields: &Map<String, Value>) -> Value {
+        let kept = self.kept.fields().iter().map(|kept| {
+            let path = &kept.path;
+            let value = path.iter().skip(1).try_fold(fields.get(&path[0])?, |value, name| value.get(name));
+            Some((kept.name.clone(), value?.clone()))
+        });
+        Value::Object(kept.flatten().collect())
+    }
+
+    /// Adds the fields of the message that are asked for. Bytes that are no UTF-8 show as U+FFFD.
+    fn add_envelope(&self, envelope: Option<&Envelope>, fields: &mut Map<String, Value>) {
+        let Some(envelope) = envelope else { return };
+        let text = |bytes: &Bytes| Value::from(String::from_utf8_lossy(bytes));
+        for field in ENVELOPE_FIELDS.into_iter().filter(|field| self.top_fields.iter().any(|wanted| wanted == field)) {
+            let value = match field {
+                "$key" => envelope.key.as_ref().map_or(Value::Null, text),
+                "$timestamp" => envelope.timestamp_ms.map_or(Value::Null, Value::from),
+                _ => {
+                    let headers = envelope.headers.iter();
+                    let header = |(name, value): &(String, Option<Bytes>)| {
+                        (name.clone(), value.as_ref().map_or(Value::Null, text))
+                    };
+                    Value::Object(headers.map(header).collect())
+                }
+            };
+            fields.insert(field.into(), value);
+        }
+    }
+
+    fn cannot_delete(&self) -> String {
+        if self.deletes {
+            "a null value means a delete, but the message has no key that says of what".into()
+        } else {
+            "a null value means a delete, which this sink cannot express; `sink.kafka.layout: row` can".into()
+        }
     }
 
     /// Rows of a table whose row `i` is record `records[i]`.
@@ -317,6 +374,16 @@ impl Rows {
             kept,
         }
     }
+}
+
+/// The records that are deletes and say of what.
+fn deletes(body: &Body) -> Vec<usize> {
+    let Body::Each(records) = body else { return Vec::new() };
+    let is_delete = |record: &Record| {
+        matches!(record.payload, Payload::Delete)
+            && record.envelope.as_ref().is_some_and(|envelope| envelope.key.is_some())
+    };
+    (0..records.len()).filter(|&index| is_delete(&records[index])).collect()
 }
 
 /// The types of the kept columns, from the plan or from the source's first records.

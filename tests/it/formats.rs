@@ -29,7 +29,13 @@ fn drain(config: &FilesConfig, columns: &[&str]) -> Found {
     let source = Box::new(FileSource::open(config, &columns).expect("the input can be opened"));
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let (sender, mut records) = mpsc::channel(1);
-    let mut outlet = Outlet::new(runtime.handle().clone(), sender, Budget::new(1 << 20), CancellationToken::new());
+    let mut outlet = Outlet::new(
+        runtime.handle().clone(),
+        sender,
+        Budget::new(1 << 20, 0, 0),
+        CancellationToken::new(),
+        CancellationToken::new(),
+    );
     let reading = thread::spawn(move || source.run(&mut outlet));
     let mut found = Vec::new();
     while let Some(run) = runtime.block_on(records.recv()) {
@@ -51,6 +57,7 @@ fn fields(body: &Body, index: usize) -> Result<Map<String, Value>, String> {
                 Ok(header.iter().zip(row).map(|(name, field)| (name.to_string(), value(field))).collect())
             }
             Payload::Unreadable { cause, .. } => Err(cause.clone()),
+            Payload::Delete => Err("a delete".into()),
         },
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use embedmill::batch::{BatchConfig, TokenBatch};
 use embedmill::columnar::kept::{KeptSchema, Sample};
 use embedmill::columnar::output::{OutputSchema, Vectors};
-use embedmill::delivery::{Delivery, DeliveryError};
+use embedmill::delivery::{Delivery, DeliveryError, Guarantee};
 use embedmill::encode::device::Device;
 use embedmill::encode::modules::ModelSpec;
 use embedmill::encode::worker::{Builder, WorkerPool};
@@ -40,7 +40,7 @@ fn pipeline(documents: Vec<String>, window: WindowConfig, encoder: Option<Builde
         batch: BatchConfig { tokens: 40, rows: 16 },
         workers,
         output: Arc::new(output),
-        delivery: Delivery::new(Box::new(sink.clone()), None),
+        delivery: Delivery::new(Box::new(sink.clone()), None, Guarantee::Whole),
     };
     (pipeline, sink)
 }

@@ -105,7 +105,7 @@ impl<B: Boundary> Cutter<B> {
                     bytes += raw.len();
                     match payload(raw.clone()) {
                         None => {}
-                        Some(Ok(payload)) => records.push(Record { offset, payload }),
+                        Some(Ok(payload)) => records.push(Record::new(offset, payload)),
                         Some(Err(cause)) => records.push(unreadable(offset, &raw, cause)),
                     }
                 }

@@ -40,7 +40,7 @@ impl Document {
             );
             return Some(unreadable(0, &text, cause));
         }
-        (!text.is_empty()).then_some(Record { offset: 0, payload: Payload::Text(text) })
+        (!text.is_empty()).then_some(Record::new(0, Payload::Text(text)))
     }
 }
 

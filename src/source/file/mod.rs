@@ -194,7 +194,7 @@ impl Reader for Broken {
 /// What could not be cut into a record. The first bytes are copied, so that they do not hold a whole block in memory.
 fn unreadable(offset: u64, raw: &[u8], cause: String) -> Record {
     let raw = Bytes::copy_from_slice(&raw[..raw.len().min(RAW_BYTES_MAX)]);
-    Record { offset, payload: Payload::Unreadable { raw, cause } }
+    Record::new(offset, Payload::Unreadable { raw, cause })
 }
 
 /// Runs a decoder of the arrow or parquet crate. About one in a thousand corrupt files makes them slice out of bounds,

@@ -11,9 +11,10 @@ pub fn show(mut reader: impl Reader) -> Vec<String> {
     while let Some(body) = reader.next().expect("this machine is fine") {
         assert!(body.len() <= RUN_RECORDS_MAX, "a run has at most so many records");
         let Body::Each(records) = body else { panic!("these readers read records one by one") };
-        for Record { offset, payload } in records {
+        for Record { offset, payload, .. } in records {
             let number = offset + 1;
             shown.push(match payload {
+                Payload::Delete => format!("{number} deleted"),
                 Payload::Json(raw) | Payload::Text(raw) => format!("{number} {}", String::from_utf8_lossy(&raw)),
                 Payload::Unreadable { raw, cause } => {
                     format!("{number} UNREADABLE {}: {cause}", String::from_utf8_lossy(&raw))

@@ -1,0 +1,210 @@
+//! Which partitions are ours, what of them was handed to the pipeline, and what of that is settled.
+//!
+//! Shared by the source's thread, which assigns, hands out and revokes inside the consumer's callbacks, and delivery's,
+//! which settles. Every assignment of a partition has an epoch of its own, so that a window read under an earlier one is
+//! known to be late: its rows are no longer ours to publish. Delivery holds the assignment from that question until the
+//! window is settled; a revocation waits for it, so no answer can go stale in between.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::record::Partition;
+
+/// A topic and a partition's number.
+pub type Key = (Arc<str>, i32);
+
+#[derive(Debug, Default)]
+pub struct Assignment {
+    /// Held by delivery while it settles a window, and taken by a revocation; always before `state`, which is only ever
+    /// held for a moment.
+    settling: Mutex<()>,
+    state: Mutex<State>,
+    settled: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    epoch: u64,
+    owned: HashMap<Key, Owned>,
+}
+
+/// Offsets are those of the next record: after it was handed out up to 7, `handed` is 8.
+#[derive(Debug)]
+struct Owned {
+    partition: Arc<Partition>,
+    handed: Option<i64>,
+    settled: Option<i64>,
+    committed: Option<i64>,
+}
+
+impl Owned {
+    fn is_settled(&self) -> bool {
+        self.handed == self.settled
+    }
+}
+
+impl Assignment {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins a new epoch in which these partitions are ours too.
+    pub fn assign(&self, partitions: impl IntoIterator<Item = Key>) {
+        let mut state = self.lock();
+        state.epoch += 1;
+        let epoch = state.epoch;
+        for (topic, number) in partitions {
+            let partition = Arc::new(Partition::Topic { topic: topic.clone(), partition: number, epoch });
+            let owned = Owned { partition, handed: None, settled: None, committed: None };
+            state.owned.insert((topic, number), owned);
+        }
+    }
+
+    /// Waits up to `drain` until everything handed out of these partitions is settled, lets `last` do what is still to be
+    /// done for them, and gives them up. What is not settled by then never will be: it is read again by whoever has the
+    /// partition next.
+    pub fn revoke(&self, partitions: &[Key], drain: Duration, last: impl FnOnce(&[(Key, i64)])) {
+        let deadline = Instant::now() + drain;
+        let mut state = self.lock();
+        let settled = |state: &State| partitions.iter().filter_map(|key| state.owned.get(key)).all(Owned::is_settled);
+        while !settled(&state) {
+            let Some(left) = deadline.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) else {
+                break;
+            };
+            state = self.settled.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        drop(state);
+        let _settling = self.settling.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
+        let uncommitted = partitions.iter().filter_map(|key| {
+            let owned = state.owned.get(key)?;
+            (owned.settled != owned.committed).then_some((key.clone(), owned.settled?))
+        });
+        let uncommitted: Vec<_> = uncommitted.collect();
+        last(&uncommitted);
+        for key in partitions {
+            state.owned.remove(key);
+        }
+    }
+
+    /// The partition as it is assigned now; `None` if it is not ours.
+    pub fn partition(&self, topic: &str, number: i32) -> Option<Arc<Partition>> {
+        let state = self.lock();
+        // A key to look up by would need an allocation a message; there are few partitions.
+        let found = state.owned.iter().find(|((name, partition), _)| *partition == number && &**name == topic);
+        found.map(|(_, owned)| owned.partition.clone())
+    }
+
+    /// Notes that records up to before `next` go to the pipeline. `false`: the partition is not ours any more.
+    pub fn hand_out(&self, partition: &Partition, next: i64) -> bool {
+        match self.lock().owned_mut(partition) {
+            Some(owned) => {
+                owned.handed = Some(next);
+                true
+            }
+            None => false,
+        }
+    }
+
+    pub fn owns(&self, partition: &Partition) -> bool {
+        self.lock().owned_mut(partition).is_some()
+    }
+
+    /// The partitions that are ours.
+    pub fn keys(&self) -> Vec<Key> {
+        self.lock().owned.keys().cloned().collect()
+    }
+
+    /// Whether nothing of ours is on its way.
+    pub fn all_settled(&self) -> bool {
+        self.lock().owned.values().all(Owned::is_settled)
+    }
+
+    /// What is settled and not yet committed.
+    pub fn uncommitted(&self) -> Vec<(Key, i64)> {
+        let state = self.lock();
+        let left = state.owned.iter().filter(|(_, owned)| owned.settled != owned.committed);
+        left.filter_map(|(key, owned)| Some((key.clone(), owned.settled?))).collect()
+    }
+
+    /// Stops the assignment from changing for as long as the answer lives.
+    pub fn hold(&self) -> Held<'_> {
+        Held { assignment: self, _settling: self.settling.lock().unwrap_or_else(PoisonError::into_inner) }
+    }
+}
+
+impl State {
+    /// `None` also of a partition that is ours again under another epoch.
+    fn owned_mut(&mut self, partition: &Partition) -> Option<&mut Owned> {
+        let Partition::Topic { topic, partition: number, .. } = partition else { return None };
+        self.owned.get_mut(&(topic.clone(), *number)).filter(|owned| *owned.partition == *partition)
+    }
+}
+
+/// The assignment, held still.
+pub struct Held<'a> {
+    assignment: &'a Assignment,
+    _settling: MutexGuard<'a, ()>,
+}
+
+impl Held<'_> {
+    pub fn owns(&self, partition: &Partition) -> bool {
+        self.assignment.owns(partition)
+    }
+
+    /// Notes that records up to before `next` are settled; `committed` if the group's offset says so too.
+    pub fn settle(&self, partition: &Partition, next: i64, committed: bool) {
+        if let Some(owned) = self.assignment.lock().owned_mut(partition) {
+            owned.settled = Some(next);
+            if committed {
+                owned.committed = Some(next);
+            }
+        }
+        self.assignment.settled.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(partition: i32) -> Key {
+        ("t".into(), partition)
+    }
+
+    #[test]
+    fn an_earlier_epoch_is_not_ours() {
+        let assignment = Assignment::default();
+        assignment.assign([key(0), key(1)]);
+        let before = assignment.partition("t", 0).expect("it is assigned");
+        assert!(assignment.hand_out(&before, 5));
+        assignment.revoke(&[key(0)], Duration::ZERO, |left| assert!(left.is_empty()));
+        assert!(assignment.partition("t", 0).is_none());
+        assignment.assign([key(0)]);
+        let after = assignment.partition("t", 0).expect("it is assigned again");
+        assert!(!assignment.owns(&before) && assignment.owns(&after));
+        assert!(!assignment.hold().owns(&before));
+        assert!(!assignment.hand_out(&before, 6));
+        assert!(assignment.all_settled(), "what was on its way in the earlier epoch is nobody's");
+    }
+
+    #[test]
+    fn a_revocation_waits_for_what_is_on_its_way_and_commits_the_rest() {
+        let assignment = Arc::new(Assignment::default());
+        assignment.assign([key(0)]);
+        let partition = assignment.partition("t", 0).expect("it is assigned");
+        assignment.hand_out(&partition, 3);
+        let delivery = std::thread::spawn({
+            let assignment = assignment.clone();
+            move || {
+                std::thread::sleep(Duration::from_millis(50));
+                assignment.hold().settle(&partition, 3, false);
+            }
+        });
+        let mut left = Vec::new();
+        assignment.revoke(&[key(0)], Duration::from_secs(60), |uncommitted| left = uncommitted.to_vec());
+        assert_eq!(left, [(key(0), 3)]);
+        delivery.join().expect("it does not panic");
+    }
+}

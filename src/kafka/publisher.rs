@@ -1,0 +1,506 @@
+//! Messages to a topic and to the dead letters' topic, through one producer, in transactions or not.
+//!
+//! The producer is idempotent: what librdkafka sends again is neither doubled nor put out of order. Delivery's thread is
+//! the only user; the sink, the dead letters and the transaction are three views of the one publisher.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientContext;
+use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
+use rdkafka::message::{Header, OwnedHeaders, ToBytes};
+use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
+
+use super::KafkaError;
+use super::assignment::Key;
+use super::client::{ASK_MAX, configuration, creation, explained, failed};
+use super::config::{KafkaSinkConfig, Layout, Properties};
+use super::messages::{CONTENT_TYPE, Message, cut};
+use super::source::{Group, list};
+use crate::dead_letter::{DeadLetter, DeadLetterSink};
+use crate::delivery::Transaction;
+use crate::failure::Failure;
+use crate::record::{Block, Partition, Stage};
+use crate::sink::{Sink, SinkError, WindowRows, Written};
+
+/// How long everything produced may take to be acknowledged before a window is tried again.
+const FLUSH_MAX: Duration = Duration::from_secs(60);
+/// A transaction's calls; librdkafka goes on where a call that timed out had stopped.
+const TRANSACTION_MAX: Duration = Duration::from_secs(30);
+/// How long the coordinator keeps an open transaction of a process that died. Readers of committed data wait for it.
+const TRANSACTION_TIMEOUT_MS: &str = "15000";
+/// What a message's key, headers and framing may take of the topic's limit.
+const MESSAGE_OVERHEAD_BYTES: usize = 4 << 10;
+/// Kafka's own default of `max.message.bytes`, for brokers that do not tell.
+const MESSAGE_BYTES_DEFAULT: usize = 1_048_588;
+
+/// Notes the first message that was not taken.
+#[derive(Default)]
+struct Acks {
+    failed: Mutex<Option<ClientError>>,
+}
+
+impl Acks {
+    fn failed(&self) -> MutexGuard<'_, Option<ClientError>> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ClientContext for Acks {
+    fn error(&self, error: ClientError, reason: &str) {
+        tracing::warn!(%error, reason, "kafka producer");
+    }
+}
+
+impl ProducerContext for Acks {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, _)) = result {
+            self.failed().get_or_insert_with(|| error.clone());
+        }
+    }
+}
+
+/// What is known of a topic before anything is sent to it.
+#[derive(Debug, Clone)]
+struct Topic {
+    name: String,
+    partitions: i32,
+}
+
+/// The producer and what it sends to.
+pub struct Publisher {
+    settings: Settings,
+    producer: BaseProducer<Acks>,
+    topic: Topic,
+    dead_letter_topic: Option<Topic>,
+    message_bytes_max: usize,
+    schema_hash: String,
+}
+
+/// What a producer is made from, and made again after a fatal error.
+#[derive(Clone)]
+struct Settings {
+    brokers: String,
+    properties: Properties,
+    sink: KafkaSinkConfig,
+    transactional: bool,
+    message_bytes_max: usize,
+}
+
+impl Settings {
+    fn producer(&self) -> Result<BaseProducer<Acks>, KafkaError> {
+        let limit = self.message_bytes_max.to_string();
+        // Of its own for each producer: a copy never fences another. What a dead one left open, the coordinator ends
+        // after the timeout; zombies are kept out by the group's generation, which goes with the positions.
+        let id = format!("embedmill-{}", unique());
+        let mut ours = vec![
+            ("enable.idempotence", "true"),
+            ("compression.codec", self.sink.compression.as_str()),
+            // As Kafka's own producers choose partitions by key.
+            ("partitioner", "murmur2_random"),
+            ("message.max.bytes", limit.as_str()),
+            ("linger.ms", "5"),
+            ("queue.buffering.max.kbytes", "65536"),
+        ];
+        if self.transactional {
+            ours.extend([("transactional.id", id.as_str()), ("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS)]);
+        }
+        let config = configuration(&self.brokers, &ours, &self.properties);
+        let producer: BaseProducer<Acks> = config.create_with_context(Acks::default()).map_err(creation)?;
+        if self.transactional {
+            let began = producer.init_transactions(TRANSACTION_MAX);
+            began.map_err(|error| failed("sink.kafka: beginning transactions", &error))?;
+        }
+        Ok(producer)
+    }
+}
+
+/// Different for every producer there ever is.
+fn unique() -> String {
+    let mut bytes = [0; 16];
+    // Only uniqueness is asked of it; the clock and the process are a fallback that is unique enough.
+    if getrandom::getrandom(&mut bytes).is_err() {
+        let nanos =
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_nanos());
+        bytes = (nanos ^ (u128::from(std::process::id()) << 96)).to_le_bytes();
+    }
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl Publisher {
+    /// Connects, and refuses what could not be sent to.
+    pub fn open(
+        sink: &KafkaSinkConfig,
+        (brokers, properties): (&str, &Properties),
+        dead_letter_topic: Option<&str>,
+        transactional: bool,
+        schema_hash: String,
+    ) -> Result<Publisher, KafkaError> {
+        let asking = configuration(brokers, &[], properties);
+        let admin: AdminClient<DefaultClientContext> = asking.create().map_err(creation)?;
+        let topic = describe(&admin, &sink.topic, "sink.kafka")?;
+        let dead_letter_topic = dead_letter_topic.map(|name| describe(&admin, name, "dead_letter")).transpose()?;
+        let message_bytes_max = message_bytes_max(&admin, &sink.topic);
+        let settings = Settings {
+            brokers: brokers.into(),
+            properties: properties.clone(),
+            sink: sink.clone(),
+            transactional,
+            message_bytes_max,
+        };
+        let producer = settings.producer()?;
+        Ok(Publisher { settings, producer, topic, dead_letter_topic, message_bytes_max, schema_hash })
+    }
+
+    /// Hands a message to the producer; waits where its queue is full.
+    fn send<K: ToBytes + ?Sized>(&self, record: BaseRecord<'_, K, [u8]>) -> Result<(), KafkaError> {
+        let mut record = record;
+        let deadline = Instant::now() + FLUSH_MAX;
+        loop {
+            match self.producer.send(record) {
+                Ok(()) => {
+                    self.producer.poll(Duration::ZERO);
+                    return Ok(());
+                }
+                Err((ClientError::MessageProduction(Code::QueueFull), same)) if Instant::now() < deadline => {
+                    record = same;
+                    self.producer.poll(Duration::from_millis(50));
+                }
+                Err((error, record)) => return Err(self.unsent(record.topic, &error)),
+            }
+        }
+    }
+
+    /// In a transaction any error may pass: it is aborted, by a new producer if need be.
+    fn unsent(&self, topic: &str, error: &ClientError) -> KafkaError {
+        let what = format!("topic `{topic}`");
+        if self.settings.transactional { transaction(&what, error) } else { failed(what, error) }
+    }
+
+    /// Waits until all is acknowledged.
+    fn flush(&self) -> Result<(), KafkaError> {
+        let flushed = self.producer.flush(FLUSH_MAX);
+        let what = || format!("topic `{}`", self.topic.name);
+        if let Some(error) = self.producer.context().failed().take() {
+            return Err(failed(what(), &error));
+        }
+        flushed.map_err(|error| failed(what(), &error))
+    }
+
+    fn write(&self, rows: &WindowRows<'_>) -> Result<Vec<DeadLetter>, KafkaError> {
+        match self.settings.sink.layout {
+            Layout::Batch => self.write_batches(rows),
+            Layout::Row => self.write_rows(rows),
+        }
+    }
+
+    /// A source partition's rows go to one partition, in their order.
+    fn write_batches(&self, rows: &WindowRows<'_>) -> Result<Vec<DeadLetter>, KafkaError> {
+        let mut parts: Vec<(&Partition, Vec<std::ops::Range<usize>>)> = Vec::new();
+        for (block, range) in ours(rows) {
+            match parts.iter_mut().find(|(partition, _)| **partition == *block.partition) {
+                Some((_, ranges)) => ranges.push(range),
+                None => parts.push((&block.partition, vec![range])),
+            }
+        }
+        let mut too_large = Vec::new();
+        for (partition, ranges) in parts {
+            let cut = cut(rows.output, &ranges, self.value_bytes_max()).map_err(defect)?;
+            let to = partition.ordinal() as i32 % self.topic.partitions;
+            for message in &cut.messages {
+                let record = BaseRecord::<str, [u8]>::to(&self.topic.name)
+                    .partition(to)
+                    .payload(message.value.as_slice())
+                    .headers(self.headers(message));
+                self.send(record)?;
+            }
+            too_large.extend(cut.too_large.iter().map(|&(row, bytes)| self.too_large(rows, row, bytes)));
+        }
+        Ok(too_large)
+    }
+
+    /// A message a row and a delete, in the order of their records; the key chooses the partition.
+    fn write_rows(&self, rows: &WindowRows<'_>) -> Result<Vec<DeadLetter>, KafkaError> {
+        let mut too_large = Vec::new();
+        let window_rows: Vec<usize> = rows.output.window_rows().collect();
+        let mut first_row = 0;
+        for (block, is_ours) in rows.window.blocks.iter().zip(rows.ours) {
+            let range = rows.output.rows_before(first_row)..rows.output.rows_before(first_row + block.rows());
+            let mut deletes = block.deletes.iter().copied().filter(|_| *is_ours).peekable();
+            for row in range.filter(|_| *is_ours) {
+                let block_row = window_rows[row] - first_row;
+                while let Some(delete) = deletes.next_if(|&delete| delete < block.row_records[block_row]) {
+                    self.delete(block, delete)?;
+                }
+                let cut = cut(rows.output, &[row..row + 1], self.value_bytes_max()).map_err(defect)?;
+                for message in &cut.messages {
+                    let record = BaseRecord::to(&self.topic.name)
+                        .key(block.ids.get(block_row))
+                        .payload(message.value.as_slice())
+                        .headers(self.headers(message));
+                    self.send(record)?;
+                }
+                too_large.extend(cut.too_large.iter().map(|&(row, bytes)| self.too_large(rows, row, bytes)));
+            }
+            deletes.try_for_each(|delete| self.delete(block, delete))?;
+            first_row += block.rows();
+        }
+        Ok(too_large)
+    }
+
+    fn delete(&self, block: &Block, record: usize) -> Result<(), KafkaError> {
+        let key = block.body.envelope(record).and_then(|envelope| envelope.key.as_deref()).unwrap_or_default();
+        self.send(BaseRecord::<[u8], [u8]>::to(&self.topic.name).key(key))
+    }
+
+    fn value_bytes_max(&self) -> usize {
+        self.message_bytes_max.saturating_sub(MESSAGE_OVERHEAD_BYTES).max(1)
+    }
+
+    fn headers(&self, message: &Message) -> OwnedHeaders {
+        let rows = message.rows.to_string();
+        OwnedHeaders::new_with_capacity(3)
+            .insert(Header { key: "content-type", value: Some(CONTENT_TYPE) })
+            .insert(Header { key: "embedmill.rows", value: Some(rows.as_str()) })
+            .insert(Header { key: "embedmill.schema", value: Some(self.schema_hash.as_str()) })
+    }
+
+    fn too_large(&self, rows: &WindowRows<'_>, row: usize, bytes: usize) -> DeadLetter {
+        let window_row = rows.output.window_rows().nth(row).unwrap_or(row);
+        let mut first_row = 0;
+        let mut blocks = rows.window.blocks.iter();
+        let block = blocks.find(|block| {
+            first_row += block.rows();
+            window_row < first_row
+        });
+        let block = block.expect("a row of the output is a row of the window");
+        let record = block.row_records[window_row - (first_row - block.rows())];
+        DeadLetter {
+            position: block.position(record),
+            stage: Stage::Publish,
+            cause: format!(
+                "the row takes {bytes} bytes as a message; topic `{}` takes {} at most (`max.message.bytes`)",
+                self.topic.name, self.message_bytes_max
+            ),
+            raw: block.body.raw(record),
+            envelope: block.body.envelope(record).cloned(),
+        }
+    }
+
+    /// The message as it came, with what was wrong with it in headers of ours.
+    fn write_letter(&self, letter: &DeadLetter) -> Result<(), KafkaError> {
+        let Some(topic) = &self.dead_letter_topic else {
+            return Err(KafkaError::Failed {
+                what: "dead letters".into(),
+                message: "there is no topic for them".into(),
+                failure: Failure::Fatal,
+            });
+        };
+        let mut headers = OwnedHeaders::new();
+        let mut attempt = 1_u32;
+        for (name, value) in letter.envelope.iter().flat_map(|envelope| &envelope.headers) {
+            if name == "embedmill.attempt" {
+                let before = value.as_ref().and_then(|value| std::str::from_utf8(value).ok()?.parse::<u32>().ok());
+                attempt = before.map_or(1, |before| before.saturating_add(1));
+            } else if !name.starts_with("embedmill.") {
+                headers = headers.insert(Header { key: name, value: value.as_deref() });
+            }
+        }
+        let (position, attempt) = (letter.position.to_string(), attempt.to_string());
+        let ours = [
+            ("embedmill.cause", letter.cause.as_str()),
+            ("embedmill.stage", letter.stage.as_str()),
+            ("embedmill.position", position.as_str()),
+            ("embedmill.attempt", attempt.as_str()),
+            ("embedmill.version", env!("CARGO_PKG_VERSION")),
+        ];
+        for (key, value) in ours {
+            headers = headers.insert(Header { key, value: Some(value) });
+        }
+        let to = letter.position.partition.ordinal() as i32 % topic.partitions;
+        let mut record = BaseRecord::<[u8], [u8]>::to(&topic.name).partition(to).payload(&letter.raw).headers(headers);
+        if let Some(key) = letter.envelope.as_ref().and_then(|envelope| envelope.key.as_deref()) {
+            record = record.key(key);
+        }
+        self.send(record)
+    }
+
+    /// A new producer in place of one that cannot go on.
+    fn renew(&mut self) -> Result<(), KafkaError> {
+        tracing::warn!("the transactional producer was fenced or failed; beginning again with a new one");
+        self.producer = self.settings.producer()?;
+        Ok(())
+    }
+}
+
+/// The blocks that are still ours and have rows, with their rows in the output.
+fn ours<'a>(rows: &'a WindowRows<'_>) -> impl Iterator<Item = (&'a Block, std::ops::Range<usize>)> {
+    let mut first_row = 0;
+    rows.window.blocks.iter().zip(rows.ours).filter_map(move |(block, ours)| {
+        let range = rows.output.rows_before(first_row)..rows.output.rows_before(first_row + block.rows());
+        first_row += block.rows();
+        (*ours && !range.is_empty()).then_some((block, range))
+    })
+}
+
+fn defect(error: impl std::fmt::Display) -> KafkaError {
+    KafkaError::Failed {
+        what: "cutting rows into messages".into(),
+        message: error.to_string(),
+        failure: Failure::Fatal,
+    }
+}
+
+fn describe(admin: &AdminClient<DefaultClientContext>, name: &str, key: &str) -> Result<Topic, KafkaError> {
+    let what = || format!("{key}: topic `{name}`");
+    let refuse = |message: String| KafkaError::Failed { what: what(), message, failure: Failure::Fatal };
+    let metadata = admin.inner().fetch_metadata(Some(name), ASK_MAX).map_err(|error| refuse(explained(&error)))?;
+    let topic = metadata.topics().first().ok_or_else(|| refuse("the brokers do not answer for it".into()))?;
+    if let Some(error) = topic.error() {
+        return Err(refuse(explained(&ClientError::MetadataFetch(error.into()))));
+    }
+    Ok(Topic { name: name.into(), partitions: i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX).max(1) })
+}
+
+/// What the topic takes at most; Kafka's default where the brokers do not say.
+fn message_bytes_max(admin: &AdminClient<DefaultClientContext>, name: &str) -> usize {
+    let options = AdminOptions::new().request_timeout(Some(ASK_MAX));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let described = runtime.ok().and_then(|runtime| {
+        let asked = runtime.block_on(admin.describe_configs(&[ResourceSpecifier::Topic(name)], &options)).ok()?;
+        let resource = asked.into_iter().next()?.ok()?;
+        resource.entry_map().get("max.message.bytes")?.value.as_ref()?.parse().ok()
+    });
+    described.unwrap_or_else(|| {
+        tracing::warn!(topic = name, "the brokers do not tell max.message.bytes; taking Kafka's default");
+        MESSAGE_BYTES_DEFAULT
+    })
+}
+
+/// The publisher, shared by its views on delivery's thread.
+#[derive(Clone)]
+pub struct Shared(Arc<Mutex<Publisher>>);
+
+impl Shared {
+    pub fn new(publisher: Publisher) -> Self {
+        Shared(Arc::new(Mutex::new(publisher)))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Publisher> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Sink for Shared {
+    fn write(&mut self, rows: &WindowRows<'_>) -> Result<Vec<DeadLetter>, SinkError> {
+        Ok(self.lock().write(rows)?)
+    }
+
+    fn flush(&mut self) -> Result<bool, SinkError> {
+        self.lock().flush()?;
+        Ok(true)
+    }
+
+    fn finish(self: Box<Self>) -> Result<Vec<Written>, SinkError> {
+        let publisher = self.lock();
+        if !publisher.settings.transactional {
+            publisher.flush()?;
+        }
+        Ok(Vec::new())
+    }
+}
+
+impl DeadLetterSink for Shared {
+    fn write(&mut self, letter: &DeadLetter) -> Result<(), SinkError> {
+        Ok(self.lock().write_letter(letter)?)
+    }
+
+    fn flush(&mut self) -> Result<bool, SinkError> {
+        Ok(true)
+    }
+
+    fn finish(self: Box<Self>) -> Result<(), SinkError> {
+        Ok(())
+    }
+}
+
+/// Transactions of the publisher with a group's positions.
+pub struct GroupTransaction {
+    pub publisher: Shared,
+    pub consumer: Arc<BaseConsumer<Group>>,
+}
+
+impl Transaction for GroupTransaction {
+    fn begin(&mut self) -> Result<(), KafkaError> {
+        let mut publisher = self.publisher.lock();
+        *publisher.producer.context().failed() = None;
+        match publisher.producer.begin_transaction() {
+            Ok(()) => Ok(()),
+            Err(ClientError::Transaction(error)) if error.is_fatal() => {
+                publisher.renew()?;
+                publisher.producer.begin_transaction().map_err(|error| transaction("beginning", &error))
+            }
+            Err(error) => Err(transaction("beginning", &error)),
+        }
+    }
+
+    fn commit(&mut self, ends: &[(Key, i64)]) -> Result<(), KafkaError> {
+        let publisher = self.publisher.lock();
+        // With the metadata of now, the coordinator refuses a member whose generation is over.
+        let metadata = self.consumer.group_metadata().ok_or_else(|| KafkaError::Failed {
+            what: "the group".into(),
+            message: "this process is no member".into(),
+            failure: Failure::Retry,
+        })?;
+        retried("sending positions", || {
+            publisher.producer.send_offsets_to_transaction(&list(ends), &metadata, TRANSACTION_MAX)
+        })?;
+        retried("committing", || publisher.producer.commit_transaction(TRANSACTION_MAX))
+    }
+
+    fn abort(&mut self) -> Result<(), KafkaError> {
+        let mut publisher = self.publisher.lock();
+        match retried("aborting", || publisher.producer.abort_transaction(TRANSACTION_MAX)) {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                tracing::warn!(%error, "a transaction could not be aborted; the coordinator will");
+                publisher.renew()
+            }
+        }
+    }
+}
+
+/// Goes on where a call that may be retried had stopped; the window's own deadline is around it.
+fn retried(what: &str, mut call: impl FnMut() -> Result<(), ClientError>) -> Result<(), KafkaError> {
+    let deadline = Instant::now() + 2 * TRANSACTION_MAX;
+    loop {
+        match call() {
+            Ok(()) => return Ok(()),
+            Err(ClientError::Transaction(error)) if error.is_retriable() && Instant::now() < deadline => {
+                tracing::debug!(%error, what, "transaction call is retried");
+            }
+            Err(error) => return Err(transaction(what, &error)),
+        }
+    }
+}
+
+/// A transaction's error. Whatever it is, the window can be tried again: after an abort, or with a new producer.
+fn transaction(what: &str, error: &ClientError) -> KafkaError {
+    let refused = matches!(
+        error.rdkafka_error_code(),
+        Some(
+            Code::TopicAuthorizationFailed
+                | Code::GroupAuthorizationFailed
+                | Code::TransactionalIdAuthorizationFailed
+                | Code::ClusterAuthorizationFailed
+                | Code::UnsupportedVersion
+        )
+    );
+    let failure = if refused { Failure::Fatal } else { Failure::Retry };
+    KafkaError::Failed { what: format!("transaction: {what}"), message: explained(error), failure }
+}

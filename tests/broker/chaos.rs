@@ -1,0 +1,176 @@
+//! Copies that are killed, stopped and joined by others, and a broker that dies: nothing lost, and under exactly_once
+//! nothing twice.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Child, Command};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::cluster::{Pipeline, Sent, create_topics, document, produce, read};
+use crate::server::Broker;
+
+const PARTITIONS: i32 = 6;
+const DOCUMENTS: usize = 30_000;
+/// Documents that are no JSON.
+const POISON_EVERY: usize = 997;
+
+/// A small generator of our own, so that a round can be run again from its seed.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % limit
+    }
+}
+
+fn signal(child: &Child, name: &str) {
+    let sent = Command::new("kill").args([name, &child.id().to_string()]).status().expect("kill is there");
+    assert!(sent.success(), "kill {name}");
+}
+
+fn documents() -> Vec<Sent> {
+    (0..DOCUMENTS)
+        .map(|index| {
+            let partition = index as i32 % PARTITIONS;
+            let id = format!("{partition}-{:06}", index / PARTITIONS as usize);
+            let mut sent = document(partition, &id, &format!("document {index}"));
+            if index % POISON_EVERY == 0 {
+                sent.value = Some("{ no JSON".into());
+            }
+            sent
+        })
+        .collect()
+}
+
+/// Ids in the output and the dead letters, by partition of the input, in order.
+fn outcome(addr: &str, [to, dead]: [&str; 2]) -> BTreeMap<String, Vec<String>> {
+    let rows = read(addr, to).into_iter().flat_map(|found| found.ids());
+    let dead = read(addr, dead).into_iter().map(|found| format!("dead {}", found.key.unwrap_or_default()));
+    let mut outcome = BTreeMap::<String, Vec<String>>::new();
+    for id in rows.chain(dead) {
+        let partition = id.split_once('-').expect("ids have a dash").0.to_string();
+        outcome.entry(partition).or_default().push(id);
+    }
+    outcome
+}
+
+/// One round. Copies come and go while documents arrive; in the end one copy is left to finish.
+fn round(delivery: &str, seed: u64) {
+    eprintln!("chaos: {delivery}, seed {seed}");
+    let mut random = Random(seed);
+    let mut broker = Broker::start();
+    let addr = broker.addr().to_string();
+    create_topics(&addr, &[("in", PARTITIONS), ("out", PARTITIONS), ("dead", PARTITIONS)], &[]);
+    let more = format!("delivery: {delivery}\ndead_letter: {{ topic: dead }}\nwindow: {{ records: 64 }}\n");
+    let pipeline = Pipeline::new(&addr, ["in", "out"], "chaos", &more);
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = folder.path().join("log");
+
+    let documents = documents();
+    let (early, late) = documents.split_at(DOCUMENTS / 2);
+    produce(&addr, "in", early);
+    let mut copies: Vec<Child> = (0..3).map(|_| pipeline.spawn(&log)).collect();
+    let feeder = thread::spawn({
+        let (addr, late) = (addr.clone(), late.to_vec());
+        move || {
+            for part in late.chunks(500) {
+                produce(&addr, "in", part);
+                thread::sleep(Duration::from_millis(150));
+            }
+        }
+    });
+    for step in 0..8 {
+        thread::sleep(Duration::from_millis(400 + random.below(1_500)));
+        let which = random.below(copies.len() as u64) as usize;
+        match random.below(5) {
+            0 | 1 => {
+                copies[which].kill().expect("it can be killed");
+                drop(copies[which].wait());
+                copies[which] = pipeline.spawn(&log);
+            }
+            2 => {
+                // Past the session's timeout: the group takes its partitions away, and it comes back not knowing.
+                signal(&copies[which], "-STOP");
+                thread::sleep(Duration::from_millis(7_500));
+                signal(&copies[which], "-CONT");
+            }
+            3 if copies.len() < 4 => copies.push(pipeline.spawn(&log)),
+            3 => {
+                signal(&copies[which], "-TERM");
+                drop(copies.remove(which).wait());
+            }
+            _ if step == 4 => {
+                broker.kill();
+                thread::sleep(Duration::from_millis(500));
+                broker.restart();
+            }
+            _ => {}
+        }
+    }
+    feeder.join().expect("the documents are all produced");
+    for mut copy in copies {
+        signal(&copy, "-TERM");
+        let deadline = Instant::now() + Duration::from_secs(40);
+        while copy.try_wait().expect("it is a child").is_none() {
+            if Instant::now() > deadline {
+                panic!("a copy does not stop; seed {seed}\n{}", tail(&log));
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+    pipeline.run(&[]);
+    check(delivery, seed, &documents, outcome(&addr, ["out", "dead"]), &log);
+}
+
+fn tail(log: &Path) -> String {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(60)..].join("\n")
+}
+
+fn check(delivery: &str, seed: u64, documents: &[Sent], outcome: BTreeMap<String, Vec<String>>, log: &Path) {
+    for partition in 0..PARTITIONS {
+        let sent = documents.iter().filter(|sent| sent.partition == partition);
+        let (dead, rows): (Vec<_>, Vec<_>) = sent.partition(|sent| sent.value.as_deref() == Some("{ no JSON"));
+        let expected_rows: Vec<String> = rows.iter().map(|sent| sent.key.clone()).collect();
+        let expected_dead: Vec<String> = dead.iter().map(|sent| format!("dead {}", sent.key)).collect();
+        let of = |name: String| outcome.get(&name).cloned().unwrap_or_default();
+        for (found, expected) in
+            [(of(partition.to_string()), expected_rows), (of(format!("dead {partition}")), expected_dead)]
+        {
+            let found = if delivery == "at_least_once" { first_seen(found) } else { found };
+            if found != expected {
+                let missing = expected.iter().filter(|id| !found.contains(id)).count();
+                let at = found.iter().zip(&expected).position(|(found, expected)| found != expected);
+                panic!(
+                    "{delivery}, seed {seed}, partition {partition}: {} found, {} expected, {missing} missing, \
+                     different from {at:?}: {:?}\n{}",
+                    found.len(),
+                    expected.len(),
+                    at.map(|at| &found[at..(at + 3).min(found.len())]),
+                    tail(log)
+                );
+            }
+        }
+    }
+}
+
+/// Each id where it came first: what a re-delivery repeats is left out.
+fn first_seen(ids: Vec<String>) -> Vec<String> {
+    let mut seen = std::collections::HashSet::new();
+    ids.into_iter().filter(|id| seen.insert(id.clone())).collect()
+}
+
+/// `EMBEDMILL_CHAOS_ROUNDS` rounds from `EMBEDMILL_CHAOS_SEED` on; without them, one of each promise.
+#[test]
+fn nothing_is_lost_and_nothing_comes_twice() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
+    let rounds = number("EMBEDMILL_CHAOS_ROUNDS").unwrap_or(1);
+    let seed = number("EMBEDMILL_CHAOS_SEED").unwrap_or(1);
+    for round_seed in seed..seed + rounds {
+        round("exactly_once", round_seed);
+        round("at_least_once", round_seed);
+    }
+}

@@ -1,0 +1,197 @@
+//! What the tests do with a broker: topics, messages in, vectors out, and embedmill beside it.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use arrow::array::AsArray;
+use arrow::ipc::reader::StreamReader;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{Headers, Message, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use tempfile::NamedTempFile;
+
+pub const LIMIT: Duration = Duration::from_secs(60);
+
+pub fn create_topics(addr: &str, topics: &[(&str, i32)], settings: &[(&str, &str)]) {
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", addr).create().expect("a client of the broker");
+    let new = |&(name, partitions): &(&'static str, i32)| {
+        settings.iter().fold(NewTopic::new(name, partitions, TopicReplication::Fixed(1)), |topic, (key, value)| {
+            topic.set(key, value)
+        })
+    };
+    // Names live as long as the test binary; there are a handful.
+    let topics: Vec<(&'static str, i32)> =
+        topics.iter().map(|(name, partitions)| (&*String::leak(name.to_string()), *partitions)).collect();
+    let new: Vec<NewTopic<'_>> = topics.iter().map(new).collect();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let created = runtime.block_on(admin.create_topics(&new, &AdminOptions::new().operation_timeout(Some(LIMIT))));
+    for created in created.expect("the broker answers") {
+        created.expect("the topic is new");
+    }
+}
+
+/// A message to be produced.
+#[derive(Debug, Clone)]
+pub struct Sent {
+    pub partition: i32,
+    pub key: String,
+    pub value: Option<String>,
+}
+
+pub fn document(partition: i32, id: &str, text: &str) -> Sent {
+    let value = serde_json::json!({ "id": id, "text": text }).to_string();
+    Sent { partition, key: id.into(), value: Some(value) }
+}
+
+pub fn produce(addr: &str, topic: &str, messages: &[Sent]) {
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", addr)
+        .set("enable.idempotence", "true")
+        .create()
+        .expect("a client of the broker");
+    for Sent { partition, key, value } in messages {
+        let headers = OwnedHeaders::new().insert(rdkafka::message::Header { key: "origin", value: Some("test") });
+        let mut record = BaseRecord::to(topic).partition(*partition).key(key.as_str()).headers(headers);
+        if let Some(value) = value {
+            record = record.payload(value.as_str());
+        }
+        while let Err((_, same)) = producer.send(record) {
+            record = same;
+            producer.poll(Duration::from_millis(20));
+        }
+        producer.poll(Duration::ZERO);
+    }
+    producer.flush(LIMIT).expect("everything is acknowledged");
+}
+
+/// A message as it was found.
+#[derive(Debug, Clone)]
+pub struct Found {
+    pub partition: i32,
+    pub key: Option<String>,
+    pub value: Option<Vec<u8>>,
+    pub headers: BTreeMap<String, String>,
+}
+
+/// Everything that a reader of committed data finds in the topic now, partition by partition.
+pub fn read(addr: &str, topic: &str) -> Vec<Found> {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", addr)
+        .set("group.id", "reader")
+        .set("isolation.level", "read_committed")
+        .set("enable.auto.commit", "false")
+        .set("enable.partition.eof", "true")
+        .create()
+        .expect("a client of the broker");
+    let metadata = consumer.fetch_metadata(Some(topic), LIMIT).expect("the broker answers");
+    let partitions = metadata.topics()[0].partitions().len();
+    let mut found = Vec::new();
+    for partition in 0..partitions as i32 {
+        let mut assigned = TopicPartitionList::new();
+        assigned.add_partition_offset(topic, partition, Offset::Beginning).expect("a valid offset");
+        consumer.assign(&assigned).expect("it can be assigned");
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            assert!(Instant::now() < deadline, "{topic}[{partition}] has no end");
+            match consumer.poll(Duration::from_secs(1)) {
+                None => {}
+                Some(Err(KafkaError::PartitionEOF(_))) => break,
+                Some(Err(error)) => panic!("reading {topic}: {error}"),
+                Some(Ok(message)) => found.push(Found {
+                    partition,
+                    key: message.key().map(|key| String::from_utf8_lossy(key).into_owned()),
+                    value: message.payload().map(<[u8]>::to_vec),
+                    headers: message
+                        .headers()
+                        .into_iter()
+                        .flat_map(|headers| headers.iter())
+                        .map(|header| {
+                            let value = header.value.map(String::from_utf8_lossy).unwrap_or_default();
+                            (header.key.to_string(), value.into_owned())
+                        })
+                        .collect(),
+                }),
+            }
+        }
+    }
+    found
+}
+
+impl Found {
+    /// The ids in the message's one batch.
+    pub fn ids(&self) -> Vec<String> {
+        let value = self.value.as_deref().expect("it is no delete");
+        let reader = StreamReader::try_new(value, None).expect("an Arrow IPC stream");
+        let batches: Vec<_> = reader.collect::<Result<_, _>>().expect("a whole stream");
+        assert_eq!(batches.len(), 1, "exactly one batch a message");
+        let ids = batches[0].column_by_name("id").expect("a column of ids").as_string::<i32>().clone();
+        ids.iter().map(|id| id.expect("no id is null").to_string()).collect()
+    }
+}
+
+/// Ids of all rows in the topic by partition, in order.
+pub fn ids(addr: &str, topic: &str) -> BTreeMap<i32, Vec<String>> {
+    let mut ids = BTreeMap::<i32, Vec<String>>::new();
+    for found in read(addr, topic) {
+        ids.entry(found.partition).or_default().extend(found.ids());
+    }
+    ids
+}
+
+/// A pipeline file, and embedmill running it.
+pub struct Pipeline {
+    file: NamedTempFile,
+}
+
+impl Pipeline {
+    /// From one topic to another with the hash encoder; `more` is more YAML.
+    pub fn new(addr: &str, topics: [&str; 2], group: &str, more: &str) -> Pipeline {
+        let [from, to] = topics;
+        let mut file = NamedTempFile::with_suffix(".yaml").expect("a temporary file");
+        write!(
+            file,
+            "source: {{ kafka: {{ brokers: '{addr}', topics: [{from}], group: {group}, \
+             properties: {{ session.timeout.ms: '6000', heartbeat.interval.ms: '500' }} }} }}\n\
+             record: {{ id: id }}\n\
+             model: {{ backend: hash, hash_dim: 8 }}\n\
+             sink: {{ kafka: {{ topic: {to} }} }}\n{more}"
+        )
+        .expect("a temporary file");
+        Pipeline { file }
+    }
+
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_embedmill"));
+        command.arg("run").arg(self.path()).args(arguments).stdin(Stdio::null());
+        command
+    }
+
+    fn path(&self) -> PathBuf {
+        self.file.path().to_path_buf()
+    }
+
+    /// Runs to the topics' ends and returns the summary.
+    pub fn run(&self, arguments: &[&str]) -> serde_json::Value {
+        let output = self
+            .command(&[&["--until-end", "--summary", "json"], arguments].concat())
+            .output()
+            .expect("embedmill starts");
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{stderr}");
+        let summary = stderr.lines().rev().find(|line| line.starts_with('{')).expect("a summary");
+        serde_json::from_str(summary).expect("JSON")
+    }
+
+    pub fn spawn(&self, log: &std::path::Path) -> Child {
+        let log = std::fs::OpenOptions::new().append(true).create(true).open(log).expect("a log");
+        self.command(&[]).stderr(log).stdout(Stdio::null()).spawn().expect("embedmill starts")
+    }
+}

@@ -1,0 +1,128 @@
+//! From topic to topic, undisturbed.
+
+use std::collections::BTreeMap;
+
+use crate::cluster::{Pipeline, Sent, create_topics, document, ids, produce, read};
+use crate::server::shared;
+
+/// `count` documents dealt over the partitions, with ids that tell partition and place.
+fn documents(partitions: i32, count: usize) -> Vec<Sent> {
+    let text = |index: usize| format!("document {index} {}", "word ".repeat(index % 20));
+    (0..count)
+        .map(|index| {
+            let partition = index as i32 % partitions;
+            document(partition, &format!("{partition}-{:05}", index / partitions as usize), &text(index))
+        })
+        .collect()
+}
+
+fn expected(documents: &[Sent]) -> BTreeMap<i32, Vec<String>> {
+    let mut expected = BTreeMap::<i32, Vec<String>>::new();
+    documents.iter().for_each(|sent| expected.entry(sent.partition).or_default().push(sent.key.clone()));
+    expected
+}
+
+#[test]
+fn every_document_becomes_a_row_in_order_and_once() {
+    let addr = shared().addr();
+    for (delivery, from, to) in [("at_least_once", "a-in", "a-out"), ("exactly_once", "b-in", "b-out")] {
+        create_topics(addr, &[(from, 3), (to, 3)], &[]);
+        let documents = documents(3, 5_000);
+        produce(addr, from, &documents);
+        let pipeline = Pipeline::new(addr, [from, to], from, &format!("delivery: {delivery}\n"));
+        let summary = pipeline.run(&[]);
+        assert_eq!((&summary["records"], &summary["rows"]), (&5_000.into(), &5_000.into()), "{summary}");
+        assert_eq!(ids(addr, to), expected(&documents), "{delivery}");
+        // Its positions are committed: the same again finds nothing.
+        assert_eq!(pipeline.run(&[])["records"], 0);
+        let more = [document(0, "0-99999", "one more")];
+        produce(addr, from, &more);
+        assert_eq!(pipeline.run(&[])["rows"], 1);
+    }
+}
+
+#[test]
+fn a_record_that_cannot_be_embedded_goes_to_its_topic_as_it_came() {
+    let addr = shared().addr();
+    create_topics(addr, &[("p-in", 1), ("p-out", 2), ("p-dead", 1)], &[]);
+    let mut messages = documents(1, 20);
+    messages[7].value = Some("{ this is no JSON".into());
+    messages[11].value = Some(r#"{"id": "x", "text": 5}"#.into());
+    messages[13].value = None;
+    produce(addr, "p-in", &messages);
+    let pipeline =
+        Pipeline::new(addr, ["p-in", "p-out"], "p", "delivery: exactly_once\ndead_letter: { topic: p-dead }\n");
+    let summary = pipeline.run(&[]);
+    assert_eq!((&summary["rows"], &summary["dead_lettered"]), (&17.into(), &3.into()), "{summary}");
+    let dead = read(addr, "p-dead");
+    let header = |index: usize, name: &str| dead[index].headers.get(name).cloned().unwrap_or_default();
+    assert_eq!(dead.len(), 3);
+    for (index, offset) in [7, 11, 13].into_iter().enumerate() {
+        assert_eq!(dead[index].key, Some(messages[offset].key.clone()));
+        assert_eq!(header(index, "embedmill.position"), format!("p-in[0]@{offset}"));
+        assert_eq!((header(index, "origin"), header(index, "embedmill.stage")), ("test".into(), "extract".into()));
+    }
+    assert_eq!(dead[0].value.as_deref(), messages[7].value.as_deref().map(str::as_bytes));
+    assert!(header(1, "embedmill.cause").contains("`text`"), "{}", header(1, "embedmill.cause"));
+    assert!(header(2, "embedmill.cause").contains("delete"), "{}", header(2, "embedmill.cause"));
+}
+
+#[test]
+fn rows_have_keys_and_deletes_stay_deletes() {
+    let addr = shared().addr();
+    create_topics(addr, &[("r-in", 2), ("r-out", 4)], &[]);
+    let mut messages = documents(2, 40);
+    messages[31].value = None;
+    produce(addr, "r-in", &messages);
+    let pipeline = Pipeline::new(addr, ["r-in", "r-out"], "r", "delivery: exactly_once\n");
+    let summary = pipeline.run(&["--set", "sink.kafka.layout=row"]);
+    assert_eq!((&summary["rows"], &summary["deletes"]), (&39.into(), &1.into()), "{summary}");
+    let found = read(addr, "r-out");
+    let mut keys: Vec<_> = found.iter().map(|found| found.key.clone().expect("a key")).collect();
+    for found in &found {
+        match &found.value {
+            None => assert_eq!(found.key, Some(messages[31].key.clone())),
+            Some(_) => assert_eq!(found.ids(), [found.key.clone().expect("a key")]),
+        }
+    }
+    keys.sort();
+    let mut expected: Vec<_> = messages.iter().map(|sent| sent.key.clone()).collect();
+    expected.sort();
+    assert_eq!(keys, expected);
+}
+
+#[test]
+fn a_window_is_cut_below_the_topics_limit() {
+    let addr = shared().addr();
+    create_topics(addr, &[("l-in", 1)], &[]);
+    create_topics(addr, &[("l-out", 1), ("l-dead", 1)], &[("max.message.bytes", "20000")]);
+    let mut messages = documents(1, 300);
+    messages[5] = document(0, "giant", &"x".repeat(19_000));
+    produce(addr, "l-in", &messages);
+    let pipeline = Pipeline::new(addr, ["l-in", "l-out"], "l", "dead_letter: { topic: l-dead }\n");
+    let summary = pipeline.run(&[]);
+    assert_eq!((&summary["rows"], &summary["dead_lettered"]), (&299.into(), &1.into()), "{summary}");
+    assert_eq!(ids(addr, "l-out")[&0].len(), 299);
+    assert!(read(addr, "l-out").len() > 3);
+    let dead = read(addr, "l-dead");
+    assert!(dead[0].headers["embedmill.cause"].contains("max.message.bytes"), "{:?}", dead[0].headers);
+}
+
+#[test]
+fn files_go_into_a_topic() {
+    let addr = shared().addr();
+    create_topics(addr, &[("f-out", 2)], &[]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let lines: String =
+        (0..500).map(|index| format!("{{\"id\": \"{index:03}\", \"text\": \"line {index}\"}}\n")).collect();
+    std::fs::write(folder.path().join("in.jsonl"), lines).expect("it can be written");
+    let pipeline = folder.path().join("pipeline.yaml");
+    let text = format!(
+        "source: {{ files: {{ paths: ['{}'] }} }}\nrecord: {{ id: id }}\nmodel: {{ backend: hash, hash_dim: 8 }}\n\
+         sink: {{ kafka: {{ brokers: '{addr}', topic: f-out }} }}\n",
+        folder.path().join("in.jsonl").display()
+    );
+    std::fs::write(&pipeline, text).expect("it can be written");
+    assert_cmd::Command::new(env!("CARGO_BIN_EXE_embedmill")).arg("run").arg(&pipeline).assert().success();
+    assert_eq!(ids(addr, "f-out")[&0], (0..500).map(|index| format!("{index:03}")).collect::<Vec<_>>());
+}

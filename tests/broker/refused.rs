@@ -1,0 +1,69 @@
+//! What is refused before any data moves, and how.
+
+use predicates::prelude::*;
+use predicates::str::contains;
+
+use crate::cluster::{Pipeline, create_topics, document, ids, produce};
+use crate::server::{Broker, PASSWORD, USER, shared};
+
+fn assert_refused(pipeline: &Pipeline, arguments: &[&str], expected: &[&str]) {
+    let assert = assert_cmd::Command::from_std(pipeline.command(arguments)).assert().failure();
+    let stderr = String::from_utf8_lossy(&assert.get_output().stderr).into_owned();
+    for part in expected {
+        assert!(contains(*part).eval(&stderr), "expected {part:?} in: {stderr}");
+    }
+}
+
+#[test]
+fn a_topic_that_is_not_there_is_named() {
+    let addr = shared().addr();
+    create_topics(addr, &[("n-in", 1)], &[]);
+    let pipeline = Pipeline::new(addr, ["n-in", "n-nowhere"], "n", "");
+    assert_refused(&pipeline, &[], &["sink.kafka: topic `n-nowhere`", "create it"]);
+    let pipeline = Pipeline::new(addr, ["n-nowhere", "n-in"], "n", "");
+    assert_refused(&pipeline, &[], &["source.kafka: topic `n-nowhere`", "create it"]);
+}
+
+#[test]
+fn a_broker_that_is_not_there_is_said() {
+    let pipeline = Pipeline::new("127.0.0.1:9", ["in", "out"], "g", "");
+    assert_refused(&pipeline, &[], &["source.kafka: topic `in`", "check `brokers`"]);
+}
+
+#[test]
+fn tls_and_passwords_are_for_real_and_never_shown() {
+    let broker = Broker::start_secure();
+    create_topics(broker.addr(), &[("s-in", 1), ("s-out", 1)], &[]);
+    produce(broker.addr(), "s-in", &[document(0, "1", "secret")]);
+    let ca = broker.ca_pem().display().to_string();
+    let properties = |protocol: &str, mechanism: &str, password: &str| {
+        format!(
+            "source.kafka.properties={{security.protocol: {protocol}, sasl.mechanism: {mechanism}, \
+             sasl.username: {USER}, sasl.password: {password}, ssl.ca.location: '{ca}'}}"
+        )
+    };
+    let pipeline = |addr: &str, group: &str| Pipeline::new(addr, ["s-in", "s-out"], group, "");
+    for (index, (addr, protocol, mechanism)) in [
+        (broker.sasl_ssl_addr(), "sasl_ssl", "SCRAM-SHA-256"),
+        (broker.sasl_ssl_addr(), "sasl_ssl", "PLAIN"),
+        (broker.sasl_addr(), "sasl_plaintext", "SCRAM-SHA-256"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let pipeline = pipeline(addr, &format!("s{index}"));
+        assert_eq!(pipeline.run(&["--set", &properties(protocol, mechanism, PASSWORD)])["rows"], 1);
+        let wrong = properties(protocol, mechanism, "not-it-4711");
+        assert_refused(&pipeline, &["--set", &wrong], &["source.kafka: topic `s-in`"]);
+        let assert = assert_cmd::Command::from_std(pipeline.command(&["--set", &wrong])).assert().failure();
+        let output = assert.get_output();
+        let shown =
+            String::from_utf8_lossy(&[output.stdout.as_slice(), output.stderr.as_slice()].concat()).into_owned();
+        assert!(!shown.contains("not-it-4711"), "{shown}");
+    }
+    let tls = format!("source.kafka.properties={{security.protocol: ssl, ssl.ca.location: '{ca}'}}");
+    assert_eq!(pipeline(broker.ssl_addr(), "tls").run(&["--set", &tls])["rows"], 1);
+    let untrusted = "source.kafka.properties={security.protocol: ssl}";
+    assert_refused(&pipeline(broker.ssl_addr(), "untrusted"), &["--set", untrusted], &["source.kafka: topic `s-in`"]);
+    assert_eq!(ids(broker.addr(), "s-out")[&0].len(), 4);
+}
