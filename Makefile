@@ -9,14 +9,16 @@ BINARY ?= $(shell $(PYTHON) deploy/setup.py --print binary)
 # Short where it is short to type.
 EMBEDMILL = $(patsubst $(CURDIR)/%,%,$(BINARY))
 ARGS ?=
+ROUNDS ?= 1
+SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test check golden bench memory clean-demo tools python
+.PHONY: help setup build demo test check chaos golden bench memory clean-demo tools python
 
 help: ## Lists these targets
 	@printf 'embedmill: text records in, vectors out. Start with `make demo`.\n\n'
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-18s%s\n", $$1, $$2 }'
-	@printf '\nVariables: PYTHON, MODEL (a model folder), ARGS (more arguments for bench, memory and golden)\n'
+	@printf '\nVariables: PYTHON, MODEL (a model folder), ARGS (more arguments for bench,\nmemory and golden), ROUNDS and SEED (of chaos)\n'
 
 setup: python ## Checks the tools, then fetches libtorch and a real model, once
 	@$(PYTHON) deploy/setup.py
@@ -34,13 +36,19 @@ demo: setup ## Embeds the documentation of the crates just built and searches it
 	@printf '\nNext: ask something of your own with `%s search demo/vectors.arrow "..."`,\n' '$(EMBEDMILL)'
 	@printf 'or embed your own files with `%s encode FILES -o out.arrow --model %s`.\n' '$(EMBEDMILL)' '$(MODEL)'
 
-test: setup ## Runs every test, those with the real model too
+test: setup ## Runs every test, those with the real model and a real Kafka broker too
+	@$(PYTHON) deploy/kafka.py
 	cargo test --release --locked
 
-check: tools ## Formatting, lints, and the tests that need no libtorch
+check: tools ## Formatting, lints, and the tests that need neither libtorch nor Kafka
 	cargo fmt --all --check
 	cargo clippy --release --no-default-features --all-targets --locked -- -D warnings
 	cargo test --release --no-default-features --locked
+
+chaos: build ## Kills and stops copies and the broker: ROUNDS rounds from SEED on
+	@$(PYTHON) deploy/kafka.py
+	EMBEDMILL_CHAOS_ROUNDS=$(ROUNDS) EMBEDMILL_CHAOS_SEED=$(SEED) \
+		cargo test --release --locked --test broker -- chaos --nocapture
 
 golden: setup ## Makes the golden vectors again, with sentence-transformers
 	@$(REFERENCE_PYTHON) tests/golden/generate.py $(ARGS)

@@ -177,14 +177,23 @@ fn record_overhead_bytes(dim: usize) -> usize {
 /// Runs the source on a thread of its own; the receiver gets its result.
 fn start_source(source: Box<dyn Source>, mut outlet: Outlet) -> oneshot::Receiver<Result<(), RunError>> {
     let (done, result) = oneshot::channel();
-    thread::spawn(move || {
+    let run = move || {
         let ended = source.run(&mut outlet).map_err(RunError::from);
         // Closing the channel of records is what tells the stages behind that the source has ended: the result is there
         // before that, so nobody takes a failure for an end.
         let _ = done.send(ended);
         drop(outlet);
-    });
+    };
+    spawn_named("source", run);
     result
+}
+
+/// A thread whose name shows in debuggers and in `top -H`. If the system has no thread left, whoever waits for its result
+/// finds the sender gone.
+fn spawn_named(name: &str, run: impl FnOnce() + Send + 'static) {
+    if let Err(error) = thread::Builder::new().name(name.into()).spawn(run) {
+        tracing::error!(%error, name, "no thread can be started");
+    }
 }
 
 struct Extract {
@@ -344,7 +353,7 @@ fn start_delivery(
     progress: Arc<Progress>,
 ) -> oneshot::Receiver<Result<Deliveries, RunError>> {
     let (done, result) = oneshot::channel();
-    thread::spawn(move || {
+    let run = move || {
         let mut sum = Settled::default();
         let mut windows = 0;
         let mut settle_all = || -> Result<(), DeliveryError> {
@@ -358,7 +367,8 @@ fn start_delivery(
         };
         let outcome = settle_all();
         let _ = done.send(outcome.map(|()| Deliveries { delivery, settled: sum, windows }).map_err(RunError::from));
-    });
+    };
+    spawn_named("delivery", run);
     result
 }
 

@@ -1,9 +1,10 @@
 //! librdkafka's configuration, and what its errors mean here.
 
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
+use rdkafka::{ClientConfig, ClientContext};
 
 use super::KafkaError;
 use super::config::Properties;
@@ -11,6 +12,8 @@ use crate::failure::Failure;
 
 /// How long a question to the brokers may take: long enough for a slow TLS handshake, short enough to wait for.
 pub const ASK_MAX: Duration = Duration::from_secs(15);
+/// After so long without an answer, a look at whether there will ever be one.
+const ASK_STEP: Duration = Duration::from_secs(1);
 
 /// A configuration with `ours` and the user's properties over it.
 pub fn configuration(brokers: &str, ours: &[(&str, &str)], properties: &Properties) -> ClientConfig {
@@ -23,6 +26,67 @@ pub fn configuration(brokers: &str, ours: &[(&str, &str)], properties: &Properti
         config.set(key, value);
     }
     config
+}
+
+/// What the brokers refused this client for, as far as it was told: a wrong password or certificate never gets better, and
+/// a question that waits for its answer would only be told that time ran out.
+#[derive(Default)]
+pub struct Refusal(Mutex<Option<String>>);
+
+impl Refusal {
+    /// Notes an error that a client met on its own.
+    pub fn note(&self, error: &ClientError, reason: &str) {
+        if matches!(error.rdkafka_error_code(), Some(Code::Authentication | Code::SaslAuthenticationFailed | Code::SSL))
+        {
+            let mut first = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            first.get_or_insert_with(|| format!("{reason}{}", hint(error)));
+        }
+    }
+
+    fn told(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Asks until there is an answer, a refusal, or [`ASK_MAX`] is over. `ask` gets a short time; `serve` lets the client meet
+/// its errors.
+pub fn ask<T>(
+    what: &str,
+    refusal: &Refusal,
+    mut serve: impl FnMut(),
+    mut ask: impl FnMut(Duration) -> Result<T, ClientError>,
+) -> Result<T, KafkaError> {
+    let started = Instant::now();
+    loop {
+        let error = match ask(ASK_STEP) {
+            Ok(answer) => return Ok(answer),
+            Err(error) => error,
+        };
+        serve();
+        let told = refusal.told();
+        let fatal = |message| KafkaError::Failed { what: what.into(), message, failure: Failure::Fatal };
+        if let Some(told) = told {
+            return Err(fatal(told));
+        }
+        let passes = error.rdkafka_error_code().is_some_and(passes);
+        if !passes || started.elapsed() > ASK_MAX {
+            return Err(fatal(explained(&error)));
+        }
+        if error.rdkafka_error_code() != Some(Code::OperationTimedOut) {
+            std::thread::sleep(ASK_STEP / 4);
+        }
+    }
+}
+
+/// A client that only asks.
+#[derive(Default)]
+pub struct Asking(pub Refusal);
+
+impl ClientContext for Asking {
+    fn error(&self, error: ClientError, reason: &str) {
+        self.0.note(&error, reason);
+        tracing::debug!(%error, reason, "kafka client");
+    }
 }
 
 /// An error of making a client. A property's value is not in it: it may be a secret.
@@ -73,7 +137,11 @@ fn passes(code: Code) -> bool {
 
 /// The error and what to do about it.
 pub fn explained(error: &ClientError) -> String {
-    let hint = match error.rdkafka_error_code() {
+    format!("{error}{}", hint(error))
+}
+
+fn hint(error: &ClientError) -> &'static str {
+    match error.rdkafka_error_code() {
         Some(Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition) => {
             "; create it, or check its name and the permission to describe it"
         }
@@ -89,6 +157,5 @@ pub fn explained(error: &ClientError) -> String {
         }
         Some(Code::MessageSizeTooLarge) => "; raise the topic's `max.message.bytes`",
         _ => "",
-    };
-    format!("{error}{hint}")
+    }
 }

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
-use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
 use rdkafka::message::{Header, OwnedHeaders, ToBytes};
@@ -16,7 +15,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, Prod
 
 use super::KafkaError;
 use super::assignment::Key;
-use super::client::{ASK_MAX, configuration, creation, explained, failed};
+use super::client::{ASK_MAX, Asking, ask, configuration, creation, explained, failed};
 use super::config::{KafkaSinkConfig, Layout, Properties};
 use super::messages::{CONTENT_TYPE, Message, cut};
 use super::source::{Group, list};
@@ -142,7 +141,7 @@ impl Publisher {
         schema_hash: String,
     ) -> Result<Publisher, KafkaError> {
         let asking = configuration(brokers, &[], properties);
-        let admin: AdminClient<DefaultClientContext> = asking.create().map_err(creation)?;
+        let admin: AdminClient<Asking> = asking.create_with_context(Asking::default()).map_err(creation)?;
         let topic = describe(&admin, &sink.topic, "sink.kafka")?;
         let dead_letter_topic = dead_letter_topic.map(|name| describe(&admin, name, "dead_letter")).transpose()?;
         let message_bytes_max = message_bytes_max(&admin, &sink.topic);
@@ -185,11 +184,10 @@ impl Publisher {
     /// Waits until all is acknowledged.
     fn flush(&self) -> Result<(), KafkaError> {
         let flushed = self.producer.flush(FLUSH_MAX);
-        let what = || format!("topic `{}`", self.topic.name);
         if let Some(error) = self.producer.context().failed().take() {
-            return Err(failed(what(), &error));
+            return Err(self.unsent(&self.topic.name, &error));
         }
-        flushed.map_err(|error| failed(what(), &error))
+        flushed.map_err(|error| self.unsent(&self.topic.name, &error))
     }
 
     fn write(&self, rows: &WindowRows<'_>) -> Result<Vec<DeadLetter>, KafkaError> {
@@ -356,19 +354,26 @@ fn defect(error: impl std::fmt::Display) -> KafkaError {
     }
 }
 
-fn describe(admin: &AdminClient<DefaultClientContext>, name: &str, key: &str) -> Result<Topic, KafkaError> {
-    let what = || format!("{key}: topic `{name}`");
-    let refuse = |message: String| KafkaError::Failed { what: what(), message, failure: Failure::Fatal };
-    let metadata = admin.inner().fetch_metadata(Some(name), ASK_MAX).map_err(|error| refuse(explained(&error)))?;
-    let topic = metadata.topics().first().ok_or_else(|| refuse("the brokers do not answer for it".into()))?;
-    if let Some(error) = topic.error() {
-        return Err(refuse(explained(&ClientError::MetadataFetch(error.into()))));
-    }
-    Ok(Topic { name: name.into(), partitions: i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX).max(1) })
+fn describe(admin: &AdminClient<Asking>, name: &str, key: &str) -> Result<Topic, KafkaError> {
+    // The admin client has a thread of its own that meets its errors.
+    let partitions = ask(
+        &format!("{key}: topic `{name}`"),
+        &admin.inner().context().0,
+        || {},
+        |wait| {
+            let metadata = admin.inner().fetch_metadata(Some(name), wait)?;
+            let topic = metadata.topics().first().ok_or(ClientError::MetadataFetch(Code::UnknownTopicOrPartition))?;
+            match topic.error() {
+                Some(error) => Err(ClientError::MetadataFetch(error.into())),
+                None => Ok(topic.partitions().len()),
+            }
+        },
+    )?;
+    Ok(Topic { name: name.into(), partitions: i32::try_from(partitions).unwrap_or(i32::MAX).max(1) })
 }
 
 /// What the topic takes at most; Kafka's default where the brokers do not say.
-fn message_bytes_max(admin: &AdminClient<DefaultClientContext>, name: &str) -> usize {
+fn message_bytes_max(admin: &AdminClient<Asking>, name: &str) -> usize {
     let options = AdminOptions::new().request_timeout(Some(ASK_MAX));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let described = runtime.ok().and_then(|runtime| {
@@ -451,6 +456,9 @@ impl Transaction for GroupTransaction {
 
     fn commit(&mut self, ends: &[(Key, i64)]) -> Result<(), KafkaError> {
         let publisher = self.publisher.lock();
+        // First, so that no message can fail during the next call: librdkafka 2.12 then forgets to answer it
+        // (`_OUTDATED` in its handler of TxnOffsetCommit), and the call never returns.
+        publisher.flush()?;
         // With the metadata of now, the coordinator refuses a member whose generation is over.
         let metadata = self.consumer.group_metadata().ok_or_else(|| KafkaError::Failed {
             what: "the group".into(),
@@ -482,7 +490,7 @@ fn retried(what: &str, mut call: impl FnMut() -> Result<(), ClientError>) -> Res
         match call() {
             Ok(()) => return Ok(()),
             Err(ClientError::Transaction(error)) if error.is_retriable() && Instant::now() < deadline => {
-                tracing::debug!(%error, what, "transaction call is retried");
+                tracing::warn!(%error, code = error.name(), what, "transaction call is retried");
             }
             Err(error) => return Err(transaction(what, &error)),
         }

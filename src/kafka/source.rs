@@ -3,7 +3,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
@@ -13,7 +13,7 @@ use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
 use super::KafkaError;
 use super::assignment::{Assignment, Key};
-use super::client::{ASK_MAX, configuration, creation, failed};
+use super::client::{ASK_MAX, Refusal, ask, configuration, creation, failed};
 use super::config::{KafkaSourceConfig, ValueFormat};
 use crate::delivery::Commits;
 use crate::failure::Failure;
@@ -32,15 +32,17 @@ const RUN_BYTES_MAX: usize = 512 << 10;
 /// Serves rebalances, inside poll.
 pub struct Group {
     pub assignment: Arc<Assignment>,
+    refusal: Refusal,
     drain: Duration,
-    /// Partitions whose end was reached, for `until_end`; and whether there was an assignment at all.
     ends: Mutex<Ends>,
 }
 
-#[derive(Default)]
+/// What `until_end` asks.
 struct Ends {
+    /// Partitions of ours that were read to their end.
     reached: HashSet<Key>,
-    assigned: bool,
+    /// When partitions last came or went.
+    rebalanced: Instant,
 }
 
 impl Group {
@@ -51,6 +53,7 @@ impl Group {
 
 impl ClientContext for Group {
     fn error(&self, error: ClientError, reason: &str) {
+        self.refusal.note(&error, reason);
         tracing::warn!(%error, reason, "kafka consumer");
     }
 }
@@ -70,13 +73,15 @@ impl ConsumerContext for Group {
                         }
                     }
                 });
-                self.ends().reached.retain(|key| !keys.contains(key));
+                let mut ends = self.ends();
+                ends.reached.retain(|key| !keys.contains(key));
+                ends.rebalanced = Instant::now();
             }
             Rebalance::Assign(partitions) => {
                 let keys = keys(partitions);
                 tracing::info!(partitions = ?keys, "partitions are ours");
                 self.assignment.assign(keys);
-                self.ends().assigned = true;
+                self.ends().rebalanced = Instant::now();
             }
             Rebalance::Error(error) => tracing::warn!(%error, "rebalance"),
         }
@@ -114,29 +119,23 @@ pub fn open(config: &KafkaSourceConfig) -> Result<Arc<BaseConsumer<Group>>, Kafk
     ];
     let group = Group {
         assignment: Arc::default(),
+        refusal: Refusal::default(),
         drain: Duration::from_millis(config.revoke_drain_ms),
-        ends: Mutex::default(),
+        ends: Mutex::new(Ends { reached: HashSet::new(), rebalanced: Instant::now() }),
     };
     let config_of_client = configuration(&config.brokers, &ours, &config.properties);
     let consumer: BaseConsumer<Group> = config_of_client.create_with_context(group).map_err(creation)?;
     for topic in config.topics.iter().filter(|topic| !topic.starts_with('^')) {
-        let what = || format!("source.kafka: topic `{topic}`");
-        let metadata = consumer.fetch_metadata(Some(topic), ASK_MAX).map_err(|error| fatal(failed(what(), &error)))?;
-        for found in metadata.topics() {
-            if let Some(error) = found.error() {
-                return Err(failed(what(), &ClientError::MetadataFetch(error.into())));
+        let serve = || drop(consumer.poll(Duration::ZERO));
+        ask(&format!("source.kafka: topic `{topic}`"), &consumer.context().refusal, serve, |wait| {
+            let metadata = consumer.fetch_metadata(Some(topic), wait)?;
+            match metadata.topics().iter().find_map(|found| found.error()) {
+                Some(error) => Err(ClientError::MetadataFetch(error.into())),
+                None => Ok(()),
             }
-        }
+        })?;
     }
     Ok(Arc::new(consumer))
-}
-
-/// Before any data moves, what may pass is no reason to wait: the user is there to see it.
-fn fatal(error: KafkaError) -> KafkaError {
-    match error {
-        KafkaError::Failed { what, message, .. } => KafkaError::Failed { what, message, failure: Failure::Fatal },
-        other => other,
-    }
 }
 
 /// The consumer as a source.
@@ -164,9 +163,11 @@ impl Source for KafkaSource {
         let topics: Vec<&str> = self.topics.iter().map(String::as_str).collect();
         let subscribed = self.consumer.subscribe(&topics);
         subscribed.map_err(|error| failed(format!("source.kafka: topics {}", topics.join(", ")), &error))?;
+        let mut until_end = self.until_end.then(|| UntilEnd::begin(&self.consumer, &self.topics));
         let mut early = VecDeque::new();
         let ended = loop {
-            if outlet.is_closed() || (early.is_empty() && self.is_at_end()) {
+            let at_end = early.is_empty() && until_end.as_mut().is_some_and(|end| end.is_reached(&self.consumer));
+            if outlet.is_closed() || at_end {
                 break Ok(());
             }
             let runs = match self.gather(&mut early) {
@@ -192,14 +193,6 @@ impl Source for KafkaSource {
 impl KafkaSource {
     fn assignment(&self) -> &Assignment {
         &self.consumer.context().assignment
-    }
-
-    fn is_at_end(&self) -> bool {
-        if !self.until_end {
-            return false;
-        }
-        let ends = self.consumer.context().ends();
-        ends.assigned && self.assignment().keys().iter().all(|key| ends.reached.contains(key))
     }
 
     /// What is there now, up to the limits of a run; waits a little if there is nothing.
@@ -331,6 +324,65 @@ impl KafkaSource {
             timestamp_ms: message.timestamp().to_millis(),
         };
         Record { offset: message.offset() as u64, payload, envelope: Some(Box::new(envelope)) }
+    }
+}
+
+/// Knows when the topics were read to the ends that they had at the start, by this member or by others of the group.
+struct UntilEnd {
+    /// High watermarks at the start.
+    ends: Vec<(Key, i64)>,
+    asked: Instant,
+}
+
+/// How often the group's positions are asked for.
+const ASK_EVERY: Duration = Duration::from_secs(1);
+/// After so long without a change, partitions of other members are theirs to finish: a dead one would have lost them.
+const OTHERS_MAX: Duration = Duration::from_secs(60);
+
+impl UntilEnd {
+    fn begin(consumer: &BaseConsumer<Group>, topics: &[String]) -> UntilEnd {
+        let mut ends = Vec::new();
+        for topic in topics {
+            let Ok(metadata) = consumer.fetch_metadata(Some(topic), ASK_MAX) else { continue };
+            for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
+                if let Ok((_, end)) = consumer.fetch_watermarks(topic, partition.id(), ASK_MAX) {
+                    ends.push(((topic.as_str().into(), partition.id()), end));
+                }
+            }
+        }
+        UntilEnd { ends, asked: Instant::now() }
+    }
+
+    fn is_reached(&mut self, consumer: &BaseConsumer<Group>) -> bool {
+        let group = consumer.context();
+        let ours = group.assignment.keys();
+        let patience_is_over = {
+            let ends = group.ends();
+            if !ours.iter().all(|key| ends.reached.contains(key)) {
+                return false;
+            }
+            ends.rebalanced.elapsed() > OTHERS_MAX
+        };
+        if patience_is_over {
+            return true;
+        }
+        let others: Vec<(Key, i64)> =
+            self.ends.iter().filter(|(key, end)| *end > 0 && !ours.contains(key)).cloned().collect();
+        if others.is_empty() {
+            return !ours.is_empty();
+        }
+        if self.asked.elapsed() < ASK_EVERY {
+            return false;
+        }
+        self.asked = Instant::now();
+        let committed = consumer.committed_offsets(list(&others), ASK_MAX);
+        committed.is_ok_and(|committed| {
+            let done = |(key, end): &(Key, i64)| {
+                let offset = committed.find_partition(&key.0, key.1).map(|element| element.offset());
+                matches!(offset, Some(Offset::Offset(offset)) if offset >= *end)
+            };
+            others.iter().all(done)
+        })
     }
 }
 

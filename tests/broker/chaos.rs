@@ -12,6 +12,8 @@ use crate::server::Broker;
 
 const PARTITIONS: i32 = 6;
 const DOCUMENTS: usize = 30_000;
+/// A drain takes a second; after a broker's death a transaction may first have to time out.
+const STOP_MAX: Duration = Duration::from_secs(120);
 /// Documents that are no JSON.
 const POISON_EVERY: usize = 997;
 
@@ -25,9 +27,21 @@ impl Random {
     }
 }
 
-fn signal(child: &Child, name: &str) {
-    let sent = Command::new("kill").args([name, &child.id().to_string()]).status().expect("kill is there");
-    assert!(sent.success(), "kill {name}");
+/// A running embedmill; dropped, it is killed as by `kill -9`.
+struct Copy(Child);
+
+impl Copy {
+    fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([name, &self.0.id().to_string()]).status().expect("kill is there");
+        assert!(sent.success(), "kill {name}");
+    }
+}
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
 }
 
 fn documents() -> Vec<Sent> {
@@ -71,7 +85,7 @@ fn round(delivery: &str, seed: u64) {
     let documents = documents();
     let (early, late) = documents.split_at(DOCUMENTS / 2);
     produce(&addr, "in", early);
-    let mut copies: Vec<Child> = (0..3).map(|_| pipeline.spawn(&log)).collect();
+    let mut copies: Vec<Copy> = (0..3).map(|_| Copy(pipeline.spawn(&log))).collect();
     let feeder = thread::spawn({
         let (addr, late) = (addr.clone(), late.to_vec());
         move || {
@@ -86,20 +100,18 @@ fn round(delivery: &str, seed: u64) {
         let which = random.below(copies.len() as u64) as usize;
         match random.below(5) {
             0 | 1 => {
-                copies[which].kill().expect("it can be killed");
-                drop(copies[which].wait());
-                copies[which] = pipeline.spawn(&log);
+                copies[which] = Copy(pipeline.spawn(&log));
             }
             2 => {
                 // Past the session's timeout: the group takes its partitions away, and it comes back not knowing.
-                signal(&copies[which], "-STOP");
+                copies[which].signal("-STOP");
                 thread::sleep(Duration::from_millis(7_500));
-                signal(&copies[which], "-CONT");
+                copies[which].signal("-CONT");
             }
-            3 if copies.len() < 4 => copies.push(pipeline.spawn(&log)),
+            3 if copies.len() < 4 => copies.push(Copy(pipeline.spawn(&log))),
             3 => {
-                signal(&copies[which], "-TERM");
-                drop(copies.remove(which).wait());
+                copies[which].signal("-TERM");
+                drop(copies.remove(which).0.wait());
             }
             _ if step == 4 => {
                 broker.kill();
@@ -111,9 +123,9 @@ fn round(delivery: &str, seed: u64) {
     }
     feeder.join().expect("the documents are all produced");
     for mut copy in copies {
-        signal(&copy, "-TERM");
-        let deadline = Instant::now() + Duration::from_secs(40);
-        while copy.try_wait().expect("it is a child").is_none() {
+        copy.signal("-TERM");
+        let deadline = Instant::now() + STOP_MAX;
+        while copy.0.try_wait().expect("it is a child").is_none() {
             if Instant::now() > deadline {
                 panic!("a copy does not stop; seed {seed}\n{}", tail(&log));
             }

@@ -81,7 +81,7 @@ pub struct Found {
     pub headers: BTreeMap<String, String>,
 }
 
-/// Everything that a reader of committed data finds in the topic now, partition by partition.
+/// Everything that a reader of committed data finds in the topic, partition by partition.
 pub fn read(addr: &str, topic: &str) -> Vec<Found> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", addr)
@@ -95,6 +95,7 @@ pub fn read(addr: &str, topic: &str) -> Vec<Found> {
     let partitions = metadata.topics()[0].partitions().len();
     let mut found = Vec::new();
     for partition in 0..partitions as i32 {
+        await_stable(addr, topic, partition);
         let mut assigned = TopicPartitionList::new();
         assigned.add_partition_offset(topic, partition, Offset::Beginning).expect("a valid offset");
         consumer.assign(&assigned).expect("it can be assigned");
@@ -123,6 +124,25 @@ pub fn read(addr: &str, topic: &str) -> Vec<Found> {
         }
     }
     found
+}
+
+/// Waits until no transaction is open in the partition: what a killed process began, the coordinator ends after its
+/// timeout, and hides what follows from readers of committed data until then.
+fn await_stable(addr: &str, topic: &str, partition: i32) {
+    // The end as a client sees it depends on what it wants to read.
+    let end = |isolation: &str| {
+        let client: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", addr)
+            .set("isolation.level", isolation)
+            .create()
+            .expect("a client of the broker");
+        client.fetch_watermarks(topic, partition, LIMIT).expect("the broker answers").1
+    };
+    let deadline = Instant::now() + LIMIT;
+    while end("read_committed") < end("read_uncommitted") {
+        assert!(Instant::now() < deadline, "{topic}[{partition}] has a transaction that does not end");
+        std::thread::sleep(Duration::from_millis(500));
+    }
 }
 
 impl Found {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::cluster::{Pipeline, Sent, create_topics, document, ids, produce, read};
+use crate::cluster::{LIMIT, Pipeline, Sent, create_topics, document, ids, produce, read};
 use crate::server::shared;
 
 /// `count` documents dealt over the partitions, with ids that tell partition and place.
@@ -125,4 +125,37 @@ fn files_go_into_a_topic() {
     std::fs::write(&pipeline, text).expect("it can be written");
     assert_cmd::Command::new(env!("CARGO_BIN_EXE_embedmill")).arg("run").arg(&pipeline).assert().success();
     assert_eq!(ids(addr, "f-out")[&0], (0..500).map(|index| format!("{index:03}")).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_topic_goes_into_a_file_and_its_positions_are_committed_after_it() {
+    let addr = shared().addr();
+    create_topics(addr, &[("t-in", 2), ("t-unused", 1)], &[]);
+    produce(addr, "t-in", &documents(2, 300));
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("out.arrow");
+    let pipeline = Pipeline::new(addr, ["t-in", "t-unused"], "t", "");
+    let to_file = format!("sink={{arrow: {{path: '{}'}}}}", out.display());
+    assert_eq!(pipeline.run(&["--set", &to_file])["rows"], 300);
+    assert!(out.exists());
+    assert_eq!(pipeline.run(&["--set", &to_file])["rows"], 0);
+}
+
+#[test]
+fn a_signal_finishes_what_was_read_and_commits_it() {
+    let addr = shared().addr();
+    create_topics(addr, &[("g-in", 2), ("g-out", 2)], &[]);
+    let documents = documents(2, 400);
+    produce(addr, "g-in", &documents);
+    let pipeline = Pipeline::new(addr, ["g-in", "g-out"], "g", "delivery: exactly_once\n");
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut child = pipeline.spawn(&folder.path().join("log"));
+    let started = std::time::Instant::now();
+    while ids(addr, "g-out") != expected(&documents) {
+        assert!(started.elapsed() < LIMIT, "the rows do not come");
+    }
+    let sent = std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+    assert!(sent.expect("kill is there").success());
+    assert!(child.wait().expect("it is a child").success());
+    assert_eq!(pipeline.run(&[])["records"], 0);
 }
