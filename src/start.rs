@@ -53,14 +53,14 @@ pub enum StartError {
 
 /// A source that is open, and what there is to know of it.
 enum Opened {
-    Files(FileSource),
+    Files(Box<FileSource>),
     Kafka(KafkaConsumer, String),
 }
 
 impl Opened {
     fn open(plan: &Plan) -> Result<Opened, StartError> {
         Ok(match &plan.source {
-            SourcePlan::Files(files) => Opened::Files(FileSource::open(files, &plan.record.top_fields())?),
+            SourcePlan::Files(files) => Opened::Files(Box::new(FileSource::open(files, &plan.record.top_fields())?)),
             SourcePlan::Kafka(kafka) => {
                 let shown = format!("kafka topics {} in group {}", kafka.topics.join(", "), kafka.group);
                 Opened::Kafka(KafkaConsumer::open(kafka)?, shown)
@@ -102,7 +102,7 @@ impl Opened {
 
     fn into_source(self) -> Box<dyn Source> {
         match self {
-            Opened::Files(files) => Box::new(files),
+            Opened::Files(files) => files,
             Opened::Kafka(consumer, _) => consumer.source(),
         }
     }
