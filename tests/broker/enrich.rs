@@ -130,15 +130,14 @@ fn files_go_into_a_topic() {
 #[test]
 fn a_topic_goes_into_a_file_and_its_positions_are_committed_after_it() {
     let addr = shared().addr();
-    create_topics(addr, &[("t-in", 2), ("t-unused", 1)], &[]);
+    create_topics(addr, &[("t-in", 2)], &[]);
     produce(addr, "t-in", &documents(2, 300));
     let folder = tempfile::tempdir().expect("a folder");
     let out = folder.path().join("out.arrow");
-    let pipeline = Pipeline::new(addr, ["t-in", "t-unused"], "t", "");
-    let to_file = format!("sink={{arrow: {{path: '{}'}}}}", out.display());
-    assert_eq!(pipeline.run(&["--set", &to_file])["rows"], 300);
+    let pipeline = Pipeline::with_sink(addr, "t-in", "t", &format!("arrow: {{ path: '{}' }}", out.display()), "");
+    assert_eq!(pipeline.run(&[])["rows"], 300);
     assert!(out.exists());
-    assert_eq!(pipeline.run(&["--set", &to_file])["rows"], 0);
+    assert_eq!(pipeline.run(&[])["rows"], 0);
 }
 
 #[test]
