@@ -235,7 +235,8 @@ impl Publisher {
                 while let Some(delete) = deletes.next_if(|&delete| delete < block.row_records[block_row]) {
                     self.delete(block, delete)?;
                 }
-                let cut = cut(rows.output, &[row..row + 1], self.value_bytes_max()).map_err(defect)?;
+                let cut =
+                    cut(rows.output, std::slice::from_ref(&(row..row + 1)), self.value_bytes_max()).map_err(defect)?;
                 for message in &cut.messages {
                     let record = BaseRecord::to(&self.topic.name)
                         .key(block.ids.get(block_row))

@@ -67,10 +67,11 @@ impl ConsumerContext for Group {
                 // What is lost is somebody else's already.
                 let drain = if consumer.assignment_lost() { Duration::ZERO } else { self.drain };
                 self.assignment.revoke(&keys, drain, |left| {
-                    if !left.is_empty() && !consumer.assignment_lost() {
-                        if let Err(error) = consumer.commit(&list(left), CommitMode::Sync) {
-                            tracing::warn!(%error, "positions could not be committed; their records are read again");
-                        }
+                    if !left.is_empty()
+                        && !consumer.assignment_lost()
+                        && let Err(error) = consumer.commit(&list(left), CommitMode::Sync)
+                    {
+                        tracing::warn!(%error, "positions could not be committed; their records are read again");
                     }
                 });
                 let mut ends = self.ends();
