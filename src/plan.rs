@@ -109,6 +109,7 @@ impl Plan {
         })?;
         let devices = Devices::parse(&config.devices).or_else(|error| refuse("devices", error.to_string()))?;
         let dead_letter = config.dead_letter.as_ref().map(|config| dead_letter(config, &source, &sink)).transpose()?;
+        check_files_of_topics(&source, &sink)?;
         check_promise(config.delivery, &source, &sink)?;
         let live = match &source {
             SourcePlan::Files(files) => {
@@ -282,13 +283,19 @@ fn source(config: &SourceConfig) -> Result<SourcePlan, PlanError> {
 }
 
 /// Properties that embedmill's promises rest on, and the key to use instead.
-const OWN_PROPERTIES: [(&str, &str); 8] = [
+const OWN_PROPERTIES: [(&str, &str); 14] = [
     ("bootstrap.servers", "`brokers`"),
+    ("metadata.broker.list", "`brokers`"),
     ("group.id", "`source.kafka.group`"),
     ("enable.auto.commit", "`delivery`"),
     ("enable.auto.offset.store", "`delivery`"),
     ("enable.partition.eof", "`source.kafka.until_end`"),
     ("enable.idempotence", "`delivery`"),
+    ("isolation.level", "`delivery`"),
+    ("transaction.timeout.ms", "`delivery`"),
+    ("partition.assignment.strategy", "`delivery`"),
+    ("group.protocol", "`delivery`"),
+    ("message.max.bytes", "the topic's `max.message.bytes`"),
     ("transactional.id", "`delivery`"),
     ("partitioner", "`sink.kafka.layout`"),
 ];
@@ -375,9 +382,10 @@ fn dead_letter(config: &DeadLetterConfig, source: &SourcePlan, sink: &SinkPlan) 
         (Some(path), None, SinkPlan::Files { target: Target::File(output), .. }) if path == output => {
             refuse("dead_letter.path", "is the same file as the sink's; the later one would replace the other")
         }
-        (Some(_), None, SinkPlan::Kafka { .. }) if matches!(source, SourcePlan::Kafka(_)) => {
-            refuse("dead_letter.path", "a file appears when the run ends, and this one may never; name a topic instead")
-        }
+        (Some(_), None, _) if matches!(source, SourcePlan::Kafka(_)) => refuse(
+            "dead_letter.path",
+            "a later run would replace the file, though its positions are committed; name a topic",
+        ),
         (Some(path), None, _) => Ok(DeadLetterPlan::File(path.clone())),
         (None, Some(topic), SinkPlan::Kafka { config, .. }) => {
             if topic.is_empty() || *topic == config.topic {
@@ -390,6 +398,17 @@ fn dead_letter(config: &DeadLetterConfig, source: &SourcePlan, sink: &SinkPlan) 
         }
         (None, None, _) => refuse("dead_letter", "expected `path: FILE` or `topic: TOPIC`"),
         (Some(_), Some(_), _) => refuse("dead_letter", "expected one of path and topic, found both"),
+    }
+}
+
+/// A file that replaces an earlier run's would take rows with it whose positions are committed.
+fn check_files_of_topics(source: &SourcePlan, sink: &SinkPlan) -> Result<(), PlanError> {
+    match (source, sink) {
+        (SourcePlan::Kafka(_), SinkPlan::Files { .. }) => refuse(
+            "sink",
+            "files of a Kafka topic's rows are not supported yet: a later run would replace them; expected kafka or stdout",
+        ),
+        _ => Ok(()),
     }
 }
 
@@ -440,6 +459,11 @@ mod tests {
         check(&["devices=[tpu]"], "devices", "tpu");
         check(&["model.max_seq_length=0"], "model.max_seq_length", "0");
         check(&["dead_letter.path=out.arrow"], "dead_letter.path", "same file");
+        check(
+            &["source={kafka: {brokers: b, topics: [t], group: g}}", "source.files=null"],
+            "sink",
+            "not supported yet",
+        );
         check(&["record.template='{{'"], "record.template", "syntax error");
     }
 }

@@ -29,6 +29,8 @@ use crate::sink::{Sink, SinkError, WindowRows, Written};
 const FLUSH_MAX: Duration = Duration::from_secs(60);
 /// A transaction's calls; librdkafka goes on where a call that timed out had stopped.
 const TRANSACTION_MAX: Duration = Duration::from_secs(30);
+/// One call of an abort, which is resumed by the next.
+const ABORT_STEP: Duration = Duration::from_secs(1);
 /// How long the coordinator keeps an open transaction of a process that died. Readers of committed data wait for it.
 const TRANSACTION_TIMEOUT_MS: &str = "15000";
 /// What a message's key, headers and framing may take of the topic's limit.
@@ -447,11 +449,12 @@ impl Transaction for GroupTransaction {
         *publisher.producer.context().failed() = None;
         match publisher.producer.begin_transaction() {
             Ok(()) => Ok(()),
-            Err(ClientError::Transaction(error)) if error.is_fatal() => {
+            // Whatever an earlier abort left behind, a new producer is free of it.
+            Err(error) => {
+                tracing::warn!(%error, "a transaction could not be begun");
                 publisher.renew()?;
                 publisher.producer.begin_transaction().map_err(|error| transaction("beginning", &error))
             }
-            Err(error) => Err(transaction("beginning", &error)),
         }
     }
 
@@ -461,7 +464,8 @@ impl Transaction for GroupTransaction {
         // (`_OUTDATED` in its handler of TxnOffsetCommit), and the call never returns.
         publisher.flush()?;
         // With the metadata of now, the coordinator refuses a member whose generation is over.
-        let metadata = self.consumer.group_metadata().ok_or_else(|| KafkaError::Failed {
+        let metadata = self.consumer.group_metadata().filter(|_| !self.consumer.assignment_lost());
+        let metadata = metadata.ok_or_else(|| KafkaError::Failed {
             what: "the group".into(),
             message: "this process is no member".into(),
             failure: Failure::Retry,
@@ -474,7 +478,12 @@ impl Transaction for GroupTransaction {
 
     fn abort(&mut self) -> Result<(), KafkaError> {
         let mut publisher = self.publisher.lock();
-        match retried("aborting", || publisher.producer.abort_transaction(TRANSACTION_MAX)) {
+        // An abort waits until what was sent is acknowledged, and this call of rdkafka's does not take acknowledgements in.
+        let abort = || {
+            publisher.producer.poll(Duration::ZERO);
+            publisher.producer.abort_transaction(ABORT_STEP)
+        };
+        match retried("aborting", abort) {
             Ok(()) => Ok(()),
             Err(error) => {
                 tracing::warn!(%error, "a transaction could not be aborted; the coordinator will");

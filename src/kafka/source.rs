@@ -164,6 +164,8 @@ impl Source for KafkaSource {
         let topics: Vec<&str> = self.topics.iter().map(String::as_str).collect();
         let subscribed = self.consumer.subscribe(&topics);
         subscribed.map_err(|error| failed(format!("source.kafka: topics {}", topics.join(", ")), &error))?;
+        // The model may have taken long to load; the group has not been asked for anything before this.
+        self.consumer.context().ends().rebalanced = Instant::now();
         let mut until_end = self.until_end.then(|| UntilEnd::begin(&self.consumer, &self.topics));
         let mut early = VecDeque::new();
         let ended = loop {

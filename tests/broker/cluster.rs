@@ -175,11 +175,6 @@ impl Pipeline {
     /// From one topic to another with the hash encoder; `more` is more YAML.
     pub fn new(addr: &str, topics: [&str; 2], group: &str, more: &str) -> Pipeline {
         let [from, to] = topics;
-        Pipeline::with_sink(addr, from, group, &format!("kafka: {{ topic: {to} }}"), more)
-    }
-
-    /// From a topic to this sink.
-    pub fn with_sink(addr: &str, from: &str, group: &str, sink: &str, more: &str) -> Pipeline {
         let mut file = NamedTempFile::with_suffix(".yaml").expect("a temporary file");
         write!(
             file,
@@ -187,7 +182,7 @@ impl Pipeline {
              properties: {{ session.timeout.ms: '6000', heartbeat.interval.ms: '500' }} }} }}\n\
              record: {{ id: id }}\n\
              model: {{ backend: hash, hash_dim: 8 }}\n\
-             sink: {{ {sink} }}\n{more}"
+             sink: {{ kafka: {{ topic: {to} }} }}\n{more}"
         )
         .expect("a temporary file");
         Pipeline { file }

@@ -128,19 +128,6 @@ fn files_go_into_a_topic() {
 }
 
 #[test]
-fn a_topic_goes_into_a_file_and_its_positions_are_committed_after_it() {
-    let addr = shared().addr();
-    create_topics(addr, &[("t-in", 2)], &[]);
-    produce(addr, "t-in", &documents(2, 300));
-    let folder = tempfile::tempdir().expect("a folder");
-    let out = folder.path().join("out.arrow");
-    let pipeline = Pipeline::with_sink(addr, "t-in", "t", &format!("arrow: {{ path: '{}' }}", out.display()), "");
-    assert_eq!(pipeline.run(&[])["rows"], 300);
-    assert!(out.exists());
-    assert_eq!(pipeline.run(&[])["rows"], 0);
-}
-
-#[test]
 fn a_signal_finishes_what_was_read_and_commits_it() {
     let addr = shared().addr();
     create_topics(addr, &[("g-in", 2), ("g-out", 2)], &[]);
