@@ -13,16 +13,17 @@ later one could take for complete.
 from __future__ import annotations
 
 import argparse
-import fcntl
 import os
 import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import List, Sequence, Tuple
+
+sys.dont_write_bytecode = True
+import setup  # noqa: E402
 
 KAFKA_VERSION = "4.3.1"
 BROKER_JAR = f"kafka_2.13-{KAFKA_VERSION}.jar"
@@ -53,20 +54,11 @@ class MissingTools(KafkaError):
 
 
 def kafka_folder() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(base) / "embedmill" / f"kafka-{KAFKA_VERSION}"
+    return setup.cache_folder() / f"kafka-{KAFKA_VERSION}"
 
 
 def say(message: str) -> None:
     print(f"kafka: {message}", file=sys.stderr, flush=True)
-
-
-def install_command(apt: str, dnf: str, brew: str) -> str:
-    """The command for this machine's package manager; Debian's where none is known."""
-    sudo = "" if os.geteuid() == 0 else "sudo "
-    if shutil.which("apt-get") or not (shutil.which("dnf") or shutil.which("brew")):
-        return f"{sudo}apt-get update && {sudo}apt-get install -y {apt}"
-    return f"{sudo}dnf install -y {dnf}" if shutil.which("dnf") else f"brew install {brew}"
 
 
 def check_java(missing: List[Tuple[str, str]]) -> None:
@@ -84,7 +76,7 @@ def check_java(missing: List[Tuple[str, str]]) -> None:
         apt = "openjdk-17-jre-headless" if match else "default-jre-headless"
         brew = 'openjdk@21 && export JAVA_HOME="$(brew --prefix openjdk@21)"'
         this = f" (this is {match[1]})" if match else f" ({version.splitlines()[0]})" if version else ""
-        command = "unset JAVA_HOME" if home else install_command(apt, "java-21-openjdk-headless", brew)
+        command = "unset JAVA_HOME" if home else setup.install_command(apt, "java-21-openjdk-headless", brew)
         missing.append((f"java {JAVA_VERSION_MIN} or newer{this}", command))
 
 
@@ -92,48 +84,28 @@ def check_tools(maven: bool) -> None:
     missing: List[Tuple[str, str]] = []
     check_java(missing)
     if maven and not shutil.which("mvn"):
-        missing.append(("mvn (Maven)", install_command("maven", "maven", "maven")))
+        missing.append(("mvn (Maven)", setup.install_command("maven", "maven", "maven")))
     if missing:
         lines = [f"{len(missing)} thing{'s are' if len(missing) > 1 else ' is'} missing:"]
         lines += [f"  - {what}\n      {command}" for what, command in missing]
         raise MissingTools("\n".join(lines))
 
 
-def fetch(libs: Path) -> None:
-    """Tests start brokers side by side, so one process fetches and the others wait for it."""
-    libs.parent.mkdir(parents=True, exist_ok=True)
-    with open(libs.parent / ".lock", "w", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        # Whoever holds the lock is alone, so every temporary folder that it finds was left by a run that was killed.
-        for stale in libs.parent.glob(".partial-*"):
-            shutil.rmtree(stale, ignore_errors=True)
-        if (libs / BROKER_JAR).is_file():
-            return
-        work = Path(tempfile.mkdtemp(prefix=".partial-", dir=libs.parent))
-        try:
-            copy_dependencies(work)
-            if libs.exists():
-                libs.rename(work / "broken")
-            (work / "libs").rename(libs)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
-
-
-def copy_dependencies(work: Path) -> None:
+def copy_dependencies(work: Path, folder: Path) -> None:
     say(f"fetching the Kafka {KAFKA_VERSION} broker with Maven (about 45 MB)")
     (work / "pom.xml").write_text(POM, encoding="utf-8")
-    command = ["mvn", "-q", "-B", "dependency:copy-dependencies", "-DoutputDirectory=libs"]
+    command = ["mvn", "-q", "-B", "dependency:copy-dependencies", f"-DoutputDirectory={folder}"]
     started = time.monotonic()
     # Maven reports its errors on standard output, among escape codes that it prints in any case.
     done = subprocess.run(command, cwd=work, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    if done.returncode != 0 or not (work / "libs" / BROKER_JAR).is_file():
+    if done.returncode != 0 or not (folder / BROKER_JAR).is_file():
         print(done.stdout + done.stderr, end="", file=sys.stderr)
         raise KafkaError(
             "Maven could not fetch the broker; its reason is above.\n"
             "  - behind a proxy, or with a mirror:  name it in ~/.m2/settings.xml\n"
             "  - with jars of your own:  export EMBEDMILL_KAFKA_LIBS=/path/to/kafka/libs"
         )
-    size_mb = sum(path.stat().st_size for path in (work / "libs").iterdir()) / 1_000_000
+    size_mb = sum(path.stat().st_size for path in folder.iterdir()) / 1_000_000
     say(f"fetched the broker: {size_mb:,.0f} MB in {time.monotonic() - started:.0f} s")
 
 
@@ -146,7 +118,7 @@ def main(arguments: Sequence[str]) -> int:
         there = (libs / BROKER_JAR).is_file()
         check_tools(maven=not there)
         if not there:
-            fetch(libs)
+            setup.publish(libs, copy_dependencies, lambda: (libs / BROKER_JAR).is_file())
     except KafkaError as error:
         say(f"error: {error}")
         return 2 if isinstance(error, MissingTools) else 1
@@ -159,7 +131,7 @@ def main(arguments: Sequence[str]) -> int:
     if options.place:
         print(libs)
     else:
-        say(f"Kafka {KAFKA_VERSION}: {libs}")
+        say(f"Kafka {KAFKA_VERSION}: {setup.short(libs)}")
     return 0
 
 

@@ -10,7 +10,7 @@ use base64::prelude::BASE64_STANDARD;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::record::{Position, Stage};
+use crate::record::{Envelope, Position, Stage};
 use crate::sink::SinkError;
 use crate::sink::whole_file::WholeFile;
 
@@ -35,15 +35,12 @@ pub struct DeadLetter {
     /// The record as it came.
     pub raw: bytes::Bytes,
     /// What came around it in its message; of other sources nothing.
-    pub envelope: Option<crate::record::Envelope>,
+    pub envelope: Option<Envelope>,
 }
 
-/// Takes dead letters, window by window.
+/// Takes dead letters, window by window. What is published with the rows is durable with them.
 pub trait DeadLetterSink: Send {
     fn write(&mut self, letter: &DeadLetter) -> Result<(), SinkError>;
-
-    /// Whether all that was written is durable and visible now.
-    fn flush(&mut self) -> Result<bool, SinkError>;
 
     /// Makes everything that was written durable and visible.
     fn finish(self: Box<Self>) -> Result<(), SinkError>;
@@ -77,11 +74,6 @@ impl DeadLetterSink for DeadLetterFile {
             Err(_) => line["raw_base64"] = BASE64_STANDARD.encode(&letter.raw).into(),
         }
         self.file.write_with(|out| writeln!(out, "{line}"))
-    }
-
-    /// The file appears when the run is done.
-    fn flush(&mut self) -> Result<bool, SinkError> {
-        Ok(false)
     }
 
     fn finish(self: Box<Self>) -> Result<(), SinkError> {

@@ -20,7 +20,7 @@ use crate::failure::Failure;
 use crate::kafka::KafkaError;
 use crate::kafka::assignment::{Held, Key};
 use crate::record::{Block, Partition, Position, Stage};
-use crate::sink::{Sink, SinkError, WindowRows, Written};
+use crate::sink::{BlockRows, Sink, SinkError, WindowRows, Written};
 use crate::window::Window;
 
 /// `delivery:` in the pipeline file.
@@ -121,13 +121,11 @@ pub struct Delivery {
     sink: Box<dyn Sink>,
     dead_letters: Option<Box<dyn DeadLetterSink>>,
     guarantee: Guarantee,
-    /// Positions of windows that were written and are not durable yet.
-    pending: Vec<(Partition, i64)>,
 }
 
 impl Delivery {
     pub fn new(sink: Box<dyn Sink>, dead_letters: Option<Box<dyn DeadLetterSink>>, guarantee: Guarantee) -> Self {
-        Delivery { sink, dead_letters, guarantee, pending: Vec::new() }
+        Delivery { sink, dead_letters, guarantee }
     }
 
     /// Publishes one window. Its memory budget comes back when it is dropped here.
@@ -145,7 +143,7 @@ impl Delivery {
     }
 
     fn attempt(&mut self, encoded: &EncodedWindow) -> Result<Settled, DeliveryError> {
-        let Delivery { sink, dead_letters, guarantee, pending } = self;
+        let Delivery { sink, dead_letters, guarantee } = self;
         let mut step = Step { sink: sink.as_mut(), dead_letters: dead_letters.as_deref_mut(), encoded };
         match guarantee {
             Guarantee::Whole => {
@@ -156,24 +154,17 @@ impl Delivery {
             Guarantee::AtLeastOnce(commits) => {
                 let held = commits.hold();
                 let ours = ours(&encoded.window, &held);
+                let ends = ends(&encoded.window, &ours);
                 let settled = step.publish(&ours)?;
-                for (partition, next) in ends(&encoded.window, &ours) {
-                    match pending.iter_mut().find(|(other, _)| other == partition) {
-                        Some((_, end)) => *end = next,
-                        None => pending.push((partition.clone(), next)),
-                    }
-                }
-                if step.flush()? {
-                    commits.commit(&keys(pending))?;
-                    pending.drain(..).for_each(|(partition, next)| held.settle(&partition, next, false));
-                }
+                step.sink.flush()?;
+                commits.commit(&keys(&ends))?;
+                ends.iter().for_each(|(partition, next)| held.settle(partition, *next, false));
                 Ok(settled)
             }
             Guarantee::ExactlyOnce(commits, transaction) => {
                 let held = commits.hold();
                 let ours = ours(&encoded.window, &held);
-                let ends: Vec<(Partition, i64)> =
-                    ends(&encoded.window, &ours).map(|(partition, next)| (partition.clone(), next)).collect();
+                let ends = ends(&encoded.window, &ours);
                 if ends.is_empty() {
                     return step.publish(&ours);
                 }
@@ -205,13 +196,7 @@ impl Delivery {
         let written = self.sink.finish()?;
         match &self.guarantee {
             Guarantee::Whole => {}
-            Guarantee::AtLeastOnce(commits) => {
-                let held = commits.hold();
-                self.pending.iter().for_each(|(partition, next)| held.settle(partition, *next, false));
-                drop(held);
-                commits.finish()?;
-            }
-            Guarantee::ExactlyOnce(commits, _) => commits.finish()?,
+            Guarantee::AtLeastOnce(commits) | Guarantee::ExactlyOnce(commits, _) => commits.finish()?,
         }
         Ok(written)
     }
@@ -228,29 +213,24 @@ impl Step<'_> {
     /// Writes the rows and the dead letters of the blocks that are `ours`.
     fn publish(&mut self, ours: &[bool]) -> Result<Settled, DeliveryError> {
         let EncodedWindow { window, output, rejected } = self.encoded;
-        let kept = |letter: &&DeadLetter| {
-            let mut blocks = window.blocks.iter().zip(ours);
-            blocks.any(|(block, ours)| *ours && holds(block, &letter.position))
-        };
+        let rows = WindowRows { window, output, ours };
+        let kept = |letter: &&DeadLetter| rows.blocks().any(|rows| rows.is_ours && holds(rows.block, &letter.position));
         let rejected: Vec<&DeadLetter> = rejected.iter().filter(kept).collect();
         self.write_letters(&rejected)?;
         let mut too_large = Vec::new();
         if output.rows() > 0 || window.blocks.iter().any(|block| !block.deletes.is_empty()) {
-            too_large = self.sink.write(&WindowRows { window, output, ours })?;
+            too_large = self.sink.write(&rows)?;
             self.write_letters(&too_large.iter().collect::<Vec<_>>())?;
         }
         let mut settled = Settled { input_bytes_read: window.input_bytes_read(), ..Default::default() };
-        let mut first_row = 0;
-        for (block, ours) in window.blocks.iter().zip(ours) {
-            let rows = first_row..first_row + block.rows();
-            first_row = rows.end;
+        for BlockRows { block, is_ours, output, .. } in rows.blocks() {
             settled.records += block.records() as u64;
-            if !ours {
+            if !is_ours {
                 settled.given_up += block.records() as u64;
                 continue;
             }
             settled.deletes += block.deletes.len() as u64;
-            settled.rows += (output.rows_before(rows.end) - output.rows_before(rows.start)) as u64;
+            settled.rows += output.len() as u64;
             for row in 0..block.rows() {
                 let truncated = u64::from(block.tokens.truncated(row));
                 settled.tokens += block.tokens.ids(row).len() as u64;
@@ -275,15 +255,6 @@ impl Step<'_> {
             }
         }
     }
-
-    /// Whether rows and dead letters are durable now.
-    fn flush(&mut self) -> Result<bool, DeliveryError> {
-        let letters = match &mut self.dead_letters {
-            Some(dead_letters) => dead_letters.flush().map_err(DeliveryError::DeadLetter)?,
-            None => true,
-        };
-        Ok(self.sink.flush()? && letters)
-    }
 }
 
 fn holds(block: &Block, position: &Position) -> bool {
@@ -297,7 +268,7 @@ fn ours(window: &Window, held: &Held<'_>) -> Vec<bool> {
 }
 
 /// Where each partition of the window that is ours goes on: the offset after the last record of its last block.
-fn ends<'a>(window: &'a Window, ours: &[bool]) -> impl Iterator<Item = (&'a Partition, i64)> {
+fn ends<'a>(window: &'a Window, ours: &[bool]) -> Vec<(&'a Partition, i64)> {
     let mut ends: Vec<(&Partition, i64)> = Vec::new();
     for (block, _) in window.blocks.iter().zip(ours).filter(|(_, ours)| **ours) {
         let next = block.body.offset(block.records() - 1) as i64 + 1;
@@ -306,19 +277,14 @@ fn ends<'a>(window: &'a Window, ours: &[bool]) -> impl Iterator<Item = (&'a Part
             None => ends.push((&block.partition, next)),
         }
     }
-    ends.into_iter()
+    ends
 }
 
-/// The last position of each partition.
-fn keys(ends: &[(Partition, i64)]) -> Vec<(Key, i64)> {
-    let mut keys: Vec<(Key, i64)> = Vec::new();
-    for (partition, next) in ends {
-        let Partition::Topic { topic, partition, .. } = partition else { continue };
-        let key = (topic.clone(), *partition);
-        match keys.iter_mut().find(|(other, _)| *other == key) {
-            Some((_, end)) => *end = *next,
-            None => keys.push((key, *next)),
-        }
-    }
-    keys
+/// The same as the group knows them. A partition is ours under one epoch only, so none comes twice.
+fn keys(ends: &[(&Partition, i64)]) -> Vec<(Key, i64)> {
+    let key = |(partition, next): &(&Partition, i64)| match partition {
+        Partition::Topic { topic, partition, .. } => Some(((topic.clone(), *partition), *next)),
+        Partition::File { .. } | Partition::Memory(_) => None,
+    };
+    ends.iter().filter_map(key).collect()
 }

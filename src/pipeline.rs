@@ -114,7 +114,6 @@ impl Pipeline {
         // Tells the source, whatever way this returns, that nobody waits for it.
         let over = CancellationToken::new();
         let _over_on_return = over.clone().drop_guard();
-        let delivered_all = over.clone();
         let prepare_threads = thread::available_parallelism().map_or(1, usize::from);
         let windows_in_flight = 2 + 2 * self.workers.counters().len();
 
@@ -136,8 +135,6 @@ impl Pipeline {
             let delivered = (&mut deliver).await.unwrap_or_else(|_| Err(gone("delivery's")))?;
             (&mut encode).await??;
             (&mut prepare).await??;
-            // Nothing is on its way any more: what a sink settles only when it is finished, it settles without the source.
-            delivered_all.cancel();
             tokio::select! {
                 biased;
                 ended = source => ended.unwrap_or_else(|_| Err(gone("the source's")))?,

@@ -19,13 +19,14 @@ pub struct PipelineArgs {
 impl PipelineArgs {
     /// The configuration and its plan; errors say where the mistake was made.
     pub fn plan(&self) -> anyhow::Result<(Config, Plan)> {
-        self.plan_with(&[])
+        self.plan_with(|_| {})
     }
 
-    /// The same, with settings over those of the command line.
-    pub fn plan_with(&self, settings: &[String]) -> anyhow::Result<(Config, Plan)> {
-        let layers = Layers::read(&self.files, &[self.set.as_slice(), settings].concat())?;
-        let config = layers.load()?;
+    /// The same, with what a flag changes.
+    pub fn plan_with(&self, change: impl FnOnce(&mut Config)) -> anyhow::Result<(Config, Plan)> {
+        let layers = Layers::read(&self.files, &self.set)?;
+        let mut config = layers.load()?;
+        change(&mut config);
         let plan = Plan::new(&config).map_err(|error| layers.error(&error.key, error.message))?;
         Ok((config, plan))
     }

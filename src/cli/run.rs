@@ -16,7 +16,7 @@ it could only be a part. The second stops at once. Nothing half-written ever sta
 pub struct RunArgs {
     #[command(flatten)]
     pipeline: PipelineArgs,
-    /// Stops at the ends that the Kafka topics have now
+    /// Stops once the Kafka topics are read to their ends; files always do
     #[arg(long)]
     until_end: bool,
     /// How the closing summary on standard error is written
@@ -24,12 +24,11 @@ pub struct RunArgs {
     summary: ShownAs,
 }
 
-/// The flag as a setting.
-fn until_end(given: bool) -> Vec<String> {
-    if given { vec!["source.kafka.until_end=true".into()] } else { Vec::new() }
-}
-
 pub fn run(args: RunArgs) -> anyhow::Result<()> {
-    let (config, plan) = args.pipeline.plan_with(&until_end(args.until_end))?;
+    let (config, plan) = args.pipeline.plan_with(|config| {
+        if let Some(kafka) = &mut config.source.kafka {
+            kafka.until_end |= args.until_end;
+        }
+    })?;
     running::run(plan, &hub_settings(&config.model), args.summary)
 }

@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 
 use super::kept::KeptSchema;
 use crate::encode::Matrix;
+use crate::encode::folder::hex;
 use crate::record::Strings;
 use crate::window::Window;
 
@@ -103,7 +104,7 @@ impl OutputSchema {
         let mut metadata: Vec<_> = self.schema.metadata().iter().collect();
         metadata.sort();
         let described = format!("{:?} {metadata:?}", self.schema.fields());
-        Sha256::digest(described.as_bytes()).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+        hex(&Sha256::digest(described.as_bytes())[..8])
     }
 
     /// The window's rows with their vectors, in source order.

@@ -208,7 +208,7 @@ pub fn sha256(files: &[PathBuf]) -> Result<String, LoadError> {
     }
     Ok(match hashes.as_slice() {
         [single] => hex(single),
-        several => hex(&Sha256::digest(several.concat()).into()),
+        several => hex(&Sha256::digest(several.concat())),
     })
 }
 
@@ -225,6 +225,6 @@ pub fn sha256_file(path: &Path) -> std::io::Result<[u8; 32]> {
     }
 }
 
-pub fn hex(bytes: &[u8; 32]) -> String {
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -23,7 +23,7 @@ pub struct KafkaSourceConfig {
     pub format: ValueFormat,
     /// Where to begin in a partition of which the group has committed nothing.
     pub start: StartAt,
-    /// Whether to stop at the ends that the partitions have when they are assigned.
+    /// Whether to stop once the topics are read to their ends.
     pub until_end: bool,
     /// How long a partition that is taken away may wait for what was read of it to be published, in milliseconds.
     pub revoke_drain_ms: u64,

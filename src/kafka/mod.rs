@@ -3,7 +3,8 @@
 //! - [`config`] is what the pipeline file says
 //! - [`assignment`] knows which partitions are ours and what of them is settled: the source hands out, delivery settles
 //! - `client` makes librdkafka's configuration and its errors ours
-//! - `source` polls in a consumer group; `publisher` produces, in transactions or not; `messages` cuts rows into messages
+//! - `source` polls in a consumer group; `messages` cuts rows into messages, `publisher` produces them, `transaction` binds
+//!   them to the group's positions; `topic` asks the brokers about a topic first
 //!
 //! Without the feature `kafka` everything that needs librdkafka is refused when a run starts.
 
@@ -17,6 +18,10 @@ mod client;
 mod publisher;
 #[cfg(feature = "kafka")]
 mod source;
+#[cfg(feature = "kafka")]
+mod topic;
+#[cfg(feature = "kafka")]
+mod transaction;
 #[cfg(feature = "kafka")]
 mod with_librdkafka;
 #[cfg(not(feature = "kafka"))]

@@ -7,45 +7,38 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
-use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
-use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
 use rdkafka::message::{Header, OwnedHeaders, ToBytes};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
 
 use super::KafkaError;
-use super::assignment::Key;
-use super::client::{ASK_MAX, Asking, ask, configuration, creation, explained, failed};
+use super::client::{Asking, configuration, creation, failed};
 use super::config::{KafkaSinkConfig, Layout, Properties};
 use super::messages::{CONTENT_TYPE, Message, cut};
-use super::source::{Group, list};
+use super::topic::{Admin, Topic, message_bytes_max};
+use super::transaction::transaction;
 use crate::dead_letter::{DeadLetter, DeadLetterSink};
-use crate::delivery::Transaction;
+use crate::encode::folder::hex;
 use crate::failure::Failure;
 use crate::record::{Block, Partition, Stage};
-use crate::sink::{Sink, SinkError, WindowRows, Written};
+use crate::sink::{BlockRows, Sink, SinkError, WindowRows, Written};
 
 /// How long everything produced may take to be acknowledged before a window is tried again.
 const FLUSH_MAX: Duration = Duration::from_secs(60);
 /// A transaction's calls; librdkafka goes on where a call that timed out had stopped.
-const TRANSACTION_MAX: Duration = Duration::from_secs(30);
-/// One call of an abort, which is resumed by the next.
-const ABORT_STEP: Duration = Duration::from_secs(1);
+pub(super) const TRANSACTION_MAX: Duration = Duration::from_secs(30);
 /// How long the coordinator keeps an open transaction of a process that died. Readers of committed data wait for it.
 const TRANSACTION_TIMEOUT_MS: &str = "15000";
 /// What a message's key, headers and framing may take of the topic's limit.
 const MESSAGE_OVERHEAD_BYTES: usize = 4 << 10;
-/// Kafka's own default of `max.message.bytes`, for brokers that do not tell.
-const MESSAGE_BYTES_DEFAULT: usize = 1_048_588;
-
 /// Notes the first message that was not taken.
 #[derive(Default)]
-struct Acks {
+pub(super) struct Acks {
     failed: Mutex<Option<ClientError>>,
 }
 
 impl Acks {
-    fn failed(&self) -> MutexGuard<'_, Option<ClientError>> {
+    pub(super) fn failed(&self) -> MutexGuard<'_, Option<ClientError>> {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -66,20 +59,12 @@ impl ProducerContext for Acks {
     }
 }
 
-/// What is known of a topic before anything is sent to it.
-#[derive(Debug, Clone)]
-struct Topic {
-    name: String,
-    partitions: i32,
-}
-
 /// The producer and what it sends to.
 pub struct Publisher {
     settings: Settings,
-    producer: BaseProducer<Acks>,
+    pub(super) producer: BaseProducer<Acks>,
     topic: Topic,
     dead_letter_topic: Option<Topic>,
-    message_bytes_max: usize,
     schema_hash: String,
 }
 
@@ -130,7 +115,7 @@ fn unique() -> String {
             std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_nanos());
         bytes = (nanos ^ (u128::from(std::process::id()) << 96)).to_le_bytes();
     }
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&bytes)
 }
 
 impl Publisher {
@@ -143,9 +128,10 @@ impl Publisher {
         schema_hash: String,
     ) -> Result<Publisher, KafkaError> {
         let asking = configuration(brokers, &[], properties);
-        let admin: AdminClient<Asking> = asking.create_with_context(Asking::default()).map_err(creation)?;
-        let topic = describe(&admin, &sink.topic, "sink.kafka")?;
-        let dead_letter_topic = dead_letter_topic.map(|name| describe(&admin, name, "dead_letter")).transpose()?;
+        let admin: Admin = asking.create_with_context(Asking::default()).map_err(creation)?;
+        let topic = Topic::describe(&admin, &sink.topic, "sink.kafka")?;
+        let dead_letter_topic =
+            dead_letter_topic.map(|name| Topic::describe(&admin, name, "dead_letter")).transpose()?;
         let message_bytes_max = message_bytes_max(&admin, &sink.topic);
         let settings = Settings {
             brokers: brokers.into(),
@@ -155,7 +141,7 @@ impl Publisher {
             message_bytes_max,
         };
         let producer = settings.producer()?;
-        Ok(Publisher { settings, producer, topic, dead_letter_topic, message_bytes_max, schema_hash })
+        Ok(Publisher { settings, producer, topic, dead_letter_topic, schema_hash })
     }
 
     /// Hands a message to the producer; waits where its queue is full.
@@ -184,7 +170,7 @@ impl Publisher {
     }
 
     /// Waits until all is acknowledged.
-    fn flush(&self) -> Result<(), KafkaError> {
+    pub(super) fn flush(&self) -> Result<(), KafkaError> {
         let flushed = self.producer.flush(FLUSH_MAX);
         if let Some(error) = self.producer.context().failed().take() {
             return Err(self.unsent(&self.topic.name, &error));
@@ -202,10 +188,10 @@ impl Publisher {
     /// A source partition's rows go to one partition, in their order.
     fn write_batches(&self, rows: &WindowRows<'_>) -> Result<Vec<DeadLetter>, KafkaError> {
         let mut parts: Vec<(&Partition, Vec<std::ops::Range<usize>>)> = Vec::new();
-        for (block, range) in ours(rows) {
+        for BlockRows { block, output, .. } in rows.blocks().filter(|rows| rows.is_ours && !rows.output.is_empty()) {
             match parts.iter_mut().find(|(partition, _)| **partition == *block.partition) {
-                Some((_, ranges)) => ranges.push(range),
-                None => parts.push((&block.partition, vec![range])),
+                Some((_, ranges)) => ranges.push(output),
+                None => parts.push((&block.partition, vec![output])),
             }
         }
         let mut too_large = Vec::new();
@@ -228,17 +214,15 @@ impl Publisher {
     fn write_rows(&self, rows: &WindowRows<'_>) -> Result<Vec<DeadLetter>, KafkaError> {
         let mut too_large = Vec::new();
         let window_rows: Vec<usize> = rows.output.window_rows().collect();
-        let mut first_row = 0;
-        for (block, is_ours) in rows.window.blocks.iter().zip(rows.ours) {
-            let range = rows.output.rows_before(first_row)..rows.output.rows_before(first_row + block.rows());
-            let mut deletes = block.deletes.iter().copied().filter(|_| *is_ours).peekable();
-            for row in range.filter(|_| *is_ours) {
+        for BlockRows { block, first_row, output, .. } in rows.blocks().filter(|rows| rows.is_ours) {
+            let mut deletes = block.deletes.iter().copied().peekable();
+            for row in output {
                 let block_row = window_rows[row] - first_row;
                 while let Some(delete) = deletes.next_if(|&delete| delete < block.row_records[block_row]) {
                     self.delete(block, delete)?;
                 }
-                let cut =
-                    cut(rows.output, std::slice::from_ref(&(row..row + 1)), self.value_bytes_max()).map_err(defect)?;
+                let one = row..row + 1;
+                let cut = cut(rows.output, std::slice::from_ref(&one), self.value_bytes_max()).map_err(defect)?;
                 for message in &cut.messages {
                     let record = BaseRecord::to(&self.topic.name)
                         .key(block.ids.get(block_row))
@@ -249,7 +233,6 @@ impl Publisher {
                 too_large.extend(cut.too_large.iter().map(|&(row, bytes)| self.too_large(rows, row, bytes)));
             }
             deletes.try_for_each(|delete| self.delete(block, delete))?;
-            first_row += block.rows();
         }
         Ok(too_large)
     }
@@ -260,7 +243,7 @@ impl Publisher {
     }
 
     fn value_bytes_max(&self) -> usize {
-        self.message_bytes_max.saturating_sub(MESSAGE_OVERHEAD_BYTES).max(1)
+        self.settings.message_bytes_max.saturating_sub(MESSAGE_OVERHEAD_BYTES).max(1)
     }
 
     fn headers(&self, message: &Message) -> OwnedHeaders {
@@ -272,21 +255,16 @@ impl Publisher {
     }
 
     fn too_large(&self, rows: &WindowRows<'_>, row: usize, bytes: usize) -> DeadLetter {
-        let window_row = rows.output.window_rows().nth(row).unwrap_or(row);
-        let mut first_row = 0;
-        let mut blocks = rows.window.blocks.iter();
-        let block = blocks.find(|block| {
-            first_row += block.rows();
-            window_row < first_row
-        });
-        let block = block.expect("a row of the output is a row of the window");
-        let record = block.row_records[window_row - (first_row - block.rows())];
+        let of_row = rows.blocks().find(|rows| rows.output.contains(&row));
+        let BlockRows { block, first_row, .. } = of_row.expect("a row of the output is a row of a block");
+        let window_row = rows.output.window_rows().nth(row).unwrap_or(first_row);
+        let record = block.row_records[window_row - first_row];
         DeadLetter {
             position: block.position(record),
             stage: Stage::Publish,
             cause: format!(
                 "the row takes {bytes} bytes as a message; topic `{}` takes {} at most (`max.message.bytes`)",
-                self.topic.name, self.message_bytes_max
+                self.topic.name, self.settings.message_bytes_max
             ),
             raw: block.body.raw(record),
             envelope: block.body.envelope(record).cloned(),
@@ -332,21 +310,11 @@ impl Publisher {
     }
 
     /// A new producer in place of one that cannot go on.
-    fn renew(&mut self) -> Result<(), KafkaError> {
+    pub(super) fn renew(&mut self) -> Result<(), KafkaError> {
         tracing::warn!("the transactional producer was fenced or failed; beginning again with a new one");
         self.producer = self.settings.producer()?;
         Ok(())
     }
-}
-
-/// The blocks that are still ours and have rows, with their rows in the output.
-fn ours<'a>(rows: &'a WindowRows<'_>) -> impl Iterator<Item = (&'a Block, std::ops::Range<usize>)> {
-    let mut first_row = 0;
-    rows.window.blocks.iter().zip(rows.ours).filter_map(move |(block, ours)| {
-        let range = rows.output.rows_before(first_row)..rows.output.rows_before(first_row + block.rows());
-        first_row += block.rows();
-        (*ours && !range.is_empty()).then_some((block, range))
-    })
 }
 
 fn defect(error: impl std::fmt::Display) -> KafkaError {
@@ -355,39 +323,6 @@ fn defect(error: impl std::fmt::Display) -> KafkaError {
         message: error.to_string(),
         failure: Failure::Fatal,
     }
-}
-
-fn describe(admin: &AdminClient<Asking>, name: &str, key: &str) -> Result<Topic, KafkaError> {
-    // The admin client has a thread of its own that meets its errors.
-    let partitions = ask(
-        &format!("{key}: topic `{name}`"),
-        &admin.inner().context().0,
-        || {},
-        |wait| {
-            let metadata = admin.inner().fetch_metadata(Some(name), wait)?;
-            let topic = metadata.topics().first().ok_or(ClientError::MetadataFetch(Code::UnknownTopicOrPartition))?;
-            match topic.error() {
-                Some(error) => Err(ClientError::MetadataFetch(error.into())),
-                None => Ok(topic.partitions().len()),
-            }
-        },
-    )?;
-    Ok(Topic { name: name.into(), partitions: i32::try_from(partitions).unwrap_or(i32::MAX).max(1) })
-}
-
-/// What the topic takes at most; Kafka's default where the brokers do not say.
-fn message_bytes_max(admin: &AdminClient<Asking>, name: &str) -> usize {
-    let options = AdminOptions::new().request_timeout(Some(ASK_MAX));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let described = runtime.ok().and_then(|runtime| {
-        let asked = runtime.block_on(admin.describe_configs(&[ResourceSpecifier::Topic(name)], &options)).ok()?;
-        let resource = asked.into_iter().next()?.ok()?;
-        resource.entry_map().get("max.message.bytes")?.value.as_ref()?.parse().ok()
-    });
-    described.unwrap_or_else(|| {
-        tracing::warn!(topic = name, "the brokers do not tell max.message.bytes; taking Kafka's default");
-        MESSAGE_BYTES_DEFAULT
-    })
 }
 
 /// The publisher, shared by its views on delivery's thread.
@@ -399,7 +334,7 @@ impl Shared {
         Shared(Arc::new(Mutex::new(publisher)))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Publisher> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Publisher> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -409,9 +344,8 @@ impl Sink for Shared {
         Ok(self.lock().write(rows)?)
     }
 
-    fn flush(&mut self) -> Result<bool, SinkError> {
-        self.lock().flush()?;
-        Ok(true)
+    fn flush(&mut self) -> Result<(), SinkError> {
+        Ok(self.lock().flush()?)
     }
 
     fn finish(self: Box<Self>) -> Result<Vec<Written>, SinkError> {
@@ -428,97 +362,7 @@ impl DeadLetterSink for Shared {
         Ok(self.lock().write_letter(letter)?)
     }
 
-    fn flush(&mut self) -> Result<bool, SinkError> {
-        Ok(true)
-    }
-
     fn finish(self: Box<Self>) -> Result<(), SinkError> {
         Ok(())
     }
-}
-
-/// Transactions of the publisher with a group's positions.
-pub struct GroupTransaction {
-    pub publisher: Shared,
-    pub consumer: Arc<BaseConsumer<Group>>,
-}
-
-impl Transaction for GroupTransaction {
-    fn begin(&mut self) -> Result<(), KafkaError> {
-        let mut publisher = self.publisher.lock();
-        *publisher.producer.context().failed() = None;
-        match publisher.producer.begin_transaction() {
-            Ok(()) => Ok(()),
-            // Whatever an earlier abort left behind, a new producer is free of it.
-            Err(error) => {
-                tracing::warn!(%error, "a transaction could not be begun");
-                publisher.renew()?;
-                publisher.producer.begin_transaction().map_err(|error| transaction("beginning", &error))
-            }
-        }
-    }
-
-    fn commit(&mut self, ends: &[(Key, i64)]) -> Result<(), KafkaError> {
-        let publisher = self.publisher.lock();
-        // First, so that no message can fail during the next call: librdkafka 2.12 then forgets to answer it
-        // (`_OUTDATED` in its handler of TxnOffsetCommit), and the call never returns.
-        publisher.flush()?;
-        // With the metadata of now, the coordinator refuses a member whose generation is over.
-        let metadata = self.consumer.group_metadata().filter(|_| !self.consumer.assignment_lost());
-        let metadata = metadata.ok_or_else(|| KafkaError::Failed {
-            what: "the group".into(),
-            message: "this process is no member".into(),
-            failure: Failure::Retry,
-        })?;
-        retried("sending positions", || {
-            publisher.producer.send_offsets_to_transaction(&list(ends), &metadata, TRANSACTION_MAX)
-        })?;
-        retried("committing", || publisher.producer.commit_transaction(TRANSACTION_MAX))
-    }
-
-    fn abort(&mut self) -> Result<(), KafkaError> {
-        let mut publisher = self.publisher.lock();
-        // An abort waits until what was sent is acknowledged, and this call of rdkafka's does not take acknowledgements in.
-        let abort = || {
-            publisher.producer.poll(Duration::ZERO);
-            publisher.producer.abort_transaction(ABORT_STEP)
-        };
-        match retried("aborting", abort) {
-            Ok(()) => Ok(()),
-            Err(error) => {
-                tracing::warn!(%error, "a transaction could not be aborted; the coordinator will");
-                publisher.renew()
-            }
-        }
-    }
-}
-
-/// Goes on where a call that may be retried had stopped; the window's own deadline is around it.
-fn retried(what: &str, mut call: impl FnMut() -> Result<(), ClientError>) -> Result<(), KafkaError> {
-    let deadline = Instant::now() + 2 * TRANSACTION_MAX;
-    loop {
-        match call() {
-            Ok(()) => return Ok(()),
-            Err(ClientError::Transaction(error)) if error.is_retriable() && Instant::now() < deadline => {
-                tracing::warn!(%error, code = error.name(), what, "transaction call is retried");
-            }
-            Err(error) => return Err(transaction(what, &error)),
-        }
-    }
-}
-
-/// A transaction's error. Whatever it is, the window can be tried again: after an abort, or with a new producer.
-fn transaction(what: &str, error: &ClientError) -> KafkaError {
-    let refused = matches!(
-        error.rdkafka_error_code(),
-        Some(
-            Code::TopicAuthorizationFailed
-                | Code::GroupAuthorizationFailed
-                | Code::TransactionalIdAuthorizationFailed
-                | Code::ClusterAuthorizationFailed
-                | Code::UnsupportedVersion
-        )
-    );
-    let failure = if refused { Failure::Fatal } else { Failure::Retry };
-    KafkaError::Failed { what: format!("transaction: {what}"), message: explained(error), failure }
 }

@@ -153,9 +153,8 @@ impl Sink for FileSink {
         Ok(Vec::new())
     }
 
-    /// What is in a file that has its final name is durable; the one being written is not.
-    fn flush(&mut self) -> Result<bool, SinkError> {
-        Ok(self.open.is_none())
+    fn flush(&mut self) -> Result<(), SinkError> {
+        Ok(())
     }
 
     fn finish(mut self: Box<Self>) -> Result<Vec<Written>, SinkError> {

@@ -25,8 +25,8 @@ impl Sink for MemorySink {
         Ok(Vec::new())
     }
 
-    fn flush(&mut self) -> Result<bool, SinkError> {
-        Ok(true)
+    fn flush(&mut self) -> Result<(), SinkError> {
+        Ok(())
     }
 
     fn finish(self: Box<Self>) -> Result<Vec<Written>, SinkError> {

@@ -5,6 +5,7 @@ pub mod memory;
 pub mod stdout;
 pub mod whole_file;
 
+use std::ops::Range;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
@@ -15,6 +16,7 @@ use crate::dead_letter::DeadLetter;
 use crate::failure::Failure;
 use crate::kafka::KafkaError;
 use crate::kafka::config::KafkaSinkConfig;
+use crate::record::Block;
 use crate::window::Window;
 use file::{ArrowConfig, ParquetConfig};
 use stdout::StdoutConfig;
@@ -56,6 +58,30 @@ pub struct WindowRows<'a> {
     pub ours: &'a [bool],
 }
 
+/// One block of a window on its way to a sink.
+#[derive(Debug, Clone)]
+pub struct BlockRows<'a> {
+    pub block: &'a Block,
+    pub is_ours: bool,
+    /// The block's first row, counted in the window.
+    pub first_row: usize,
+    /// The block's rows that have a vector, as rows of the output.
+    pub output: Range<usize>,
+}
+
+impl<'a> WindowRows<'a> {
+    /// The blocks in source order.
+    pub fn blocks(self) -> impl Iterator<Item = BlockRows<'a>> {
+        let mut first_row = 0;
+        self.window.blocks.iter().zip(self.ours).map(move |(block, &is_ours)| {
+            let rows = first_row..first_row + block.rows();
+            let output = self.output.rows_before(rows.start)..self.output.rows_before(rows.end);
+            first_row = rows.end;
+            BlockRows { block, is_ours, first_row: rows.start, output }
+        })
+    }
+}
+
 /// Takes rows, window by window.
 ///
 /// Dropping a sink that was not finished leaves nothing under a final name but what was whole before.
@@ -63,8 +89,9 @@ pub trait Sink: Send {
     /// Takes one window's rows and deletes. Rows that the sink can never take come back as dead letters.
     fn write(&mut self, rows: &WindowRows<'_>) -> Result<Vec<DeadLetter>, SinkError>;
 
-    /// Hands on what is buffered, and says whether all that was written is durable and visible now.
-    fn flush(&mut self) -> Result<bool, SinkError>;
+    /// Waits until what was written is durable. A file is so only when it is finished, so the plan lets no file take rows
+    /// of a source whose positions are committed.
+    fn flush(&mut self) -> Result<(), SinkError>;
 
     /// Makes everything that was written durable and visible, and says what there is now.
     fn finish(self: Box<Self>) -> Result<Vec<Written>, SinkError>;

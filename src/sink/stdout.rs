@@ -62,8 +62,8 @@ impl Sink for StdoutSink {
     }
 
     /// Every window is handed on at once; what becomes of it there is the reader's.
-    fn flush(&mut self) -> Result<bool, SinkError> {
-        Ok(true)
+    fn flush(&mut self) -> Result<(), SinkError> {
+        Ok(())
     }
 
     fn finish(self: Box<Self>) -> Result<Vec<Written>, SinkError> {

@@ -4,16 +4,15 @@
 //! nothing here fails the stream.
 
 use std::borrow::Cow;
-use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::field::{FieldPath, RecordPlan, TextPlan};
-use crate::columnar::kept::{KeptSchema, Misfits, Sample};
+use super::pick::pick;
+use crate::columnar::kept::{KeptField, KeptSchema, Misfits, Sample};
 use crate::columnar::{Columns, Table};
 use crate::record::{Block, Body, Envelope, Payload, Position, Record, Records, Rejection, Stage, Strings, Tokens};
 use crate::tokenize::Tokenizer;
@@ -64,7 +63,7 @@ impl Extractor {
         let position =
             |record: usize| Position { partition: partition.clone(), offset: body.offset(record) }.to_string();
         let mut rejected = Vec::new();
-        let deletes = if self.deletes { deletes(&body) } else { Vec::new() };
+        let mut deletes = Vec::new();
         let rows = match &body {
             Body::Table { table, .. } => {
                 let all: Vec<usize> = (0..table.rows()).collect();
@@ -74,7 +73,7 @@ impl Extractor {
                 let csv = csv_table(each, &self.top_fields, &mut rejected);
                 match csv {
                     Some((table, records)) => self.table_rows(&table, &records, &position, &mut rejected),
-                    None => self.each_rows(each, &position, &mut rejected),
+                    None => self.each_rows(each, &position, &mut rejected, &mut deletes),
                 }
             }
         };
@@ -95,7 +94,13 @@ impl Extractor {
         }
     }
 
-    fn each_rows(&self, each: &[Record], position: &dyn Fn(usize) -> String, rejected: &mut Vec<Rejection>) -> Rows {
+    fn each_rows(
+        &self,
+        each: &[Record],
+        position: &dyn Fn(usize) -> String,
+        rejected: &mut Vec<Rejection>,
+        deletes: &mut Vec<usize>,
+    ) -> Rows {
         let mut drafts = Vec::with_capacity(each.len());
         let mut kept = Vec::with_capacity(each.len());
         for (record, Record { payload, envelope, .. }) in each.iter().enumerate() {
@@ -103,7 +108,10 @@ impl Extractor {
             let found = match payload {
                 Payload::Json(raw) => self.json_row(record, raw, envelope, position),
                 Payload::Text(raw) => self.text_row(record, raw, envelope, position),
-                Payload::Delete if self.deletes && envelope.is_some_and(|envelope| envelope.key.is_some()) => continue,
+                Payload::Delete if self.deletes && envelope.is_some_and(|envelope| envelope.key.is_some()) => {
+                    deletes.push(record);
+                    continue;
+                }
                 Payload::Delete => Err((Stage::Extract, self.cannot_delete())),
                 Payload::Unreadable { cause, .. } => Err((Stage::Read, cause.clone())),
                 Payload::Row { .. } => Err((Stage::Read, "a CSV row among records of another format".to_string())),
@@ -151,7 +159,7 @@ impl Extractor {
                 .render(&Value::Object(fields.clone()))
                 .map_err(|cause| extract(format!("the template fails: {cause}")))?,
         };
-        let kept = self.kept_values(&fields);
+        let kept = kept_values(self.kept.fields(), &fields);
         Ok((Draft { record, id: id.into(), text: content.into() }, kept))
     }
 
@@ -176,21 +184,12 @@ impl Extractor {
         };
         let mut fields = Map::from_iter([("text".to_string(), Value::from(text))]);
         self.add_envelope(envelope, &mut fields);
-        let kept = self.kept_values(&fields);
+        let kept = kept_values(self.kept.fields(), &fields);
         let id = match &self.plan.id {
             None => position(record),
             Some(path) => json_id(path, &fields).map_err(|cause| (Stage::Extract, cause))?,
         };
         Ok((Draft { record, id: id.into(), text: content }, kept))
-    }
-
-    fn kept_values(&self, fields: &Map<String, Value>) -> Value {
-        let kept = self.kept.fields().iter().map(|kept| {
-            let path = &kept.path;
-            let value = path.iter().skip(1).try_fold(fields.get(&path[0])?, |value, name| value.get(name));
-            Some((kept.name.clone(), value?.clone()))
-        });
-        Value::Object(kept.flatten().collect())
     }
 
     /// Adds the fields of the message that are asked for. Bytes that are no UTF-8 show as U+FFFD.
@@ -376,16 +375,6 @@ impl Rows {
     }
 }
 
-/// The records that are deletes and say of what.
-fn deletes(body: &Body) -> Vec<usize> {
-    let Body::Each(records) = body else { return Vec::new() };
-    let is_delete = |record: &Record| {
-        matches!(record.payload, Payload::Delete)
-            && record.envelope.as_ref().is_some_and(|envelope| envelope.key.is_some())
-    };
-    (0..records.len()).filter(|&index| is_delete(&records[index])).collect()
-}
-
 /// The types of the kept columns, from the plan or from the source's first records.
 ///
 /// # Errors
@@ -402,13 +391,7 @@ pub fn fix_kept(plan: &RecordPlan, first: Option<&Body>) -> Result<KeptSchema, S
             let rows = each.iter().filter_map(|record| match &record.payload {
                 Payload::Json(raw) => {
                     let fields = pick(std::str::from_utf8(raw).ok()?, &top_fields).ok()?;
-                    let kept = plan.keep.iter().filter_map(|kept| {
-                        let path = &kept.path;
-                        let top = fields.get(&path[0])?;
-                        let value = path.iter().skip(1).try_fold(top, |value, name| value.get(name))?;
-                        Some((kept.name.clone(), value.clone()))
-                    });
-                    Some(Value::Object(kept.collect()))
+                    Some(kept_values(&plan.keep, &fields))
                 }
                 Payload::Text(_) => {
                     let kept = plan.keep.iter().filter(|kept| kept.path == ["text"]);
@@ -420,6 +403,16 @@ pub fn fix_kept(plan: &RecordPlan, first: Option<&Body>) -> Result<KeptSchema, S
             KeptSchema::fix(&plan.keep, Sample::Json(&rows))
         }
     }
+}
+
+/// The kept fields that are there, under their columns' names.
+fn kept_values(keep: &[KeptField], fields: &Map<String, Value>) -> Value {
+    let values = keep.iter().filter_map(|kept| {
+        let (top, rest) = kept.path.split_first()?;
+        let value = rest.iter().try_fold(fields.get(top)?, |value, name| value.get(name))?;
+        Some((kept.name.clone(), value.clone()))
+    });
+    Value::Object(values.collect())
 }
 
 /// CSV rows as a table of the wanted columns, and the record of each row; `None` if there is no CSV row among them.
@@ -497,50 +490,5 @@ fn kind(value: &Value) -> String {
         Value::String(_) => "a string".into(),
         Value::Array(_) => "a list".into(),
         Value::Object(_) => "an object".into(),
-    }
-}
-
-/// The wanted top-level fields of a JSON object; all others are skipped without being built.
-fn pick(json: &str, wanted: &[String]) -> Result<Map<String, Value>, String> {
-    let mut deserializer = serde_json::Deserializer::from_str(json);
-    let plain = |error: serde_json::Error| {
-        let text = error.to_string();
-        // A record is one line, so the error's line says nothing.
-        format!("not a JSON object: {}", text.replace(" at line 1 column ", " at column "))
-    };
-    let picked = Picker { wanted }.deserialize(&mut deserializer).map_err(plain)?;
-    deserializer.end().map_err(plain)?;
-    Ok(picked)
-}
-
-struct Picker<'a> {
-    wanted: &'a [String],
-}
-
-impl<'de> DeserializeSeed<'de> for Picker<'_> {
-    type Value = Map<String, Value>;
-
-    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Picker<'_> {
-    type Value = Map<String, Value>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
-        let mut picked = Map::new();
-        while let Some(key) = access.next_key::<Cow<'de, str>>()? {
-            if self.wanted.iter().any(|name| *name == key) {
-                picked.insert(key.into_owned(), access.next_value()?);
-            } else {
-                access.next_value::<IgnoredAny>()?;
-            }
-        }
-        Ok(picked)
     }
 }
