@@ -57,7 +57,7 @@ bench: build ## Compares speed and vectors with sentence-transformers, in one ru
 	@$(REFERENCE_PYTHON) benches/compare.py --binary $(BINARY) --model $(MODEL) $(ARGS)
 
 memory: build ## Peak memory for 200,000 records against 20,000
-	@$(PYTHON) benches/memory.py --binary $(BINARY) $(ARGS)
+	@$(PYTHON) benches/memory.py --binary $(BINARY) --model $(MODEL) $(ARGS)
 
 clean-demo: ## Removes what the demo made
 	rm -rf demo
