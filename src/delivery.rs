@@ -100,8 +100,8 @@ pub trait Commits: Send {
     /// Commits positions, each the offset of the next record, some time soon.
     fn commit(&self, ends: &[(Key, i64)]) -> Result<(), KafkaError>;
 
-    /// Commits whatever is settled, and waits for it.
-    fn finish(&self) -> Result<(), KafkaError>;
+    /// Commits whatever is settled, waits for it, and leaves the group.
+    fn finish(self: Box<Self>) -> Result<(), KafkaError>;
 }
 
 /// Rows, dead letters and positions as one, between `begin` and `commit`.
@@ -230,9 +230,11 @@ impl Delivery {
             dead_letters.finish().map_err(DeliveryError::DeadLetter)?;
         }
         let written = self.sink.finish()?;
-        match &self.guarantee {
+        match self.guarantee {
             Guarantee::Whole => {}
-            Guarantee::AtLeastOnce(commits) | Guarantee::ExactlyOnce(commits, _) | Guarantee::InFiles(commits, _) => {
+            Guarantee::AtLeastOnce(commits) | Guarantee::InFiles(commits, _) => commits.finish()?,
+            Guarantee::ExactlyOnce(commits, transaction) => {
+                drop(transaction);
                 commits.finish()?;
             }
         }

@@ -34,6 +34,8 @@ const TRANSACTION_TIMEOUT_MS: &str = "15000";
 const MESSAGE_OVERHEAD_BYTES: usize = 4 << 10;
 /// Most bytes of a cause where room is scarce.
 const CAUSE_BYTES_MAX: usize = 1 << 10;
+/// There if the value was too large for the dead letters' topic.
+pub(super) const VALUE_LEFT_OUT: &str = "embedmill.value-left-out";
 /// How often the record was rejected.
 pub(super) const ATTEMPT: &str = "embedmill.attempt";
 /// Notes the first message that was not taken.
@@ -162,6 +164,21 @@ impl Publisher {
         };
         let producer = settings.producer()?;
         Ok(Publisher { settings, producer, topic, dead_letter_topic, schema_hash })
+    }
+
+    /// A line a topic.
+    pub fn report(&self) -> Vec<String> {
+        let line = |topic: &Topic, bytes_max: usize| {
+            format!("topic {}: {} partitions, messages of at most {bytes_max} bytes", topic.name, topic.partitions)
+        };
+        let mut lines = vec![line(&self.topic, self.settings.rows_bytes_max)];
+        lines.extend(
+            self.dead_letter_topic.iter().map(|topic| line(topic, self.settings.letter_bytes_max) + " (dead letters)"),
+        );
+        if self.settings.transactional {
+            lines.push("transactions can be begun".into());
+        }
+        lines
     }
 
     /// Hands a message to the producer; waits where its queue is full.
@@ -338,10 +355,15 @@ impl Publisher {
         for (key, value) in ours {
             headers = headers.insert(Header { key, value: Some(value) });
         }
+        if left_out > LeftOut::Nothing {
+            headers = headers.insert(Header { key: VALUE_LEFT_OUT, value: Some("true") });
+        }
         let to = letter.position.partition.ordinal() as i32 % topic.partitions;
         let mut record = BaseRecord::<[u8], [u8]>::to(&topic.name).partition(to).headers(headers);
-        let value = if left_out == LeftOut::Nothing { &letter.raw[..] } else { &[] };
-        record = record.payload(value);
+        // A delete has no value, which is not an empty one.
+        if let Some(value) = &letter.raw {
+            record = record.payload(if left_out == LeftOut::Nothing { &value[..] } else { &[] });
+        }
         if let Some(key) = letter.envelope.as_ref().and_then(|envelope| envelope.key.as_deref())
             && left_out < LeftOut::Key
         {
@@ -354,7 +376,7 @@ impl Publisher {
     fn left_out(&self, letter: &DeadLetter) -> LeftOut {
         let most = self.settings.letter_bytes_max.saturating_sub(MESSAGE_OVERHEAD_BYTES + short(&letter.cause).len());
         let key = letter.envelope.as_ref().and_then(|envelope| envelope.key.as_ref()).map_or(0, Bytes::len);
-        let value = letter.raw.len();
+        let value = letter.raw.as_ref().map_or(0, Bytes::len);
         match weight(letter) {
             whole if whole + letter.cause.len() <= most => LeftOut::Nothing,
             whole if whole - value <= most => LeftOut::Value,
@@ -375,7 +397,9 @@ impl Publisher {
 fn weight(letter: &DeadLetter) -> usize {
     // Each header's framing takes a few bytes.
     let headers = letter.envelope.as_ref().map_or(0, |envelope| envelope.headers.len()) * 16;
-    letter.raw.len() + headers + letter.envelope.as_ref().map_or(0, |envelope| envelope.bytes())
+    letter.raw.as_ref().map_or(0, Bytes::len)
+        + headers
+        + letter.envelope.as_ref().map_or(0, |envelope| envelope.bytes())
 }
 
 /// The beginning of a cause that would not leave room for itself.

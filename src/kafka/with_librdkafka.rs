@@ -8,6 +8,8 @@ use super::KafkaError;
 use super::config::{KafkaSinkConfig, KafkaSourceConfig, Properties};
 use super::group::{Group, GroupCommits, open};
 use super::publisher::{Publisher, Shared};
+pub use super::replay::{Replayed, Wanted, replay};
+use super::report;
 use super::source::KafkaSource;
 use super::transaction::GroupTransaction;
 use crate::dead_letter::DeadLetterSink;
@@ -36,6 +38,11 @@ impl KafkaConsumer {
         })
     }
 
+    /// A line a topic, for people.
+    pub fn report(&self) -> Result<Vec<String>, KafkaError> {
+        report::source(&self.consumer, &self.config)
+    }
+
     pub fn commits(&self) -> Box<dyn Commits> {
         Box::new(GroupCommits { consumer: self.consumer.clone() })
     }
@@ -60,6 +67,11 @@ impl KafkaProducer {
 
     pub fn sink(&self) -> Box<dyn Sink> {
         Box::new(self.0.clone())
+    }
+
+    /// A line a topic, for people.
+    pub fn report(&self) -> Vec<String> {
+        self.0.lock().report()
     }
 
     pub fn dead_letters(&self) -> Box<dyn DeadLetterSink> {

@@ -19,6 +19,10 @@ impl KafkaConsumer {
         match *self {}
     }
 
+    pub fn report(&self) -> Result<Vec<String>, KafkaError> {
+        match *self {}
+    }
+
     pub fn commits(&self) -> Box<dyn Commits> {
         match *self {}
     }
@@ -42,6 +46,10 @@ impl KafkaProducer {
         match *self {}
     }
 
+    pub fn report(&self) -> Vec<String> {
+        match *self {}
+    }
+
     pub fn dead_letters(&self) -> Box<dyn DeadLetterSink> {
         match *self {}
     }
@@ -49,4 +57,24 @@ impl KafkaProducer {
     pub fn transaction(&self, _consumer: &KafkaConsumer) -> Box<dyn Transaction> {
         match *self {}
     }
+}
+
+/// What became of the dead letters.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Replayed {
+    pub put_back: u64,
+    pub incomplete: u64,
+    pub others: u64,
+    pub other_stages: u64,
+}
+
+/// Which letters are put back.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted {
+    pub stage: Option<String>,
+    pub dry_run: bool,
+}
+
+pub fn replay(_source: &KafkaSourceConfig, _topic: &str, _wanted: &Wanted) -> Result<Replayed, KafkaError> {
+    Err(KafkaError::NotBuilt)
 }

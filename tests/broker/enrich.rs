@@ -65,6 +65,62 @@ fn a_record_that_cannot_be_embedded_goes_to_its_topic_as_it_came() {
     assert_eq!(dead[0].value.as_deref(), messages[7].value.as_deref().map(str::as_bytes));
     assert!(header(1, "embedmill.cause").contains("`text`"), "{}", header(1, "embedmill.cause"));
     assert!(header(2, "embedmill.cause").contains("delete"), "{}", header(2, "embedmill.cause"));
+    assert_eq!(dead[2].value, None);
+}
+
+#[test]
+fn dead_letters_go_back_once_and_count_their_attempts() {
+    let addr = shared().addr();
+    create_topics(addr, &[("v-in", 2), ("v-out", 2), ("v-dead", 1)], &[]);
+    let mut messages = documents(2, 40);
+    messages[3].value = Some(r#"{"id": "1-00001"}"#.into());
+    messages[8].value = None;
+    produce(addr, "v-in", &messages);
+    let pipeline = Pipeline::new(addr, ["v-in", "v-out"], "v", "dead_letter: { topic: v-dead }\n");
+    assert_eq!(pipeline.run(&[])["dead_lettered"], 2);
+    let replay = |arguments: &[&str]| {
+        let mut command = assert_cmd::Command::new(env!("CARGO_BIN_EXE_embedmill"));
+        let output = command.arg("replay").arg(pipeline.path()).args(arguments).assert().success();
+        String::from_utf8_lossy(&output.get_output().stderr).into_owned()
+    };
+    assert!(replay(&["--dry-run"]).contains("2 dead letters of v-dead would be put back"));
+    // With another setting the record that had no text has one.
+    assert!(replay(&[]).contains("2 dead letters of v-dead put back"));
+    assert!(replay(&[]).contains("0 dead letters of v-dead put back"));
+    let summary = pipeline.run(&["--set", "record.text=id"]);
+    assert_eq!((&summary["rows"], &summary["dead_lettered"]), (&1.into(), &1.into()), "{summary}");
+    assert_eq!(ids(addr, "v-out")[&1].last().map(String::as_str), Some("1-00001"));
+    let dead = read(addr, "v-dead");
+    assert_eq!(dead.len(), 3);
+    assert_eq!((&dead[2].value, dead[2].key.as_deref()), (&None, Some("0-00004")));
+    assert_eq!((dead[2].headers["embedmill.attempt"].as_str(), dead[2].headers["origin"].as_str()), ("2", "test"));
+    assert!(replay(&["--stage", "encode"]).contains("1 are of other stages"));
+}
+
+#[test]
+fn a_check_says_what_is_there_and_what_is_not() {
+    let addr = shared().addr();
+    create_topics(addr, &[("c-in", 2), ("c-out", 3)], &[("max.message.bytes", "50000")]);
+    produce(addr, "c-in", &documents(2, 12));
+    let check = |pipeline: &Pipeline| {
+        let mut command = assert_cmd::Command::new(env!("CARGO_BIN_EXE_embedmill"));
+        let output = command.arg("check").arg(pipeline.path()).output().expect("embedmill starts");
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let (code, found) = check(&Pipeline::new(addr, ["c-in", "c-out"], "c", "delivery: exactly_once\n"));
+    assert_eq!(code, Some(0), "{found}");
+    for part in [
+        "topic c-in: 2 partitions, about 12 records ahead of group c",
+        "topic c-out: 3 partitions, messages of at most 50000 bytes",
+        "transactions can be begun",
+        "model       ",
+        "devices     cpu",
+    ] {
+        assert!(found.contains(part), "{part:?} is not in: {found}");
+    }
+    let (code, found) = check(&Pipeline::new(addr, ["c-in", "c-nowhere"], "c", ""));
+    assert_eq!(code, Some(1));
+    assert!(found.contains("FAILED sink        sink.kafka: topic `c-nowhere`"), "{found}");
 }
 
 #[test]
