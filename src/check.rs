@@ -2,9 +2,10 @@
 //! the brokers, the topics, the group, the model, the devices? A finding says what is there, or what is wrong and what
 //! to do. No record is read, no message sent.
 
+use crate::delivery::Promise;
 use crate::encode::hub::{HubSettings, Progress};
 use crate::kafka::config::KafkaSinkConfig;
-use crate::kafka::{KafkaConsumer, KafkaProducer};
+use crate::kafka::{KafkaConsumer, KafkaProducer, Transactions};
 use crate::plan::{DeadLetterPlan, Plan, SinkPlan, SourcePlan, connection};
 use crate::sink::file::Target;
 use crate::sink::whole_file::WholeFile;
@@ -44,7 +45,11 @@ pub fn check(plan: &Plan, hub: &HubSettings, progress: &dyn Progress, tell: &mut
     let shown = |devices: Vec<_>| devices.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     tell("devices", devices.map(shown));
     let letters = plan.dead_letter.as_ref().and_then(DeadLetterPlan::topic);
-    let exactly_once = plan.promise == crate::delivery::Promise::ExactlyOnce;
+    // An id of its own even where a run's has a name: a run that is going on must not be ended by a look at it.
+    let transactions = match plan.promise {
+        Promise::ExactlyOnce => Transactions::Unique,
+        Promise::AtLeastOnce => Transactions::No,
+    };
     match &plan.sink {
         SinkPlan::Stdout(_) => tell("sink", Ok("standard output".into())),
         SinkPlan::Files { target: Target::File(path), .. } => tell("sink", writable(path)),
@@ -58,7 +63,7 @@ pub fn check(plan: &Plan, hub: &HubSettings, progress: &dyn Progress, tell: &mut
             );
         }
         SinkPlan::Kafka { config, brokers, properties } => {
-            let opened = KafkaProducer::open(config, (brokers, properties), letters, exactly_once, String::new());
+            let opened = KafkaProducer::open(config, (brokers, properties), letters, transactions, String::new());
             match opened {
                 Err(error) => tell("sink", Err(said(error))),
                 Ok(producer) => producer.report().into_iter().for_each(|line| tell("sink", Ok(line))),
@@ -74,7 +79,8 @@ pub fn check(plan: &Plan, hub: &HubSettings, progress: &dyn Progress, tell: &mut
         ) => {
             let config = KafkaSinkConfig { topic: topic.clone(), ..KafkaSinkConfig::default() };
             let properties = connection(&kafka.properties);
-            let opened = KafkaProducer::open(&config, (&kafka.brokers, &properties), None, false, String::new());
+            let opened =
+                KafkaProducer::open(&config, (&kafka.brokers, &properties), None, Transactions::No, String::new());
             match opened {
                 Err(error) => tell("dead_letter", Err(said(error))),
                 Ok(producer) => producer.report().into_iter().for_each(|line| tell("dead_letter", Ok(line))),

@@ -112,10 +112,21 @@ pub trait Transaction: Send {
     fn abort(&mut self) -> Result<(), KafkaError>;
 }
 
+/// How far a source that can be read again has come: rows, dead letters and the position as one, between `begin` and
+/// `commit`.
+pub trait Checkpoint: Send {
+    fn begin(&mut self) -> Result<(), KafkaError>;
+    /// `last` is the last record that is settled now.
+    fn commit(&mut self, last: &Position) -> Result<(), KafkaError>;
+    fn abort(&mut self) -> Result<(), KafkaError>;
+}
+
 /// What is promised of a window.
 pub enum Guarantee {
     /// The source has no positions to commit: a run begins at the beginning.
     Whole,
+    /// A run begins where the checkpoint says.
+    Resumable(Box<dyn Checkpoint>),
     AtLeastOnce(Box<dyn Commits>),
     ExactlyOnce(Box<dyn Commits>, Box<dyn Transaction>),
     /// Files tell where they end; the group's positions follow them. The sink is a view of the same files.
@@ -179,6 +190,21 @@ impl Delivery {
                 step.sink.flush()?;
                 Ok(settled)
             }
+            Guarantee::Resumable(checkpoint) => {
+                let all = vec![true; encoded.window.blocks.len()];
+                let Some(last) = encoded.window.blocks.last().map(|block| block.position(block.records() - 1)) else {
+                    return step.publish(&all);
+                };
+                checkpoint.begin()?;
+                let committed = step.publish(&all).and_then(|settled| {
+                    checkpoint.commit(&last)?;
+                    Ok(settled)
+                });
+                if committed.is_err() {
+                    checkpoint.abort()?;
+                }
+                committed
+            }
             Guarantee::InFiles(commits, files) => {
                 let held = commits.hold();
                 let settled = step.publish(&ours(&encoded.window, &held))?;
@@ -231,7 +257,7 @@ impl Delivery {
         }
         let written = self.sink.finish()?;
         match self.guarantee {
-            Guarantee::Whole => {}
+            Guarantee::Whole | Guarantee::Resumable(_) => {}
             Guarantee::AtLeastOnce(commits) | Guarantee::InFiles(commits, _) => commits.finish()?,
             Guarantee::ExactlyOnce(commits, transaction) => {
                 drop(transaction);

@@ -86,24 +86,41 @@ enum LeftOut {
     Key,
 }
 
+/// Whether and how windows are transactions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Transactions {
+    No,
+    /// Of an id of its own for each producer: a copy never fences another. What a dead one left open, the coordinator ends
+    /// after the timeout; zombies are kept out by the group's generation, which goes with the positions.
+    Unique,
+    /// Of this id: whoever begins ends whoever was there before.
+    Named(String),
+}
+
 /// What a producer is made from, and made again after a fatal error.
 #[derive(Clone)]
 struct Settings {
     brokers: String,
     properties: Properties,
     sink: KafkaSinkConfig,
-    transactional: bool,
+    transactions: Transactions,
     /// What the topics take at most.
     rows_bytes_max: usize,
     letter_bytes_max: usize,
 }
 
 impl Settings {
+    fn is_transactional(&self) -> bool {
+        self.transactions != Transactions::No
+    }
+
     fn producer(&self) -> Result<BaseProducer<Acks>, KafkaError> {
         let limit = self.rows_bytes_max.max(self.letter_bytes_max).to_string();
-        // Of its own for each producer: a copy never fences another. What a dead one left open, the coordinator ends
-        // after the timeout; zombies are kept out by the group's generation, which goes with the positions.
-        let id = format!("embedmill-{}", unique());
+        let id = match &self.transactions {
+            Transactions::No => None,
+            Transactions::Unique => Some(format!("embedmill-{}", unique())),
+            Transactions::Named(name) => Some(format!("embedmill-{name}")),
+        };
         let mut ours = vec![
             ("enable.idempotence", "true"),
             ("compression.codec", self.sink.compression.as_str()),
@@ -113,12 +130,12 @@ impl Settings {
             ("linger.ms", "5"),
             ("queue.buffering.max.kbytes", "65536"),
         ];
-        if self.transactional {
+        if let Some(id) = &id {
             ours.extend([("transactional.id", id.as_str()), ("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS)]);
         }
         let config = configuration(&self.brokers, &ours, &self.properties);
         let producer: BaseProducer<Acks> = config.create_with_context(Acks::default()).map_err(creation)?;
-        if self.transactional {
+        if id.is_some() {
             let began = producer.init_transactions(TRANSACTION_MAX);
             began.map_err(|error| failed("sink.kafka: beginning transactions", &error))?;
         }
@@ -144,7 +161,7 @@ impl Publisher {
         sink: &KafkaSinkConfig,
         (brokers, properties): (&str, &Properties),
         dead_letter_topic: Option<&str>,
-        transactional: bool,
+        transactions: Transactions,
         schema_hash: String,
     ) -> Result<Publisher, KafkaError> {
         let asking = configuration(brokers, &[], properties);
@@ -158,7 +175,7 @@ impl Publisher {
             brokers: brokers.into(),
             properties: properties.clone(),
             sink: sink.clone(),
-            transactional,
+            transactions,
             rows_bytes_max,
             letter_bytes_max,
         };
@@ -175,7 +192,7 @@ impl Publisher {
         lines.extend(
             self.dead_letter_topic.iter().map(|topic| line(topic, self.settings.letter_bytes_max) + " (dead letters)"),
         );
-        if self.settings.transactional {
+        if self.settings.is_transactional() {
             lines.push("transactions can be begun".into());
         }
         lines
@@ -203,7 +220,7 @@ impl Publisher {
     /// In a transaction any error may pass: it is aborted, by a new producer if need be.
     fn unsent(&self, topic: &str, error: &ClientError) -> KafkaError {
         let what = format!("topic `{topic}`");
-        if self.settings.transactional { transaction(&what, error) } else { failed(what, error) }
+        if self.settings.is_transactional() { transaction(&what, error) } else { failed(what, error) }
     }
 
     /// Waits until all is acknowledged.
@@ -440,7 +457,7 @@ impl Sink for Shared {
 
     fn finish(self: Box<Self>) -> Result<Vec<Written>, SinkError> {
         let publisher = self.lock();
-        if !publisher.settings.transactional {
+        if !publisher.settings.is_transactional() {
             publisher.flush()?;
         }
         Ok(Vec::new())
@@ -455,7 +472,7 @@ impl DeadLetterSink for Shared {
     fn flush(&mut self) -> Result<(), SinkError> {
         let publisher = self.lock();
         // A transaction's commit flushes.
-        if publisher.settings.transactional { Ok(()) } else { Ok(publisher.flush()?) }
+        if publisher.settings.is_transactional() { Ok(()) } else { Ok(publisher.flush()?) }
     }
 
     fn finish(self: Box<Self>) -> Result<(), SinkError> {

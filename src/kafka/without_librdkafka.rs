@@ -3,9 +3,11 @@
 use super::KafkaError;
 use super::config::{KafkaSinkConfig, KafkaSourceConfig, Properties};
 use crate::dead_letter::DeadLetterSink;
-use crate::delivery::{Commits, Transaction};
+use crate::delivery::{Checkpoint, Commits, Transaction};
+use crate::record::Position;
 use crate::sink::Sink;
 use crate::source::Source;
+use crate::source::file::{Marks, Resume};
 
 /// There is none.
 pub enum KafkaConsumer {}
@@ -36,7 +38,7 @@ impl KafkaProducer {
         _sink: &KafkaSinkConfig,
         _cluster: (&str, &Properties),
         _dead_letter_topic: Option<&str>,
-        _transactional: bool,
+        _transactions: Transactions,
         _schema_hash: String,
     ) -> Result<KafkaProducer, KafkaError> {
         Err(KafkaError::NotBuilt)
@@ -51,6 +53,16 @@ impl KafkaProducer {
     }
 
     pub fn dead_letters(&self) -> Box<dyn DeadLetterSink> {
+        match *self {}
+    }
+
+    pub fn checkpoint(
+        &self,
+        _name: &str,
+        _topic: &str,
+        _cluster: (&str, &Properties),
+        _marks: Marks,
+    ) -> Result<KafkaCheckpoint, KafkaError> {
         match *self {}
     }
 
@@ -77,4 +89,35 @@ pub struct Wanted {
 
 pub fn replay(_source: &KafkaSourceConfig, _topic: &str, _wanted: &Wanted) -> Result<Replayed, KafkaError> {
     Err(KafkaError::NotBuilt)
+}
+
+/// Whether and how windows are transactions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Transactions {
+    No,
+    Unique,
+    Named(String),
+}
+
+/// There is none.
+pub enum KafkaCheckpoint {}
+
+impl KafkaCheckpoint {
+    pub fn resume(&self) -> Result<Option<Resume>, KafkaError> {
+        match *self {}
+    }
+}
+
+impl Checkpoint for KafkaCheckpoint {
+    fn begin(&mut self) -> Result<(), KafkaError> {
+        match *self {}
+    }
+
+    fn commit(&mut self, _last: &Position) -> Result<(), KafkaError> {
+        match *self {}
+    }
+
+    fn abort(&mut self) -> Result<(), KafkaError> {
+        match *self {}
+    }
 }

@@ -289,6 +289,57 @@ fn files_go_into_a_topic() {
 }
 
 #[test]
+fn files_go_into_a_topic_once_however_often_the_run_is_killed() {
+    let addr = shared().addr();
+    create_topics(addr, &[("k-out", 2), ("k-dead", 1)], &[]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, from: usize, to: usize| {
+        let lines: String =
+            (from..to).map(|id| format!("{{\"id\": \"{id:05}\", \"text\": \"line {id}\"}}\n")).collect();
+        std::fs::write(folder.path().join(name), lines + "{ no JSON\n").expect("it can be written");
+    };
+    write("a.jsonl", 0, 20_000);
+    write("b.jsonl", 20_000, 30_000);
+    let pipeline = folder.path().join("pipeline.yaml");
+    let text = format!(
+        "source: {{ files: {{ paths: ['{}/*.jsonl'], checkpoint: k }} }}\nrecord: {{ id: id }}\n\
+         model: {{ backend: hash, hash_dim: 8 }}\nwindow: {{ records: 50 }}\n\
+         sink: {{ kafka: {{ brokers: '{addr}', topic: k-out }} }}\ndelivery: exactly_once\n\
+         dead_letter: {{ topic: k-dead }}\n",
+        folder.path().display()
+    );
+    std::fs::write(&pipeline, text).expect("it can be written");
+    let command = || {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_embedmill"));
+        command.arg("run").arg(&pipeline).stderr(std::process::Stdio::piped());
+        command
+    };
+    for wait_ms in [900, 1_400, 1_900] {
+        let mut child = command().spawn().expect("embedmill starts");
+        std::thread::sleep(std::time::Duration::from_millis(wait_ms));
+        child.kill().expect("it is a child");
+        child.wait().expect("it is a child");
+    }
+    let all = |count: usize| (0..count).map(|id| format!("{id:05}")).collect::<Vec<_>>();
+    let found = || {
+        let mut found: Vec<String> = ids(addr, "k-out").into_values().flatten().collect();
+        found.sort();
+        found
+    };
+    assert_cmd::Command::from_std(command()).assert().success();
+    assert_eq!(found(), all(30_000));
+    assert_eq!(read(addr, "k-dead").len(), 2);
+    // A file that comes behind the others is all that a further run reads; one among them is refused.
+    write("c.jsonl", 30_000, 30_010);
+    assert_cmd::Command::from_std(command()).assert().success();
+    assert_eq!(found(), all(30_010));
+    write("aa.jsonl", 0, 1);
+    let refused = assert_cmd::Command::from_std(command()).assert().code(2);
+    let stderr = String::from_utf8_lossy(&refused.get_output().stderr).into_owned();
+    assert!(stderr.contains("source.files.checkpoint: `k`: the inputs before number"), "{stderr}");
+}
+
+#[test]
 fn a_signal_finishes_what_was_read_and_commits_it() {
     let addr = shared().addr();
     create_topics(addr, &[("g-in", 2), ("g-out", 2)], &[]);
