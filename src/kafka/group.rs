@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance, RebalanceProtocol};
 use rdkafka::error::KafkaError as ClientError;
 use rdkafka::types::RDKafkaRespErr as Event;
@@ -10,7 +11,7 @@ use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
 use super::KafkaError;
 use super::assignment::{Assignment, Held, Key};
-use super::client::{ASK_MAX, Refusal, ask, configuration, creation, failed};
+use super::client::{ASK_MAX, Refusal, ask, configuration, creation, failed, log};
 use super::config::{KafkaSourceConfig, StartAt};
 use super::until_end::Ends;
 use crate::delivery::Commits;
@@ -89,6 +90,10 @@ impl Group {
 }
 
 impl ClientContext for Group {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log(level, facility, message);
+    }
+
     fn error(&self, error: ClientError, reason: &str) {
         self.refusal.note(&error, reason);
         tracing::warn!(%error, reason, "kafka consumer");

@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
 use rdkafka::message::{Header, OwnedHeaders, ToBytes};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
 
 use super::KafkaError;
-use super::client::{Asking, configuration, creation, failed};
+use super::client::{Asking, configuration, creation, failed, log};
 use super::config::{KafkaSinkConfig, Layout, Properties};
 use super::messages::{CONTENT_TYPE, Message, cut};
 use super::topic::{Admin, Topic, message_bytes_max};
@@ -51,6 +52,10 @@ impl Acks {
 }
 
 impl ClientContext for Acks {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log(level, facility, message);
+    }
+
     fn error(&self, error: ClientError, reason: &str) {
         tracing::warn!(%error, reason, "kafka producer");
     }

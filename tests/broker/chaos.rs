@@ -2,6 +2,7 @@
 //! nothing twice.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::Path;
 use std::process::{Child, Command};
 use std::thread;
@@ -146,7 +147,13 @@ fn round(promise: Promise, seed: u64) {
             thread::sleep(Duration::from_millis(50));
         }
     }
-    pipeline.run(&[]);
+    let last = pipeline.command(&["--until-end"]).output().expect("embedmill starts");
+    std::fs::OpenOptions::new()
+        .append(true)
+        .open(&log)
+        .and_then(|mut log| log.write_all(&last.stderr))
+        .expect("the log is there");
+    assert!(last.status.success(), "{}", tail(&log));
     let rows: Vec<String> = match promise {
         Promise::InFiles => ids_in_files(&out),
         _ => read(&addr, "out").into_iter().flat_map(|found| found.ids()).collect(),
