@@ -15,7 +15,9 @@ use crate::encode::{LoadError, builder, spec};
 use crate::kafka::{KafkaConsumer, KafkaError, KafkaProducer};
 use crate::pipeline::Pipeline;
 use crate::plan::{DeadLetterPlan, Plan, PlanError, SinkPlan, SourcePlan};
+use crate::quantize::{Quantizer, Ranges, RangesError};
 use crate::sink::file::FileSink;
+use crate::sink::ranges::RangesSink;
 use crate::sink::stdout::StdoutSink;
 use crate::sink::{Sink, SinkError};
 use crate::source::file::FileSource;
@@ -49,6 +51,8 @@ pub enum StartError {
     Kafka(#[from] KafkaError),
     #[error("record.keep: {0}")]
     Keep(String),
+    #[error(transparent)]
+    Ranges(#[from] RangesError),
 }
 
 /// A source that is open, and what there is to know of it.
@@ -109,13 +113,19 @@ impl Opened {
 }
 
 /// Where rows and dead letters go, and what is promised of them.
-fn delivery(plan: &Plan, opened: &Opened, output: &OutputSchema) -> Result<Delivery, StartError> {
+fn delivery(
+    plan: &Plan,
+    opened: &Opened,
+    output: &OutputSchema,
+    (dim, provenance): (usize, &[(String, String)]),
+) -> Result<Delivery, StartError> {
     let exactly_once = plan.promise == Promise::ExactlyOnce;
     let topic = plan.dead_letter.as_ref().and_then(DeadLetterPlan::topic);
     let mut producer = None;
     let sink: Box<dyn Sink> = match &plan.sink {
         SinkPlan::Files { format, target } => Box::new(FileSink::create(*format, target.clone(), output.clone())?),
         SinkPlan::Stdout(config) => Box::new(StdoutSink::new(config, output)?),
+        SinkPlan::Ranges(path) => Box::new(RangesSink::create(path, dim, provenance)?),
         SinkPlan::Kafka { config, brokers, properties } => {
             let cluster = (brokers.as_str(), properties);
             let opened = KafkaProducer::open(config, cluster, topic, exactly_once, output.fingerprint())?;
@@ -149,8 +159,11 @@ pub fn start(plan: Plan, hub: &HubSettings, progress: &dyn Progress) -> Result<S
     let kept = opened.kept(&plan)?;
     let provenance: Vec<(String, String)> =
         spec.provenance().into_iter().map(|(key, value)| (key.to_string(), value)).collect();
-    let output = OutputSchema::new(spec.dim, plan.text_column, &kept, &provenance);
-    let delivery = delivery(&plan, &opened, &output)?;
+    let ranges = plan.ranges.as_ref().map(|ranges| Ranges::read(ranges, spec.dim, &provenance)).transpose()?;
+    let quantizer =
+        Quantizer::new(plan.precision, ranges).map_err(|message| PlanError { key: "output.ranges".into(), message })?;
+    let output = OutputSchema::quantized(spec.dim, plan.text_column, &kept, &provenance, quantizer);
+    let delivery = delivery(&plan, &opened, &output, (spec.dim, &provenance))?;
     let workers = WorkerPool::start(&devices, builder(&spec, &devices))?;
     let (input_bytes, inputs) = (opened.input_bytes(), opened.describe());
     let extractor = Extractor::new(plan.record, kept, tokenizer, plan.text_column);

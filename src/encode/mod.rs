@@ -1,7 +1,8 @@
 //! Token sequences in, vectors out. The [`Encoder`] is the only trait that knows a model.
 //!
 //! - [`hub`] finds the model's folder: a path, the cache, or a download by model id
-//! - [`modules`] reads that folder: the module chain of sentence-transformers, checked, as a [`modules::ModelSpec`]
+//! - [`modules`] reads that folder, checked, as a [`modules::ModelSpec`]: with [`router`] the files of sentence-transformers'
+//!   module chain, with [`chain`] what they mean together, with [`prompts`] what is put before texts
 //! - [`device`] names devices and says which there are
 //! - [`worker`] runs one encoder a device, each on a thread of its own, all fed from one queue
 //! - [`hash`] encodes without libtorch, deterministically; everything but the model is tested with it
@@ -9,11 +10,15 @@
 //!
 //! [`spec`] and [`builder`] are how the rest of the program gets from a `model:` section to running workers.
 
+pub mod chain;
 pub mod device;
 pub mod folder;
 pub mod hash;
 pub mod hub;
 pub mod modules;
+pub mod pooling;
+pub mod prompts;
+pub mod router;
 #[cfg(feature = "torch")]
 pub mod torch;
 #[cfg(not(feature = "torch"))]
@@ -21,9 +26,7 @@ pub mod torch;
 pub mod torch;
 pub mod worker;
 
-use std::fmt;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::sync::Arc;
 
 use schemars::JsonSchema;
@@ -33,6 +36,7 @@ use crate::batch::TokenBatch;
 use crate::failure::Failure;
 use device::Device;
 use modules::ModelSpec;
+pub use pooling::{Pooling, PoolingMode};
 
 /// `model:` in the pipeline file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -44,10 +48,23 @@ pub struct ModelConfig {
     pub revision: String,
     /// What computes the vectors: `torch`, or `hash`, which needs neither libtorch nor weights and is for tests.
     pub backend: Backend,
-    /// How token vectors become one vector. Left out: what the model's own files say.
-    pub pooling: Option<PoolingMode>,
-    /// Whether vectors are scaled to length 1. Left out: what the model's own files say.
+    /// How token vectors become one vector; of several, the vectors are put side by side. Left out: what the model's own
+    /// files say.
+    pub pooling: Option<Pooling>,
+    /// `none` leaves the model's Dense modules out.
+    pub dense: Option<DenseChoice>,
+    /// Whether vectors are scaled to length 1 in the end, after `truncate_dim`. Left out: what the model's own files say.
     pub normalize: Option<bool>,
+    /// Only so many values of each vector are kept, from its beginning. Left out: what the model's own files say.
+    pub truncate_dim: Option<usize>,
+    /// Put before every text. Left out: the prompt that `prompt_name` or the model's own files name.
+    pub prompt: Option<String>,
+    /// Which of the model's own prompts is put before every text.
+    pub prompt_name: Option<String>,
+    /// Whether a prompt's tokens count in the pooling. Left out: what the model's own files say.
+    pub include_prompt: Option<bool>,
+    /// Of a model with a Router: which way texts go, such as `query` or `document`. Left out: the model's default.
+    pub route: Option<String>,
     /// Most tokens of a text, special tokens included; what is longer is cut off and counted. Left out: the model's own.
     pub max_seq_length: Option<usize>,
     /// What the model computes in.
@@ -69,7 +86,13 @@ impl Default for ModelConfig {
             revision: "main".into(),
             backend: Backend::Torch,
             pooling: None,
+            dense: None,
             normalize: None,
+            truncate_dim: None,
+            prompt: None,
+            prompt_name: None,
+            include_prompt: None,
+            route: None,
             max_seq_length: None,
             precision: Precision::Float32,
             cache: None,
@@ -104,6 +127,25 @@ impl ModelConfig {
         if self.revision.is_empty() {
             return refuse("model.revision", "is empty; the default is `main`".into());
         }
+        if let Some(fault) = self.pooling.as_ref().and_then(|pooling| pooling::fault(pooling.modes())) {
+            return refuse("model.pooling", fault);
+        }
+        if self.truncate_dim == Some(0) {
+            return refuse("model.truncate_dim", "is 0; a vector needs at least one value".into());
+        }
+        if self.prompt.is_some() && self.prompt_name.is_some() {
+            return refuse("model.prompt_name", "is given beside model.prompt; give one of them".into());
+        }
+        if self.id.is_none() {
+            let of_a_model = [
+                ("model.prompt_name", self.prompt_name.is_some()),
+                ("model.route", self.route.is_some()),
+                ("model.truncate_dim", self.truncate_dim.is_some()),
+            ];
+            if let Some((key, _)) = of_a_model.into_iter().find(|(_, given)| *given) {
+                return refuse(key, "is given, but there is no model.id whose files it is about".into());
+            }
+        }
         if self.max_seq_length == Some(0) {
             return refuse("model.max_seq_length", "is 0; a text needs at least one token".into());
         }
@@ -117,6 +159,23 @@ impl ModelConfig {
     }
 }
 
+impl ModelConfig {
+    /// What is set otherwise than the model's own files may say, for `explain`.
+    pub fn overrides(&self) -> String {
+        let mut set = Vec::new();
+        set.extend(self.route.as_ref().map(|route| format!("route {route}")));
+        set.extend(self.pooling.as_ref().map(|pooling| format!("{pooling} pooling")));
+        set.extend(self.dense.map(|dense| format!("dense {dense}")));
+        set.extend(self.truncate_dim.map(|dim| format!("first {dim} values")));
+        set.extend(self.normalize.map(|normalize| if normalize { "normalised" } else { "not normalised" }.to_owned()));
+        set.extend(self.prompt_name.as_ref().map(|name| format!("prompt named {name}")));
+        set.extend(self.prompt.as_ref().map(|prompt| format!("prompt {prompt:?}")));
+        set.extend(self.include_prompt.map(|include| format!("prompt {}pooled", if include { "" } else { "not " })));
+        set.extend(self.max_seq_length.map(|length| format!("at most {length} tokens")));
+        set.into_iter().map(|part| format!(", {part}")).collect()
+    }
+}
+
 /// What computes the vectors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -127,16 +186,12 @@ pub enum Backend {
     Hash,
 }
 
-/// How token vectors become one vector, by sentence-transformers' names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum PoolingMode {
-    /// The first token's vector.
-    Cls,
-    /// The largest value of each column.
-    Max,
-    /// The average over all tokens, special tokens included.
-    Mean,
+/// What `model.dense` can say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum DenseChoice {
+    /// Dense modules are left out.
+    None,
 }
 
 /// What the model computes in.
@@ -154,18 +209,20 @@ pub enum Precision {
 macro_rules! names {
     ($type:ident, $what:literal, $($variant:ident = $name:literal),+) => {
         impl $type {
+            pub const ALL: [$type; [$($name),+].len()] = [$($type::$variant),+];
+
             pub fn as_str(self) -> &'static str {
                 match self { $($type::$variant => $name),+ }
             }
         }
 
-        impl fmt::Display for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Display for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str(self.as_str())
             }
         }
 
-        impl FromStr for $type {
+        impl std::str::FromStr for $type {
             type Err = String;
 
             fn from_str(name: &str) -> Result<Self, String> {
@@ -178,8 +235,10 @@ macro_rules! names {
     };
 }
 
+pub(crate) use names;
+
 names!(Backend, "backend", Torch = "torch", Hash = "hash");
-names!(PoolingMode, "pooling", Mean = "mean", Max = "max", Cls = "cls");
+names!(DenseChoice, "choice for dense", None = "none");
 names!(Precision, "precision", Float32 = "float32", Float16 = "float16", Bfloat16 = "bfloat16");
 
 /// Finds the model and reads what there is to know about it before weights are loaded. It may download, and it reads the
@@ -190,13 +249,37 @@ pub fn spec(
     progress: &dyn hub::Progress,
 ) -> Result<ModelSpec, LoadError> {
     config.check()?;
-    match &config.id {
-        None => Ok(ModelSpec::words(config)),
-        Some(id) => {
-            let folder = hub::resolve(id, &config.revision, hub, progress)?;
-            ModelSpec::read(&folder, config)
-        }
+    let Some(id) = &config.id else { return Ok(ModelSpec::words(config)) };
+    let folder = hub::resolve(id, &config.revision, hub, progress)?;
+    read(&folder, config)
+}
+
+/// The same model for queries, as sentence-transformers' `encode_query` has it: with the prompt named `query`, where the
+/// configuration gives no prompt of its own, and on the Router's way for queries, where it has one.
+pub fn query_spec(
+    config: &ModelConfig,
+    hub: &hub::HubSettings,
+    progress: &dyn hub::Progress,
+) -> Result<ModelSpec, LoadError> {
+    config.check()?;
+    let Some(id) = &config.id else { return Ok(ModelSpec::words(config)) };
+    let folder = hub::resolve(id, &config.revision, hub, progress)?;
+    let mut config = config.clone();
+    if config.prompt.is_none() && config.prompt_name.is_none() {
+        config.prompt = Some(prompts::SentenceTransformers::read(&folder.path)?.query().to_owned());
     }
+    if router::has_route(&folder.path, "query")? {
+        config.route = Some("query".into());
+    }
+    read(&folder, &config)
+}
+
+fn read(folder: &hub::ModelFolder, config: &ModelConfig) -> Result<ModelSpec, LoadError> {
+    let mut spec = ModelSpec::read(folder, config)?;
+    if !spec.include_prompt && !spec.prompt.is_empty() && spec.backend == Backend::Torch {
+        spec.prompt_tokens = crate::tokenize::Tokenizer::load(&spec)?.prompt_tokens()?;
+    }
+    Ok(spec)
 }
 
 /// How a worker gets its encoder. `devices` are all that will be started: workers on the CPU share its cores.
@@ -336,15 +419,28 @@ mod tests {
         );
         assert_eq!(with(|c| c.max_seq_length = Some(0)), "model.max_seq_length is 0; a text needs at least one token");
         assert_eq!(with(|c| c.threads = Some(0)), "model.threads must be 1 to 1024");
+        assert_eq!(with(|c| c.pooling = Some(Pooling::Several(Vec::new()))), "model.pooling names no mode");
+        assert_eq!(with(|c| c.pooling = "max+cls+max".parse().ok()), "model.pooling names max twice");
+        assert_eq!(with(|c| c.truncate_dim = Some(0)), "model.truncate_dim is 0; a vector needs at least one value");
+        assert_eq!(
+            with(|c| (c.prompt, c.prompt_name) = (Some("a".into()), Some("b".into()))),
+            "model.prompt_name is given beside model.prompt; give one of them"
+        );
+        assert_eq!(
+            with(|c| (c.id, c.backend, c.route) = (None, Backend::Hash, Some("query".into()))),
+            "model.route is given, but there is no model.id whose files it is about"
+        );
+        let set = ModelConfig {
+            pooling: "cls+max".parse().ok(),
+            dense: Some(DenseChoice::None),
+            truncate_dim: Some(8),
+            normalize: Some(true),
+            prompt: Some("a: ".into()),
+            include_prompt: Some(false),
+            ..ModelConfig::default()
+        };
+        let expected = ", cls+max pooling, dense none, first 8 values, normalised, prompt \"a: \", prompt not pooled";
+        assert_eq!((set.overrides().as_str(), ModelConfig::default().overrides().as_str()), (expected, ""));
         assert_eq!(with(|c| c.hash_dim = 0), "model.hash_dim is 0; it must be 1 to 65536");
-    }
-
-    #[test]
-    fn names_read_back() {
-        for mode in [PoolingMode::Mean, PoolingMode::Max, PoolingMode::Cls] {
-            assert_eq!(mode.as_str().parse(), Ok(mode));
-            assert_eq!(serde_json::to_value(mode).ok(), Some(mode.as_str().into()));
-        }
-        assert_eq!("first".parse::<PoolingMode>(), Err("`first` is no pooling; there are mean, max, cls".into()));
     }
 }
