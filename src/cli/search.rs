@@ -118,7 +118,7 @@ fn model(provenance: &BTreeMap<String, String>, args: &SearchArgs) -> anyhow::Re
         prompt: args.prompt.clone(),
         prompt_name: args.prompt_name.clone(),
         include_prompt: parse("include_prompt")?.map(|value| value == "true"),
-        route: parse("route")?,
+        route: parse("route")?.filter(|_| backend == Backend::Torch),
         max_seq_length: parse("max_seq_length")?.map(|value| value.parse()).transpose().context("max_seq_length")?,
         hash_dim: parse("dim")?.map(|value| value.parse()).transpose().context("dim")?.unwrap_or(defaults.hash_dim),
         offline: args.offline,

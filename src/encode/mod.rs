@@ -130,6 +130,9 @@ impl ModelConfig {
         if let Some(fault) = self.pooling.as_ref().and_then(|pooling| pooling::fault(pooling.modes())) {
             return refuse("model.pooling", fault);
         }
+        if self.truncate_dim.is_some() && self.backend == Backend::Hash {
+            return refuse("model.truncate_dim", "is given, but the hash backend has model.hash_dim for that".into());
+        }
         if self.truncate_dim == Some(0) {
             return refuse("model.truncate_dim", "is 0; a vector needs at least one value".into());
         }
@@ -137,11 +140,7 @@ impl ModelConfig {
             return refuse("model.prompt_name", "is given beside model.prompt; give one of them".into());
         }
         if self.id.is_none() {
-            let of_a_model = [
-                ("model.prompt_name", self.prompt_name.is_some()),
-                ("model.route", self.route.is_some()),
-                ("model.truncate_dim", self.truncate_dim.is_some()),
-            ];
+            let of_a_model = [("model.prompt_name", self.prompt_name.is_some()), ("model.route", self.route.is_some())];
             if let Some((key, _)) = of_a_model.into_iter().find(|(_, given)| *given) {
                 return refuse(key, "is given, but there is no model.id whose files it is about".into());
             }

@@ -172,8 +172,9 @@ fn activate(x: Tensor, activation: DenseActivation) -> Result<Tensor, TchError> 
         DenseActivation::Selu => x.f_selu(),
         DenseActivation::Mish => x.f_mish(),
         DenseActivation::Relu6 => x.f_relu6(),
-        // Random in training only; otherwise a slope in the middle of its range.
-        DenseActivation::RRelu => x.f_rrelu(false),
+        // Random in training only; otherwise the slope in the middle, of 1/8 and 1/3. Not by `f_rrelu`: tch hands its
+        // argument to the wrong parameter.
+        DenseActivation::RRelu => x.f_clamp_min(0.0)?.f_add(&x.f_clamp_max(0.0)?.f_mul_scalar(11.0 / 48.0)?),
         DenseActivation::LeakyRelu => x.f_leaky_relu(),
         DenseActivation::LogSigmoid => x.f_log_sigmoid(),
         DenseActivation::Softplus => x.f_softplus(),
