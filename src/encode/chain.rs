@@ -208,7 +208,7 @@ impl<'a> Walk<'a> {
             return Err(entry.refuse("which is out of place: the text's vector has been made by a Pooling before it"));
         }
         let file = self.config_of(entry)?;
-        let modes = pooling_modes(&file)?;
+        let modes = pooling::declared(&file)?;
         for key in ["embedding_dimension", "word_embedding_dimension"] {
             declared(&file, key, self.tokens, "the token vectors have")?;
         }
@@ -369,47 +369,6 @@ fn activation(file: &ConfigFile) -> Result<DenseActivation, LoadError> {
     // Without trust in the model's code, sentence-transformers takes Tanh instead of a class of its own; that is no better.
     let class = path.strip_prefix("torch.nn.").and_then(|rest| rest.rsplit('.').next()).unwrap_or(path);
     class.parse().map_err(|what| file.error(format!("`activation_function` is {path:?}: {what}")))
-}
-
-/// The keys of the older generation, in the order in which sentence-transformers puts the vectors side by side.
-const POOLING_FLAGS: [(&str, PoolingMode); 6] = [
-    ("pooling_mode_cls_token", PoolingMode::Cls),
-    ("pooling_mode_max_tokens", PoolingMode::Max),
-    ("pooling_mode_mean_tokens", PoolingMode::Mean),
-    ("pooling_mode_mean_sqrt_len_tokens", PoolingMode::MeanSqrtLenTokens),
-    ("pooling_mode_weightedmean_tokens", PoolingMode::WeightedMean),
-    ("pooling_mode_lasttoken", PoolingMode::LastToken),
-];
-
-/// The modes of a Pooling module: `pooling_mode` as a name or a list, else one flag a mode; none set means mean.
-fn pooling_modes(file: &ConfigFile) -> Result<Vec<PoolingMode>, LoadError> {
-    let mode = |name: &str| name.parse().map_err(|what| file.error(format!("`pooling_mode`: {what}")));
-    let modes = match file.get("pooling_mode") {
-        Some(Value::String(name)) => vec![mode(name)?],
-        Some(Value::Array(list)) => {
-            let name = |name: &Value| match name.as_str() {
-                Some(name) => mode(name),
-                None => Err(file.error(format!("`pooling_mode` must be a list of names, found {}", short(name)))),
-            };
-            list.iter().map(name).collect::<Result<_, _>>()?
-        }
-        Some(other) => {
-            return Err(file.error(format!("`pooling_mode` must be a name or a list of names, found {}", short(other))));
-        }
-        None => {
-            let mut set = Vec::new();
-            for (key, mode) in POOLING_FLAGS {
-                if file.flag(key)? {
-                    set.push(mode);
-                }
-            }
-            if set.is_empty() { vec![PoolingMode::Mean] } else { set }
-        }
-    };
-    match pooling::fault(&modes) {
-        Some(fault) => Err(file.error(format!("`pooling_mode` {fault}"))),
-        None => Ok(modes),
-    }
 }
 
 /// In words, for `explain`.

@@ -1,12 +1,15 @@
-//! How token vectors become one vector: the modes by sentence-transformers' names, alone or side by side.
+//! How token vectors become one vector: the modes by sentence-transformers' names, alone or side by side, as the pipeline
+//! file gives them and as a model's own files do.
 
 use std::fmt;
 use std::str::FromStr;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::names;
+use super::folder::{ConfigFile, short};
+use super::{LoadError, names};
 
 /// One way to make a vector of token vectors, by sentence-transformers' names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -97,6 +100,47 @@ pub fn fault(modes: &[PoolingMode]) -> Option<String> {
     }
     let twice = (1..modes.len()).find(|&index| modes[..index].contains(&modes[index]))?;
     Some(format!("names {} twice", modes[twice]))
+}
+
+/// The keys of the older generation, in the order in which sentence-transformers puts the vectors side by side.
+const POOLING_FLAGS: [(&str, PoolingMode); 6] = [
+    ("pooling_mode_cls_token", PoolingMode::Cls),
+    ("pooling_mode_max_tokens", PoolingMode::Max),
+    ("pooling_mode_mean_tokens", PoolingMode::Mean),
+    ("pooling_mode_mean_sqrt_len_tokens", PoolingMode::MeanSqrtLenTokens),
+    ("pooling_mode_weightedmean_tokens", PoolingMode::WeightedMean),
+    ("pooling_mode_lasttoken", PoolingMode::LastToken),
+];
+
+/// The modes of a Pooling module: `pooling_mode` as a name or a list, else one flag a mode; none set means mean.
+pub fn declared(file: &ConfigFile) -> Result<Vec<PoolingMode>, LoadError> {
+    let mode = |name: &str| name.parse().map_err(|what| file.error(format!("`pooling_mode`: {what}")));
+    let modes = match file.get("pooling_mode") {
+        Some(Value::String(name)) => vec![mode(name)?],
+        Some(Value::Array(list)) => {
+            let name = |name: &Value| match name.as_str() {
+                Some(name) => mode(name),
+                None => Err(file.error(format!("`pooling_mode` must be a list of names, found {}", short(name)))),
+            };
+            list.iter().map(name).collect::<Result<_, _>>()?
+        }
+        Some(other) => {
+            return Err(file.error(format!("`pooling_mode` must be a name or a list of names, found {}", short(other))));
+        }
+        None => {
+            let mut set = Vec::new();
+            for (key, mode) in POOLING_FLAGS {
+                if file.flag(key)? {
+                    set.push(mode);
+                }
+            }
+            if set.is_empty() { vec![PoolingMode::Mean] } else { set }
+        }
+    };
+    match fault(&modes) {
+        Some(fault) => Err(file.error(format!("`pooling_mode` {fault}"))),
+        None => Ok(modes),
+    }
 }
 
 #[cfg(test)]
