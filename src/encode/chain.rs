@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::folder::{self, ConfigFile, short};
+use super::folder::{self, ConfigFile};
 use super::pooling::{self, PoolingMode};
 use super::router::{Entry, beside};
 use super::{LoadError, ModelConfig, names};
