@@ -166,7 +166,7 @@ fn as_text(spec: &ModelSpec) -> Result<String, std::fmt::Error> {
     }
     line("weights", &format!("sha256 {}", or_none(&spec.weights_sha256)))?;
     if spec.modules_sha256.is_some() {
-        line("modules\u{2019} own", &format!("sha256 {}", or_none(&spec.modules_sha256)))?;
+        line("module weights", &format!("sha256 {}", or_none(&spec.modules_sha256)))?;
     }
     Ok(out)
 }
