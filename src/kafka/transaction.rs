@@ -10,8 +10,8 @@ use rdkafka::producer::Producer;
 use super::KafkaError;
 use super::assignment::Key;
 use super::client::explained;
+use super::group::{Group, list};
 use super::publisher::{Shared, TRANSACTION_MAX};
-use super::source::{Group, list};
 use crate::delivery::Transaction;
 use crate::failure::Failure;
 
