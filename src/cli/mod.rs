@@ -5,12 +5,14 @@
 
 mod arguments;
 mod calibrate;
+mod check;
 mod encode;
 mod explain;
 mod inspect;
 mod models;
 mod pipeline_file;
 mod progress;
+mod replay;
 mod run;
 mod running;
 mod search;
@@ -47,8 +49,12 @@ enum Command {
     Run(run::RunArgs),
     /// Check a pipeline file without touching anything
     Validate(explain::ValidateArgs),
+    /// Look whether everything that a pipeline needs is there: brokers, topics, model, devices
+    Check(check::CheckArgs),
     /// Show what a pipeline file will do, a line a stage
     Explain(explain::ExplainArgs),
+    /// Put dead letters back into the topics that they came from
+    Replay(replay::ReplayArgs),
     /// Print the JSON Schema of the pipeline file
     #[command(after_help = "Example:\n  embedmill schema > embedmill.schema.json")]
     Schema,
@@ -72,6 +78,8 @@ pub fn main() -> ExitCode {
             Command::Encode(args) => encode::encode(*args),
             Command::Run(args) => run::run(args),
             Command::Validate(args) => explain::validate(args),
+            Command::Check(args) => check::check_pipeline(args),
+            Command::Replay(args) => replay::replay_letters(args),
             Command::Explain(args) => explain::explain(args),
             Command::Schema => print(&serde_json::to_string_pretty(&embedmill::config::schema())?),
             Command::Calibrate(args) => calibrate::calibrate(*args),
