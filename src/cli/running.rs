@@ -31,6 +31,7 @@ pub fn run(plan: Plan, hub: &HubSettings, shown_as: ShownAs) -> anyhow::Result<(
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
     // A part of a file would pass for the whole, so a single file is given up when the run is stopped early.
     let single_file = matches!(plan.sink, SinkPlan::Files { target: Target::File(_), .. } | SinkPlan::Ranges(_));
+    let live = plan.live;
     let loading = Instant::now();
     let bar = LoadBar::start();
     let started = start(plan, hub, &bar);
@@ -52,8 +53,15 @@ pub fn run(plan: Plan, hub: &HubSettings, shown_as: ShownAs) -> anyhow::Result<(
         ShownAs::Json => eprintln!("{}", as_json(&summary, load)),
         ShownAs::None => {}
     }
+    // Whoever waits for the files must not take a part for the whole; a live stream has no end to come to.
+    if summary.drained && !live {
+        anyhow::bail!("stopped by a signal before the end of the input");
+    }
     Ok(())
 }
+
+/// SIGXFSZ, the same number on Linux and macOS: a file would become larger than the system lets it.
+const FILE_SIZE_LIMIT: i32 = 25;
 
 /// The first signal drains, or aborts where only a whole output makes sense; the second aborts.
 async fn listen(stop: Stop, abort_at_once: bool) {
@@ -62,6 +70,8 @@ async fn listen(stop: Stop, abort_at_once: bool) {
         tracing::warn!("signals cannot be caught here; Ctrl-C stops the run at once");
         return;
     };
+    // Caught, it no longer ends the process: writing fails with an error that is told like any other.
+    let _file_size_limit = signal(SignalKind::from_raw(FILE_SIZE_LIMIT));
     for count in 0.. {
         tokio::select! {
             _ = interrupt.recv() => {}

@@ -5,3 +5,4 @@ mod cluster;
 mod enrich;
 mod refused;
 mod server;
+mod speed;
