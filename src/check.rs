@@ -7,6 +7,7 @@ use crate::encode::hub::{HubSettings, Progress};
 use crate::kafka::config::KafkaSinkConfig;
 use crate::kafka::{KafkaConsumer, KafkaProducer, Transactions};
 use crate::plan::{DeadLetterPlan, Plan, SinkPlan, SourcePlan, connection};
+use crate::quantize::Ranges;
 use crate::sink::file::Target;
 use crate::sink::whole_file::WholeFile;
 use crate::source::file::FileSource;
@@ -38,9 +39,14 @@ pub fn check(plan: &Plan, hub: &HubSettings, progress: &dyn Progress, tell: &mut
     }
     let spec = crate::encode::spec(&plan.model, hub, progress).map_err(said).and_then(|spec| {
         plan.check_model(&spec).map_err(said)?;
-        Ok(spec.describe())
+        Ok(spec)
     });
-    tell("model", spec);
+    if let (Ok(spec), Some(ranges)) = (&spec, &plan.ranges) {
+        let made_by: Vec<_> = spec.provenance().into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        let read = Ranges::read(ranges, spec.dim, &made_by).map_err(said);
+        tell("output", read.map(|ranges| format!("ranges of {} values, made with this model", ranges.dim())));
+    }
+    tell("model", spec.map(|spec| spec.describe()));
     let devices = plan.devices.resolve().map_err(said);
     let shown = |devices: Vec<_>| devices.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     tell("devices", devices.map(shown));
@@ -52,7 +58,7 @@ pub fn check(plan: &Plan, hub: &HubSettings, progress: &dyn Progress, tell: &mut
     };
     match &plan.sink {
         SinkPlan::Stdout(_) => tell("sink", Ok("standard output".into())),
-        SinkPlan::Files { target: Target::File(path), .. } => tell("sink", writable(path)),
+        SinkPlan::Files { target: Target::File(path), .. } | SinkPlan::Ranges(path) => tell("sink", writable(path)),
         SinkPlan::Files { target: Target::Folder { path, .. }, .. } => {
             let made = std::fs::create_dir_all(path).map_err(|error| format!("{}: {error}", path.display()));
             tell(

@@ -8,7 +8,7 @@
 //! 4. [`window`] closes runs of records: the unit of delivery
 //! 5. [`batch`] cuts a window into micro-batches by length
 //! 6. [`encode`] runs the model on them, a worker thread a device
-//! 7. [`columnar`] puts the rows back in source order, as Arrow
+//! 7. [`columnar`] puts the rows back in source order, as Arrow, with vectors as [`quantize`] writes them
 //! 8. [`delivery`] publishes the window through a [`sink`], rejected records through [`dead_letter`]
 //!
 //! [`config`] is what the user wrote, [`plan`] the same checked, [`start`] makes it a [`pipeline`] that runs, and
@@ -27,6 +27,7 @@ pub mod failure;
 pub mod kafka;
 pub mod pipeline;
 pub mod plan;
+pub mod quantize;
 pub mod record;
 pub mod search;
 pub mod sink;

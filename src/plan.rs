@@ -13,6 +13,7 @@ use crate::encode::device::Devices;
 use crate::encode::modules::ModelSpec;
 use crate::encode::{Backend, LoadError, ModelConfig};
 use crate::kafka::config::{KafkaSinkConfig, KafkaSourceConfig, Layout, Properties, ValueFormat};
+use crate::quantize::{self, OutputPrecision, RangesConfig};
 use crate::sink::SinkConfig;
 use crate::sink::file::Target;
 use crate::sink::format::FileFormat;
@@ -35,6 +36,8 @@ pub struct Plan {
     pub devices: Devices,
     pub sink: SinkPlan,
     pub text_column: bool,
+    pub precision: OutputPrecision,
+    pub ranges: Option<RangesConfig>,
     pub promise: Promise,
     pub dead_letter: Option<DeadLetterPlan>,
 }
@@ -70,6 +73,8 @@ pub enum SinkPlan {
         target: Target,
     },
     Stdout(StdoutConfig),
+    /// A calibration file.
+    Ranges(PathBuf),
     /// With the cluster's own brokers and properties, or the source's.
     Kafka {
         config: KafkaSinkConfig,
@@ -111,6 +116,11 @@ impl Plan {
         })?;
         let devices = Devices::parse(&config.devices).or_else(|error| refuse("devices", error.to_string()))?;
         let dead_letter = config.dead_letter.as_ref().map(|config| dead_letter(config, &source, &sink)).transpose()?;
+        let (precision, ranges) = (config.output.precision, config.output.ranges.clone());
+        quantize::check(precision, ranges.as_ref()).or_else(|(key, message)| refuse(key, message))?;
+        if matches!(sink, SinkPlan::Ranges(_)) && precision != OutputPrecision::Float32 {
+            return refuse("output.precision", format!("is {precision}; sink.ranges calibrates float32 vectors"));
+        }
         check_files_of_topics(&source, &sink)?;
         check_promise(config.delivery, &source, &sink)?;
         let live = match &source {
@@ -129,6 +139,8 @@ impl Plan {
             devices,
             sink,
             text_column: config.output.text,
+            precision,
+            ranges,
             promise: config.delivery,
             dead_letter,
         })
@@ -164,13 +176,24 @@ impl Plan {
         }
     }
 
+    /// How vectors are written.
+    fn vectors(&self) -> String {
+        let ranges = match &self.ranges {
+            None => String::new(),
+            Some(RangesConfig::Same([least, most])) => format!(", {least} to {most} in 256 steps"),
+            Some(RangesConfig::File(path)) => format!(", in 256 steps between the ranges of {}", path.display()),
+        };
+        format!("vectors as {}{ranges}", self.precision)
+    }
+
     /// The plan, a line a stage. `spec` adds what the model's own files say.
     pub fn explain(&self, spec: Option<&ModelSpec>) -> String {
         let model = match (spec, self.model.backend, &self.model.id) {
             (Some(spec), ..) => spec.describe(),
             (None, Backend::Hash, None) => format!("hash of the words, dim {}", self.model.hash_dim),
             (None, _, id) => {
-                format!("{} at {} (not looked at)", id.as_deref().unwrap_or_default(), self.model.revision)
+                let set = self.model.overrides();
+                format!("{} at {} (not looked at){set}", id.as_deref().unwrap_or_default(), self.model.revision)
             }
         };
         let WindowConfig { tokens, records, bytes, linger_ms, in_flight_bytes } = &self.window;
@@ -189,6 +212,7 @@ impl Plan {
             ("batch", format!("by length, up to {} tokens, {} rows", self.batch.tokens, self.batch.rows)),
             ("model", model),
             ("devices", devices(&self.devices)),
+            ("output", self.vectors()),
             ("sink", self.sink.describe(self.text_column)),
             (
                 "rejected",
@@ -243,6 +267,7 @@ impl SinkPlan {
                 };
                 format!("kafka topic {} of {brokers}, {layout}, {columns}", config.topic)
             }
+            SinkPlan::Ranges(path) => format!("calibration file {}, no rows", path.display()),
             SinkPlan::Stdout(config) => format!("standard output as {:?}, {columns}", config.format).to_lowercase(),
             SinkPlan::Files { format, target: Target::File(path) } => {
                 format!("{format:?} file {}, {columns}; appears whole when done", path.display())
@@ -357,17 +382,23 @@ fn sink(config: &SinkConfig, source: &SourcePlan) -> Result<SinkPlan, PlanError>
         }
         Ok(SinkPlan::Files { format, target: Target::new(path, file_rows, file_seconds) })
     };
-    match (&config.arrow, &config.parquet, &config.stdout, &config.kafka) {
-        (Some(arrow), None, None, None) => {
+    match (&config.arrow, &config.parquet, &config.stdout, &config.kafka, &config.ranges) {
+        (Some(arrow), None, None, None, None) => {
             files("arrow", FileFormat::Arrow, &arrow.path, (arrow.file_rows, arrow.file_seconds))
         }
-        (None, Some(parquet), None, None) => {
+        (None, Some(parquet), None, None, None) => {
             files("parquet", FileFormat::Parquet, &parquet.path, (parquet.file_rows, parquet.file_seconds))
         }
-        (None, None, Some(stdout), None) => Ok(SinkPlan::Stdout(stdout.clone())),
-        (None, None, None, Some(kafka)) => kafka_sink(kafka, source),
-        (None, None, None, None) => refuse("sink", "no sink is given; expected one of arrow, parquet, stdout, kafka"),
-        _ => refuse("sink", "more than one sink is given; expected one of arrow, parquet, stdout, kafka"),
+        (None, None, Some(stdout), None, None) => Ok(SinkPlan::Stdout(stdout.clone())),
+        (None, None, None, Some(kafka), None) => kafka_sink(kafka, source),
+        (None, None, None, None, Some(ranges)) if ranges.path.as_os_str().is_empty() => {
+            refuse("sink.ranges.path", "expected a file's name")
+        }
+        (None, None, None, None, Some(ranges)) => Ok(SinkPlan::Ranges(ranges.path.clone())),
+        (None, None, None, None, None) => {
+            refuse("sink", "no sink is given; expected one of arrow, parquet, stdout, kafka, ranges")
+        }
+        _ => refuse("sink", "more than one sink is given; expected one of arrow, parquet, stdout, kafka, ranges"),
     }
 }
 
@@ -394,7 +425,9 @@ fn check_window(window: &WindowConfig, source: &SourcePlan) -> Result<(), PlanEr
 fn dead_letter(config: &DeadLetterConfig, source: &SourcePlan, sink: &SinkPlan) -> Result<DeadLetterPlan, PlanError> {
     match (&config.path, &config.topic, sink) {
         (Some(path), None, _) if path.as_os_str().is_empty() => refuse("dead_letter.path", "expected a file's name"),
-        (Some(path), None, SinkPlan::Files { target: Target::File(output), .. }) if path == output => {
+        (Some(path), None, SinkPlan::Files { target: Target::File(output), .. } | SinkPlan::Ranges(output))
+            if path == output =>
+        {
             refuse("dead_letter.path", "is the same file as the sink's; the later one would replace the other")
         }
         (Some(_), None, _) if matches!(source, SourcePlan::Kafka(_)) => refuse(
@@ -440,6 +473,10 @@ fn check_rows_have_ids(source: &SourcePlan, record: &RecordPlan) -> Result<(), P
 /// One file would replace an earlier run's, with rows whose positions are committed.
 fn check_files_of_topics(source: &SourcePlan, sink: &SinkPlan) -> Result<(), PlanError> {
     match (source, sink) {
+        (SourcePlan::Kafka(_), SinkPlan::Ranges(_)) => refuse(
+            "sink.ranges",
+            "a later run would replace the file, though its positions are committed; calibrate with files",
+        ),
         (SourcePlan::Kafka(_), SinkPlan::Files { format, target: Target::File(path) }) => refuse(
             &format!("sink.{}.path", format.extension()),
             format!(
@@ -511,6 +548,16 @@ mod tests {
         check(&["devices=[cuda:0, 'cuda:0']"], "devices", "cuda:0");
         check(&["devices=[tpu]"], "devices", "tpu");
         check(&["model.max_seq_length=0"], "model.max_seq_length", "0");
+        check(&["output.precision=int8"], "output.ranges", "embedmill calibrate");
+        check(&["output.ranges=[0, 1]"], "output.ranges", "no use");
+        check(&["output.precision=uint8", "output.ranges=[1, 1]"], "output.ranges", "smaller one first");
+        check(
+            &["sink={ranges: {path: r.json}}", "sink.arrow=null", "output.precision=binary"],
+            "output.precision",
+            "calibrates float32",
+        );
+        check(&["model.pooling=[cls, cls]"], "model.pooling", "names cls twice");
+        check(&["model.prompt=a", "model.prompt_name=b"], "model.prompt_name", "beside model.prompt");
         check(&["dead_letter.path=out.arrow"], "dead_letter.path", "same file");
         check(
             &["source={kafka: {brokers: b, topics: [t], group: g}}", "source.files=null"],

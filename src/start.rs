@@ -16,8 +16,10 @@ use crate::kafka::config::KafkaSinkConfig;
 use crate::kafka::{KafkaConsumer, KafkaError, KafkaProducer, Transactions};
 use crate::pipeline::Pipeline;
 use crate::plan::{DeadLetterPlan, Plan, PlanError, SinkPlan, SourcePlan, connection};
+use crate::quantize::{Quantizer, Ranges, RangesError};
 use crate::sink::file::{FileSink, Target};
 use crate::sink::partition_files::PartitionFiles;
+use crate::sink::ranges::RangesSink;
 use crate::sink::stdout::StdoutSink;
 use crate::sink::{Sink, SinkError};
 use crate::source::file::{FileSource, FilesConfig};
@@ -51,6 +53,8 @@ pub enum StartError {
     Kafka(#[from] KafkaError),
     #[error("record.keep: {0}")]
     Keep(String),
+    #[error(transparent)]
+    Ranges(#[from] RangesError),
 }
 
 /// A source that is open, and what there is to know of it.
@@ -117,7 +121,7 @@ impl Opened {
 /// An output that replaces an input would leave neither for a second try.
 fn refuse_to_replace_inputs(plan: &Plan, source: &FileSource) -> Result<(), PlanError> {
     let sink = match &plan.sink {
-        SinkPlan::Files { target: Target::File(path), .. } => Some(("sink", path)),
+        SinkPlan::Files { target: Target::File(path), .. } | SinkPlan::Ranges(path) => Some(("sink", path)),
         _ => None,
     };
     let letters = match &plan.dead_letter {
@@ -136,7 +140,12 @@ fn refuse_to_replace_inputs(plan: &Plan, source: &FileSource) -> Result<(), Plan
 }
 
 /// Where rows and dead letters go, and what is promised of them.
-fn delivery(plan: &Plan, opened: &mut Opened, output: &OutputSchema) -> Result<Delivery, StartError> {
+fn delivery(
+    plan: &Plan,
+    opened: &mut Opened,
+    output: &OutputSchema,
+    (dim, provenance): (usize, &[(String, String)]),
+) -> Result<Delivery, StartError> {
     let exactly_once = plan.promise == Promise::ExactlyOnce;
     let transactions = match (&plan.source, exactly_once) {
         (SourcePlan::Files(FilesConfig { checkpoint: Some(name), .. }), _) => Transactions::Named(name.clone()),
@@ -156,6 +165,7 @@ fn delivery(plan: &Plan, opened: &mut Opened, output: &OutputSchema) -> Result<D
         }
         SinkPlan::Files { format, target } => Box::new(FileSink::create(*format, target.clone(), output.clone())?),
         SinkPlan::Stdout(config) => Box::new(StdoutSink::new(config, output)?),
+        SinkPlan::Ranges(path) => Box::new(RangesSink::create(path, dim, provenance)?),
         SinkPlan::Kafka { config, brokers, properties } => {
             let cluster = (brokers.as_str(), properties);
             let to_topic = KafkaProducer::open(config, cluster, topic, transactions, output.fingerprint())?;
@@ -211,8 +221,11 @@ pub fn start(plan: Plan, hub: &HubSettings, progress: &dyn Progress) -> Result<S
     let kept = opened.kept(&plan)?;
     let provenance: Vec<(String, String)> =
         spec.provenance().into_iter().map(|(key, value)| (key.to_string(), value)).collect();
-    let output = OutputSchema::new(spec.dim, plan.text_column, &kept, &provenance);
-    let delivery = delivery(&plan, &mut opened, &output)?;
+    let ranges = plan.ranges.as_ref().map(|ranges| Ranges::read(ranges, spec.dim, &provenance)).transpose()?;
+    let quantizer =
+        Quantizer::new(plan.precision, ranges).map_err(|message| PlanError { key: "output.ranges".into(), message })?;
+    let output = OutputSchema::quantized(spec.dim, plan.text_column, &kept, &provenance, quantizer);
+    let delivery = delivery(&plan, &mut opened, &output, (spec.dim, &provenance))?;
     let workers = WorkerPool::start(&devices, builder(&spec, &devices))?;
     let (input_bytes, inputs) = (opened.input_bytes(), opened.describe());
     let extractor = Extractor::new(plan.record, kept, tokenizer, plan.text_column);

@@ -66,6 +66,21 @@ impl Tokenizer {
         format!("{body}; at most {} tokens a text", self.max_seq_length)
     }
 
+    /// How many tokens at a text's beginning are the prompt's, by sentence-transformers' count: those of the prompt as a text
+    /// of its own, but for a special token at its end (`base/modules/transformer.py`, `_get_prompt_length`).
+    ///
+    /// # Errors
+    /// If the prompt cannot be tokenised: `model.prompt` is to blame.
+    pub fn prompt_tokens(&self) -> Result<usize, LoadError> {
+        let Body::Model(model) = &self.body else { return Ok(0) };
+        let mut alone = Tokens::default();
+        let encoded = model.encode(&self.prompt, self.max_seq_length, &mut alone);
+        encoded.map_err(|error| LoadError::Config { key: "model.prompt", message: error.to_string() })?;
+        let ids = alone.ids(0);
+        let ends_special = ids.last().is_some_and(|last| model.is_special(*last));
+        Ok(ids.len() - usize::from(ends_special))
+    }
+
     /// Adds the sequence of one text to `out`; after an error nothing was added.
     pub fn encode(&self, text: &str, out: &mut Tokens) -> Result<(), TokenizeError> {
         let prompted;
@@ -123,6 +138,8 @@ struct ModelTokenizer {
     /// Special tokens before and after every sequence.
     prefix: Vec<u32>,
     suffix: Vec<u32>,
+    /// Special tokens by the files' own word: separators, masks, the unknown token and the like.
+    special: Vec<u32>,
     /// How many tokens it knows.
     known: usize,
     cuts: Cuts,
@@ -174,7 +191,12 @@ impl ModelTokenizer {
             )));
         }
         let cuts = Cuts::of(&json);
-        Ok(ModelTokenizer { path, known: vocab.len(), tokenizer, prefix, suffix, cuts })
+        let special = named_special(folder, &tokenizer)?;
+        Ok(ModelTokenizer { path, known: vocab.len(), tokenizer, prefix, suffix, special, cuts })
+    }
+
+    fn is_special(&self, id: u32) -> bool {
+        self.suffix.contains(&id) || self.special.contains(&id)
     }
 
     fn encode(&self, text: &str, max_seq_length: usize, out: &mut Tokens) -> Result<(), TokenizeError> {
@@ -234,6 +256,27 @@ fn lowers(normalizer: &NormalizerWrapper) -> bool {
         NormalizerWrapper::Sequence(sequence) => sequence.as_ref().iter().any(lowers),
         _ => false,
     }
+}
+
+/// The tokens that the configuration calls special, as in `"sep_token": "[SEP]"`.
+fn named_special(folder: &Path, tokenizer: &tokenizers::Tokenizer) -> Result<Vec<u32>, LoadError> {
+    let mut special = Vec::new();
+    for name in ["tokenizer_config.json", "special_tokens_map.json"] {
+        let Some(file) = ConfigFile::read(folder.join(name))? else { continue };
+        for (key, value) in &file.json {
+            let tokens = match value {
+                Value::Array(tokens) if key.ends_with("special_tokens") => tokens.as_slice(),
+                token if key.ends_with("_token") => std::slice::from_ref(token),
+                _ => continue,
+            };
+            // A token is its text, or an object that has it.
+            let texts = tokens.iter().filter_map(|token| token.as_str().or_else(|| token["content"].as_str()));
+            special.extend(texts.filter_map(|text| tokenizer.token_to_id(text)));
+        }
+    }
+    special.sort_unstable();
+    special.dedup();
+    Ok(special)
 }
 
 /// What the tokenizer puts before and after every single sequence, found by trying.

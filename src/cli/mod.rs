@@ -3,10 +3,13 @@
 //! Data goes to standard output, everything else to standard error. Exit codes: 0 done, 1 failed while running, 2 wrong
 //! usage or configuration, refused before any data moved.
 
+mod arguments;
+mod calibrate;
 mod check;
 mod encode;
 mod explain;
 mod inspect;
+mod models;
 mod pipeline_file;
 mod progress;
 mod replay;
@@ -55,6 +58,10 @@ enum Command {
     /// Print the JSON Schema of the pipeline file
     #[command(after_help = "Example:\n  embedmill schema > embedmill.schema.json")]
     Schema,
+    /// Find between which numbers a model's vectors lie, to write them as int8 or uint8
+    Calibrate(Box<calibrate::CalibrateArgs>),
+    /// Which models are supported, what a model is, and fetching one
+    Models(models::ModelsArgs),
     /// Show what is in an output file: rows, columns, where its vectors come from
     Inspect(inspect::InspectArgs),
     /// Find the rows nearest to a text, exactly
@@ -75,6 +82,8 @@ pub fn main() -> ExitCode {
             Command::Replay(args) => replay::replay_letters(args),
             Command::Explain(args) => explain::explain(args),
             Command::Schema => print(&serde_json::to_string_pretty(&embedmill::config::schema())?),
+            Command::Calibrate(args) => calibrate::calibrate(*args),
+            Command::Models(args) => models::models(args),
             Command::Inspect(args) => inspect::inspect(args),
             Command::Search(args) => search::search(args),
         });

@@ -30,7 +30,7 @@ pub enum ShownAs {
 pub fn run(plan: Plan, hub: &HubSettings, shown_as: ShownAs) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
     // A part of a file would pass for the whole, so a single file is given up when the run is stopped early.
-    let single_file = matches!(plan.sink, SinkPlan::Files { target: Target::File(_), .. });
+    let single_file = matches!(plan.sink, SinkPlan::Files { target: Target::File(_), .. } | SinkPlan::Ranges(_));
     let live = plan.live;
     let loading = Instant::now();
     let bar = LoadBar::start();

@@ -10,7 +10,7 @@ use clap::Args;
 use embedmill::columnar::read::OutputFile;
 use embedmill::config::hub_settings;
 use embedmill::encode::device::Devices;
-use embedmill::encode::{Backend, ModelConfig, builder, spec};
+use embedmill::encode::{Backend, ModelConfig, builder, query_spec};
 use embedmill::record::Tokens;
 use embedmill::search::Nearest;
 use embedmill::tokenize::Tokenizer;
@@ -35,6 +35,15 @@ pub struct SearchArgs {
     /// The model's id or folder, where it is no longer where the vectors were made
     #[arg(short, long)]
     model: Option<String>,
+    /// Text to put before the query [default: the model's prompt named query, where it has one]
+    #[arg(long, value_name = "TEXT")]
+    prompt: Option<String>,
+    /// The name of another of the model's own prompts
+    #[arg(long, value_name = "NAME", conflicts_with = "prompt")]
+    prompt_name: Option<String>,
+    /// The calibration file that int8 and uint8 vectors were made with
+    #[arg(long, value_name = "FILE")]
+    ranges: Option<PathBuf>,
     /// One JSON object a row
     #[arg(long)]
     json: bool,
@@ -43,6 +52,9 @@ pub struct SearchArgs {
     offline: bool,
 }
 
+/// What has to be the same for vectors to be compared with one query's.
+const SAME_MODEL: [&str; 5] = ["weights_sha256", "modules_sha256", "modules", "dim", "backend"];
+
 /// Characters of a row's text that are shown.
 const TEXT_SHOWN: usize = 300;
 
@@ -50,16 +62,21 @@ pub fn search(mut args: SearchArgs) -> anyhow::Result<()> {
     let query = args.files_and_query.pop().unwrap_or_default();
     let mut files = Vec::new();
     for path in &args.files_and_query {
-        files.push(OutputFile::open(&PathBuf::from(path))?);
+        let file = OutputFile::open(&PathBuf::from(path))?;
+        let quantizer = file.quantizer(args.ranges.as_deref())?;
+        files.push((file, quantizer));
     }
-    let provenance = files.first().map(OutputFile::provenance).unwrap_or_default();
+    let provenance = files.first().map(|(file, _)| file.provenance()).unwrap_or_default();
     let vector = embed(&query, model(&provenance, &args)?)?;
     let mut nearest = Nearest::new(&vector, args.k);
-    for (file, path) in files.iter_mut().zip(&args.files_and_query) {
-        if file.provenance().get("weights_sha256") != provenance.get("weights_sha256") {
-            return Err(usage(format!("{path}: its vectors are of another model than those of the first file")));
+    for ((file, quantizer), path) in files.iter_mut().zip(&args.files_and_query) {
+        let here = file.provenance();
+        if let Some(key) = SAME_MODEL.iter().find(|key| here.get(**key) != provenance.get(**key)) {
+            let message =
+                format!("{path}: its vectors are of another model than those of the first file (`{key}` differs)");
+            return Err(usage(message));
         }
-        while let Some(vectors) = file.next_vectors() {
+        while let Some(vectors) = file.next_vectors(quantizer) {
             nearest.scan(&vectors?).map_err(|message| usage(format!("{path}: {message}")))?;
         }
     }
@@ -95,7 +112,13 @@ fn model(provenance: &BTreeMap<String, String>, args: &SearchArgs) -> anyhow::Re
         revision: parse("model_revision")?.filter(|_| args.model.is_none()).unwrap_or(defaults.revision),
         backend,
         pooling: parse("pooling")?.map(|pooling| pooling.parse()).transpose().map_err(usage)?,
+        dense: parse("dense")?.map(|dense| dense.parse()).transpose().map_err(usage)?,
         normalize: parse("normalize")?.map(|value| value == "true"),
+        truncate_dim: parse("truncate_dim")?.map(|dim| dim.parse()).transpose().context("truncate_dim")?,
+        prompt: args.prompt.clone(),
+        prompt_name: args.prompt_name.clone(),
+        include_prompt: parse("include_prompt")?.map(|value| value == "true"),
+        route: parse("route")?.filter(|_| backend == Backend::Torch),
         max_seq_length: parse("max_seq_length")?.map(|value| value.parse()).transpose().context("max_seq_length")?,
         hash_dim: parse("dim")?.map(|value| value.parse()).transpose().context("dim")?.unwrap_or(defaults.hash_dim),
         offline: args.offline,
@@ -106,7 +129,7 @@ fn model(provenance: &BTreeMap<String, String>, args: &SearchArgs) -> anyhow::Re
 /// The text's vector.
 fn embed(text: &str, config: ModelConfig) -> anyhow::Result<Vec<f32>> {
     let bar = LoadBar::start();
-    let spec = Arc::new(spec(&config, &hub_settings(&config), &bar)?);
+    let spec = Arc::new(query_spec(&config, &hub_settings(&config), &bar)?);
     let device = Devices::Auto.resolve()?.into_iter().next().context("there is no device")?;
     let mut encoder = builder(&spec, &[device])(&device)?;
     bar.finish();

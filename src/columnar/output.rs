@@ -3,18 +3,19 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, FixedSizeBinaryArray, FixedSizeListArray, Float32Array, Int64Array,
-    RecordBatch, StringArray, UInt32Array,
+    Array, ArrayRef, AsArray, BooleanArray, FixedSizeBinaryArray, FixedSizeListArray, Float32Array, Int8Array,
+    Int64Array, RecordBatch, StringArray, UInt8Array, UInt32Array,
 };
 use arrow::buffer::{Buffer, OffsetBuffer, ScalarBuffer};
 use arrow::compute::{concat, filter_record_batch};
-use arrow::datatypes::{DataType, Field, Float32Type, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Float32Type, Int8Type, Schema, SchemaRef, UInt8Type};
 
 use sha2::{Digest, Sha256};
 
 use super::kept::KeptSchema;
 use crate::encode::Matrix;
 use crate::encode::folder::hex;
+use crate::quantize::{OutputPrecision, Quantized, Quantizer, unsigned};
 use crate::record::Strings;
 use crate::window::Window;
 
@@ -32,6 +33,7 @@ pub struct OutputSchema {
     kept_columns: usize,
     text: bool,
     dim: usize,
+    quantizer: Quantizer,
 }
 
 /// One window's rows, in source order.
@@ -69,9 +71,27 @@ impl Output {
 
 impl OutputSchema {
     /// Columns `id`, `text` (if wanted), the kept ones, `vector` and the rest; `provenance` goes into the schema's
-    /// metadata and must hold no secret.
+    /// metadata and must hold no secret. Vectors are written as they are.
     pub fn new(dim: usize, text: bool, kept: &KeptSchema, provenance: &[(String, String)]) -> Self {
-        let item = Arc::new(Field::new("item", DataType::Float32, true));
+        OutputSchema::quantized(dim, text, kept, provenance, Quantizer::float32())
+    }
+
+    /// The same, with vectors as the quantizer writes them.
+    pub fn quantized(
+        dim: usize,
+        text: bool,
+        kept: &KeptSchema,
+        provenance: &[(String, String)],
+        quantizer: Quantizer,
+    ) -> Self {
+        let precision = quantizer.precision();
+        let item = match precision {
+            OutputPrecision::Float32 => DataType::Float32,
+            _ if precision.is_signed() => DataType::Int8,
+            _ => DataType::UInt8,
+        };
+        let item = Arc::new(Field::new("item", item, true));
+        let width = precision.width(dim);
         let mut fields = vec![Arc::new(Field::new("id", DataType::Utf8, false))];
         if text {
             fields.push(Arc::new(Field::new("text", DataType::Utf8, false)));
@@ -79,7 +99,7 @@ impl OutputSchema {
         fields.extend(kept.schema().fields().iter().cloned());
         fields.extend(
             [
-                Field::new("vector", DataType::FixedSizeList(item, dim as i32), false),
+                Field::new("vector", DataType::FixedSizeList(item, width as i32), false),
                 Field::new("tokens", DataType::UInt32, false),
                 Field::new("truncated", DataType::UInt32, false),
                 Field::new("content_hash", DataType::FixedSizeBinary(32), false),
@@ -90,9 +110,10 @@ impl OutputSchema {
         );
         let own = [("format_version", FORMAT_VERSION), ("version", env!("CARGO_PKG_VERSION"))];
         let own = own.map(|(key, value)| (key.to_string(), value.to_string()));
-        let metadata = own.iter().chain(provenance).map(|(key, value)| (format!("embedmill.{key}"), value.clone()));
+        let own = own.iter().chain(provenance).cloned().chain(quantizer.provenance());
+        let metadata = own.map(|(key, value)| (format!("embedmill.{key}"), value.clone()));
         let schema = Schema::new(fields).with_metadata(metadata.collect::<std::collections::HashMap<_, _>>());
-        OutputSchema { schema: Arc::new(schema), kept_columns: kept.fields().len(), text, dim }
+        OutputSchema { schema: Arc::new(schema), kept_columns: kept.fields().len(), text, dim, quantizer }
     }
 
     pub fn schema(&self) -> &SchemaRef {
@@ -156,8 +177,13 @@ impl OutputSchema {
             DataType::FixedSizeList(item, _) => item.clone(),
             _ => unreachable!("the vector column is made as a fixed size list"),
         };
-        let values = Arc::new(Float32Array::from(vectors.into_values()));
-        arrays.push(Arc::new(FixedSizeListArray::try_new(item, self.dim as i32, values, None)?));
+        let values: ArrayRef = match self.quantizer.apply(vectors) {
+            Quantized::Float32(values) => Arc::new(Float32Array::from(values)),
+            Quantized::Int8(values) => Arc::new(Int8Array::from(values)),
+            Quantized::Uint8(values) => Arc::new(UInt8Array::from(values)),
+        };
+        let width = self.quantizer.precision().width(self.dim) as i32;
+        arrays.push(Arc::new(FixedSizeListArray::try_new(item, width, values, None)?));
         let tokens = window.row_places().map(|(block, row)| block.tokens.ids(row).len() as u32);
         arrays.push(Arc::new(tokens.collect::<UInt32Array>()));
         let truncated = window.row_places().map(|(block, row)| block.tokens.truncated(row));
@@ -193,16 +219,41 @@ impl Vectors {
     /// # Errors
     /// If the batch has no `vector` column of fixed-size float32 lists.
     pub fn new(batch: RecordBatch) -> Result<Self, String> {
-        let column =
-            batch.column_by_name("vector").ok_or("there is no column `vector`; is this embedmill's output?")?;
-        let list = column.as_fixed_size_list_opt().ok_or_else(|| {
-            format!("column `vector` is of type {}, expected a fixed-size list of Float32", column.data_type())
-        })?;
-        let dim = list.value_length() as usize;
-        let values = list.values().as_primitive_opt::<Float32Type>().ok_or("column `vector` does not hold Float32")?;
-        let start = list.value_offset_at(0);
-        let values = values.values().slice(start, batch.num_rows() * dim);
+        let (values, dim) = {
+            let list = vector_column(&batch)?;
+            let dim = list.value_length() as usize;
+            let values =
+                list.values().as_primitive_opt::<Float32Type>().ok_or("column `vector` does not hold Float32")?;
+            (values.values().slice(list.value_offset_at(0), batch.num_rows() * dim), dim)
+        };
         Ok(Vectors { batch, values, dim })
+    }
+
+    /// About the vectors of `dim` values that the quantizer wrote.
+    ///
+    /// # Errors
+    /// If the column is not of the type that the quantizer writes.
+    pub fn restored(batch: RecordBatch, quantizer: &Quantizer, dim: usize) -> Result<Self, String> {
+        let precision = quantizer.precision();
+        if precision == OutputPrecision::Float32 {
+            return Vectors::new(batch);
+        }
+        let mut values = Vec::with_capacity(batch.num_rows() * dim);
+        let list = vector_column(&batch)?;
+        let (width, start) = (list.value_length() as usize, list.value_offset_at(0));
+        let items = list.values();
+        let written: Option<Vec<u8>> = if precision.is_signed() {
+            items.as_primitive_opt::<Int8Type>().map(|items| items.values().iter().copied().map(unsigned).collect())
+        } else {
+            items.as_primitive_opt::<UInt8Type>().map(|items| items.values().to_vec())
+        };
+        let written = written.filter(|_| width == precision.width(dim) && dim > 0).ok_or_else(|| {
+            format!("column `vector` is of type {}, which is not {precision} of {dim} values", list.data_type())
+        })?;
+        for row in 0..batch.num_rows() {
+            values.extend(quantizer.restore(&written[start + row * width..][..width], dim));
+        }
+        Ok(Vectors { batch, values: values.into(), dim })
     }
 
     pub fn dim(&self) -> usize {
@@ -227,4 +278,11 @@ impl Vectors {
             Err(_) => serde_json::Value::Null,
         }
     }
+}
+
+fn vector_column(batch: &RecordBatch) -> Result<&FixedSizeListArray, String> {
+    let column = batch.column_by_name("vector").ok_or("there is no column `vector`; is this embedmill's output?")?;
+    column
+        .as_fixed_size_list_opt()
+        .ok_or_else(|| format!("column `vector` is of type {}, expected a fixed-size list", column.data_type()))
 }

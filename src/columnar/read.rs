@@ -13,9 +13,13 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::Table;
 use super::output::Vectors;
+use crate::quantize::{OutputPrecision, Quantizer, Ranges, RangesConfig};
 
 /// Rows of a batch read from Parquet; small enough that a scan's memory is small.
 const BATCH_ROWS: usize = 4_096;
+
+/// Longer vectors are no model's, and would be a hostile number's allocation.
+const DIM_MAX: usize = 1 << 20;
 
 /// One output file, open for reading.
 pub struct OutputFile {
@@ -75,10 +79,56 @@ impl OutputFile {
         self.schema.fields().iter().map(column).collect()
     }
 
+    /// What turns its vectors back into numbers. `ranges` is the calibration file that they were made with, where one was.
+    ///
+    /// # Errors
+    /// If there have to be ranges and these are not the ones.
+    pub fn quantizer(&self, ranges: Option<&Path>) -> Result<Quantizer, ReadError> {
+        let provenance = self.provenance();
+        let told = |key: &str| provenance.get(key).map(String::as_str);
+        let precision: OutputPrecision =
+            told("output_precision").unwrap_or("float32").parse().map_err(|message| self.fail(message))?;
+        if !precision.needs_ranges() {
+            return Quantizer::new(precision, None).map_err(|message| self.fail(message));
+        }
+        let same = told("ranges").and_then(|ranges| serde_json::from_str::<[f32; 2]>(ranges).ok());
+        let config = match (same, ranges) {
+            (Some(same), _) => RangesConfig::Same(same),
+            (None, Some(path)) => RangesConfig::File(path.to_owned()),
+            (None, None) => {
+                let message =
+                    format!("its vectors are {precision}; give the calibration file of their making: --ranges FILE");
+                return Err(self.fail(message));
+            }
+        };
+        let all: Vec<(String, String)> = provenance.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+        let found = Ranges::read(&config, self.dim()?, &all).map_err(|error| self.fail(error.to_string()))?;
+        if told("ranges_sha256") != Some(found.sha256().as_str()) {
+            return Err(self.fail("its vectors were made with other ranges than those of --ranges".into()));
+        }
+        Quantizer::new(precision, Some(found)).map_err(|message| self.fail(message))
+    }
+
+    /// How many values the vectors had before they were written.
+    fn dim(&self) -> Result<usize, ReadError> {
+        let provenance = self.provenance();
+        let dim = provenance.get("dim").and_then(|dim| dim.parse().ok()).filter(|dim| (1..=DIM_MAX).contains(dim));
+        dim.ok_or_else(|| {
+            self.fail("its metadata does not say how many values its vectors have (embedmill.dim)".into())
+        })
+    }
+
     /// The next batch of vectors with their rows.
-    pub fn next_vectors(&mut self) -> Option<Result<Vectors, ReadError>> {
+    pub fn next_vectors(&mut self, quantizer: &Quantizer) -> Option<Result<Vectors, ReadError>> {
         let batch = self.next_batch()?;
-        Some(batch.and_then(|batch| Vectors::new(batch).map_err(|message| self.fail(message))))
+        let dim = match quantizer.precision() {
+            // The column itself says.
+            OutputPrecision::Float32 => Ok(0),
+            _ => self.dim(),
+        };
+        let vectors =
+            batch.and_then(|batch| Vectors::restored(batch, quantizer, dim?).map_err(|message| self.fail(message)));
+        Some(vectors)
     }
 
     /// The next batch as a table.

@@ -197,7 +197,7 @@ fn assignment_as_yaml(assignment: &str) -> Result<String, ConfigError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::encode::PoolingMode;
+    use crate::encode::{Pooling, PoolingMode};
 
     const FILE: &str = "model:\n  id: ${MODEL:-tiny}\n  pooling: cls\ndevices: [cpu]\n";
 
@@ -207,15 +207,21 @@ mod tests {
             Layers::from_texts(&[("a.yaml", FILE), ("b.yaml", "batch: {tokens: 512}\n")], environment, set).load()
         };
         let plain = load(&[], &[]).unwrap();
-        assert_eq!((plain.model.id.as_deref(), plain.model.pooling), (Some("tiny"), Some(PoolingMode::Cls)));
+        assert_eq!(
+            (plain.model.id.as_deref(), plain.model.pooling),
+            (Some("tiny"), Some(Pooling::One(PoolingMode::Cls)))
+        );
         assert_eq!((plain.batch.tokens, plain.batch.rows), (512, BatchConfigRows));
         let environment =
             [("MODEL", "big"), ("EMBEDMILL__MODEL__POOLING", "max"), ("EMBEDMILL__BATCH__TOKENS", "1024")];
         let from_environment = load(&environment, &[]).unwrap();
         assert_eq!(from_environment.model.id.as_deref(), Some("big"));
-        assert_eq!((from_environment.model.pooling, from_environment.batch.tokens), (Some(PoolingMode::Max), 1024));
+        assert_eq!(
+            (from_environment.model.pooling, from_environment.batch.tokens),
+            (Some(Pooling::One(PoolingMode::Max)), 1024)
+        );
         let set = load(&environment, &["model.pooling=mean", "devices=[cpu, cpu]"]).unwrap();
-        assert_eq!((set.model.pooling, set.devices.len()), (Some(PoolingMode::Mean), 2));
+        assert_eq!((set.model.pooling, set.devices.len()), (Some(Pooling::One(PoolingMode::Mean)), 2));
     }
 
     #[allow(non_upper_case_globals)]

@@ -17,7 +17,8 @@ use hf_hub::api::sync::{Api, ApiBuilder, ApiError, ApiRepo};
 use hf_hub::{Cache, Repo, RepoType};
 use serde::Deserialize;
 
-use super::folder::{self, CONVERT, ConfigFile, WEIGHTS, WEIGHTS_INDEX, read_json, stays_inside};
+use super::folder::{self, CONVERT, ConfigFile, WEIGHTS, WEIGHTS_INDEX, stays_inside};
+use super::router::{self, Places, beside};
 use crate::failure::Failure;
 
 /// What the environment and the pipeline file say about the hub.
@@ -188,14 +189,19 @@ impl<'a> Model<'a> {
             return Err(format!("there is no {} in {}", self.revision, folder.display()));
         }
         let found = self.found(commit);
-        let transformer = transformer_folder(&found.path).map_err(|error| error.to_string())?;
-        for file in ["config.json", "tokenizer.json"] {
-            let path = found.path.join(&transformer).join(file);
-            if !path.is_file() {
-                return Err(format!("{} is missing", path.display()));
+        let Places { transformers, modules } = Places::read(&found.path).map_err(|error| error.to_string())?;
+        for place in transformers {
+            let place = found.path.join(place);
+            for file in ["config.json", "tokenizer.json"] {
+                if !place.join(file).is_file() {
+                    return Err(format!("{} is missing", place.join(file).display()));
+                }
             }
+            folder::weights(&place).map_err(|error| error.to_string())?;
         }
-        folder::weights(&found.path.join(transformer)).map_err(|error| error.to_string())?;
+        for place in modules.iter().filter(|module| module.weighs).map(|module| found.path.join(&module.place)) {
+            folder::weights(&place).map_err(|error| error.to_string())?;
+        }
         Ok(found)
     }
 
@@ -329,34 +335,41 @@ const TRANSFORMER_FILES: [&str; 11] = [
 impl<'a> Download<'a> {
     fn run(&mut self) -> Result<(), HubError> {
         self.fetch_all(&["modules.json", "config_sentence_transformers.json"].map(str::to_owned))?;
-        let transformer =
-            transformer_folder(&self.snapshot).map_err(|error| self.model.odd_answer(error.to_string()))?;
-        let beside =
-            |name: &str| if transformer.is_empty() { name.to_owned() } else { format!("{transformer}/{name}") };
-        let mut wanted: Vec<String> = TRANSFORMER_FILES.iter().map(|name| beside(name)).collect();
-        wanted.extend(self.module_files());
-        let (single, index) = (beside(WEIGHTS), beside(WEIGHTS_INDEX));
-        if self.lists(&single) {
-            wanted.push(single);
-        } else if self.lists(&index) {
-            self.fetch_all(std::slice::from_ref(&index))?;
-            wanted.extend(self.shards(&index)?.iter().map(|name| beside(name)));
-        } else {
-            return Err(HubError::NoWeights { id: self.model.id.clone(), revision: self.model.revision.into() });
+        let odd = |error: super::LoadError| self.model.odd_answer(error.to_string());
+        let listed = router::listed(&self.snapshot).map_err(odd)?.unwrap_or_default();
+        let routers: Vec<String> = listed.iter().filter_map(router::router_files).flatten().collect();
+        self.fetch_all(&routers)?;
+        let places = Places::read(&self.snapshot).map_err(|error| self.model.odd_answer(error.to_string()))?;
+        let mut wanted = Vec::new();
+        for place in &places.transformers {
+            wanted.extend(TRANSFORMER_FILES.iter().map(|name| beside(place, name)));
+            wanted.extend(self.weights(place)?);
+        }
+        for module in &places.modules {
+            wanted.push(beside(&module.place, "config.json"));
+            if module.weighs {
+                wanted.extend(self.weights(&module.place)?);
+            }
         }
         self.fetch_all(&wanted)
     }
 
-    fn lists(&self, name: &str) -> bool {
-        self.info.siblings.iter().any(|file| file.rfilename == name)
+    /// The files of the weights in a folder.
+    fn weights(&mut self, place: &str) -> Result<Vec<String>, HubError> {
+        let (single, index) = (beside(place, WEIGHTS), beside(place, WEIGHTS_INDEX));
+        if self.lists(&single) {
+            return Ok(vec![single]);
+        }
+        if !self.lists(&index) {
+            let (id, revision) = (self.model.id.clone(), self.model.revision.into());
+            return Err(HubError::NoWeights { id, revision, file: single });
+        }
+        self.fetch_all(std::slice::from_ref(&index))?;
+        Ok(self.shards(&index)?.iter().map(|name| beside(place, name)).collect())
     }
 
-    /// The configurations of the modules after the transformer.
-    fn module_files(&self) -> Vec<String> {
-        let modules = read_json(&self.snapshot.join("modules.json")).ok().flatten().unwrap_or_default();
-        let modules = modules.as_array().cloned().unwrap_or_default();
-        let paths = modules.iter().skip(1).filter_map(|module| module["path"].as_str());
-        paths.filter(|path| !path.is_empty()).map(|path| format!("{path}/config.json")).collect()
+    fn lists(&self, name: &str) -> bool {
+        self.info.siblings.iter().any(|file| file.rfilename == name)
     }
 
     fn shards(&self, index: &str) -> Result<Vec<String>, HubError> {
@@ -453,16 +466,6 @@ impl<'a> Download<'a> {
     }
 }
 
-/// Where the transformer's files are, relative to the model: modules.json says, else beside it.
-fn transformer_folder(folder: &Path) -> Result<String, super::LoadError> {
-    let modules = read_json(&folder.join("modules.json"))?.unwrap_or_default();
-    let path = modules[0]["path"].as_str().unwrap_or_default();
-    if path.is_empty() || is_name(path) {
-        return Ok(path.to_owned());
-    }
-    Err(super::LoadError::model(folder.join("modules.json"), format!("`path` {path:?} of module 0 leaves the folder")))
-}
-
 /// One file's progress, as part of all.
 struct Bar<'a> {
     progress: &'a dyn Progress,
@@ -513,8 +516,8 @@ pub enum HubError {
          and HF_HUB_OFFLINE, or give a folder", cache.display()
     )]
     Offline { id: String, missing: String, cache: PathBuf },
-    #[error("{id} at {revision} has no {WEIGHTS}; {CONVERT}")]
-    NoWeights { id: String, revision: String },
+    #[error("{id} at {revision} has no {file}; {CONVERT}")]
+    NoWeights { id: String, revision: String, file: String },
     #[error("{id} has a file named {name:?}, which is refused: it could leave the folder or is no plain name")]
     Outside { id: String, name: String },
     #[error("{file} of {id} came {how}, twice; try again, or check the mirror")]

@@ -1,19 +1,25 @@
 //! Token sequences in, vectors out. The [`Encoder`] is the only trait that knows a model.
 //!
 //! - [`hub`] finds the model's folder: a path, the cache, or a download by model id
-//! - [`modules`] reads that folder: the module chain of sentence-transformers, checked, as a [`modules::ModelSpec`]
+//! - [`modules`] reads that folder, checked, as a [`modules::ModelSpec`]: with [`router`] the files of sentence-transformers'
+//!   module chain, with [`chain`] what they mean together, with [`prompts`] what is put before texts
 //! - [`device`] names devices and says which there are
 //! - [`worker`] runs one encoder a device, each on a thread of its own, all fed from one queue
 //! - [`hash`] encodes without libtorch, deterministically; everything but the model is tested with it
 //! - [`torch`] encodes with libtorch (feature `torch`)
 //!
-//! [`spec`] and [`builder`] are how the rest of the program gets from a `model:` section to running workers.
+//! [`config`] is the `model:` section; [`spec`] and [`builder`] are how the rest of the program gets from it to running workers.
 
+pub mod chain;
+pub mod config;
 pub mod device;
 pub mod folder;
 pub mod hash;
 pub mod hub;
 pub mod modules;
+pub mod pooling;
+pub mod prompts;
+pub mod router;
 #[cfg(feature = "torch")]
 pub mod torch;
 #[cfg(not(feature = "torch"))]
@@ -21,166 +27,16 @@ pub mod torch;
 pub mod torch;
 pub mod worker;
 
-use std::fmt;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::sync::Arc;
-
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
 use crate::batch::TokenBatch;
 use crate::failure::Failure;
+pub(crate) use config::names;
+pub use config::{Backend, DenseChoice, ModelConfig, Precision};
 use device::Device;
 use modules::ModelSpec;
-
-/// `model:` in the pipeline file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct ModelConfig {
-    /// A model id on the Hugging Face hub, or the path of a model folder. The hash backend can do without.
-    pub id: Option<String>,
-    /// Branch, tag or commit of a model id; a folder has none.
-    pub revision: String,
-    /// What computes the vectors: `torch`, or `hash`, which needs neither libtorch nor weights and is for tests.
-    pub backend: Backend,
-    /// How token vectors become one vector. Left out: what the model's own files say.
-    pub pooling: Option<PoolingMode>,
-    /// Whether vectors are scaled to length 1. Left out: what the model's own files say.
-    pub normalize: Option<bool>,
-    /// Most tokens of a text, special tokens included; what is longer is cut off and counted. Left out: the model's own.
-    pub max_seq_length: Option<usize>,
-    /// What the model computes in.
-    pub precision: Precision,
-    /// Where downloaded models are kept. Left out: the cache that the Hugging Face tools share.
-    pub cache: Option<PathBuf>,
-    /// Never use the network: the model is in the cache or it is an error.
-    pub offline: bool,
-    /// Threads of each CPU worker. Left out: the cores that this process may use, shared among the CPU workers.
-    pub threads: Option<usize>,
-    /// Length of the hash backend's vectors.
-    pub hash_dim: usize,
-}
-
-impl Default for ModelConfig {
-    fn default() -> Self {
-        ModelConfig {
-            id: None,
-            revision: "main".into(),
-            backend: Backend::Torch,
-            pooling: None,
-            normalize: None,
-            max_seq_length: None,
-            precision: Precision::Float32,
-            cache: None,
-            offline: false,
-            threads: None,
-            hash_dim: 384,
-        }
-    }
-}
-
-/// Longest vector of the hash backend; longer ones are a slip of the keyboard, and would cost memory a row.
-const HASH_DIM_MAX: usize = 65_536;
-/// Most threads of one worker; libtorch would start as many as it is told.
-const THREADS_MAX: usize = 1_024;
-
-impl ModelConfig {
-    /// Refuses what can be refused without looking at the model.
-    pub fn check(&self) -> Result<(), LoadError> {
-        let refuse = |key, message: String| Err(LoadError::Config { key, message });
-        if self.id.as_deref().is_some_and(|id| id.trim().is_empty()) {
-            return refuse("model.id", "is empty; give a model id or the path of a model folder".into());
-        }
-        if self.backend == Backend::Torch && self.id.is_none() {
-            return refuse("model.id", "is missing; give a model id or the path of a model folder".into());
-        }
-        if self.precision != Precision::Float32 {
-            return refuse(
-                "model.precision",
-                format!("{} is not supported in this version; use float32", self.precision),
-            );
-        }
-        if self.revision.is_empty() {
-            return refuse("model.revision", "is empty; the default is `main`".into());
-        }
-        if self.max_seq_length == Some(0) {
-            return refuse("model.max_seq_length", "is 0; a text needs at least one token".into());
-        }
-        if !self.threads.is_none_or(|threads| (1..=THREADS_MAX).contains(&threads)) {
-            return refuse("model.threads", format!("must be 1 to {THREADS_MAX}"));
-        }
-        if !(1..=HASH_DIM_MAX).contains(&self.hash_dim) {
-            return refuse("model.hash_dim", format!("is {}; it must be 1 to {HASH_DIM_MAX}", self.hash_dim));
-        }
-        Ok(())
-    }
-}
-
-/// What computes the vectors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Backend {
-    /// libtorch, with the model's weights.
-    Torch,
-    /// Hashes of the tokens: deterministic, and close only where words are shared.
-    Hash,
-}
-
-/// How token vectors become one vector, by sentence-transformers' names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum PoolingMode {
-    /// The first token's vector.
-    Cls,
-    /// The largest value of each column.
-    Max,
-    /// The average over all tokens, special tokens included.
-    Mean,
-}
-
-/// What the model computes in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    Float32,
-    /// Not in this version.
-    Float16,
-    /// Not in this version.
-    Bfloat16,
-}
-
-/// Gives an enum the names that it has in the pipeline file, in both directions; one list a type.
-macro_rules! names {
-    ($type:ident, $what:literal, $($variant:ident = $name:literal),+) => {
-        impl $type {
-            pub fn as_str(self) -> &'static str {
-                match self { $($type::$variant => $name),+ }
-            }
-        }
-
-        impl fmt::Display for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(self.as_str())
-            }
-        }
-
-        impl FromStr for $type {
-            type Err = String;
-
-            fn from_str(name: &str) -> Result<Self, String> {
-                match name {
-                    $($name => Ok($type::$variant),)+
-                    _ => Err(format!("`{name}` is no {}; there are {}", $what, [$($name),+].join(", "))),
-                }
-            }
-        }
-    };
-}
-
-names!(Backend, "backend", Torch = "torch", Hash = "hash");
-names!(PoolingMode, "pooling", Mean = "mean", Max = "max", Cls = "cls");
-names!(Precision, "precision", Float32 = "float32", Float16 = "float16", Bfloat16 = "bfloat16");
+pub use pooling::{Pooling, PoolingMode};
 
 /// Finds the model and reads what there is to know about it before weights are loaded. It may download, and it reads the
 /// weights once to hash them: it blocks, so callers keep it off the runtime's threads.
@@ -190,13 +46,37 @@ pub fn spec(
     progress: &dyn hub::Progress,
 ) -> Result<ModelSpec, LoadError> {
     config.check()?;
-    match &config.id {
-        None => Ok(ModelSpec::words(config)),
-        Some(id) => {
-            let folder = hub::resolve(id, &config.revision, hub, progress)?;
-            ModelSpec::read(&folder, config)
-        }
+    let Some(id) = &config.id else { return Ok(ModelSpec::words(config)) };
+    let folder = hub::resolve(id, &config.revision, hub, progress)?;
+    read(&folder, config)
+}
+
+/// The same model for queries, as sentence-transformers' `encode_query` has it: with the prompt named `query`, where the
+/// configuration gives no prompt of its own, and on the Router's way for queries, where it has one.
+pub fn query_spec(
+    config: &ModelConfig,
+    hub: &hub::HubSettings,
+    progress: &dyn hub::Progress,
+) -> Result<ModelSpec, LoadError> {
+    config.check()?;
+    let Some(id) = &config.id else { return Ok(ModelSpec::words(config)) };
+    let folder = hub::resolve(id, &config.revision, hub, progress)?;
+    let mut config = config.clone();
+    if config.prompt.is_none() && config.prompt_name.is_none() {
+        config.prompt = Some(prompts::SentenceTransformers::read(&folder.path)?.query().to_owned());
     }
+    if router::has_route(&folder.path, "query")? {
+        config.route = Some("query".into());
+    }
+    read(&folder, &config)
+}
+
+fn read(folder: &hub::ModelFolder, config: &ModelConfig) -> Result<ModelSpec, LoadError> {
+    let mut spec = ModelSpec::read(folder, config)?;
+    if !spec.include_prompt && !spec.prompt.is_empty() && spec.backend == Backend::Torch {
+        spec.prompt_tokens = crate::tokenize::Tokenizer::load(&spec)?.prompt_tokens()?;
+    }
+    Ok(spec)
 }
 
 /// How a worker gets its encoder. `devices` are all that will be started: workers on the CPU share its cores.
@@ -309,42 +189,5 @@ impl LoadError {
             LoadError::Hub(error) => error.failure(),
             _ => Failure::Fatal,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_no_model_can_satisfy_is_refused() {
-        let with = |change: fn(&mut ModelConfig)| {
-            let mut config = ModelConfig { id: Some("a/b".into()), ..ModelConfig::default() };
-            change(&mut config);
-            config.check().err().map(|error| error.to_string()).unwrap_or_default()
-        };
-        assert_eq!(with(|_| ()), "");
-        assert_eq!(with(|c| c.id = None), "model.id is missing; give a model id or the path of a model folder");
-        assert_eq!(with(|c| (c.id, c.backend) = (None, Backend::Hash)), "");
-        assert_eq!(
-            with(|c| c.id = Some(" ".into())),
-            "model.id is empty; give a model id or the path of a model folder"
-        );
-        assert_eq!(
-            with(|c| c.precision = Precision::Float16),
-            "model.precision float16 is not supported in this version; use float32"
-        );
-        assert_eq!(with(|c| c.max_seq_length = Some(0)), "model.max_seq_length is 0; a text needs at least one token");
-        assert_eq!(with(|c| c.threads = Some(0)), "model.threads must be 1 to 1024");
-        assert_eq!(with(|c| c.hash_dim = 0), "model.hash_dim is 0; it must be 1 to 65536");
-    }
-
-    #[test]
-    fn names_read_back() {
-        for mode in [PoolingMode::Mean, PoolingMode::Max, PoolingMode::Cls] {
-            assert_eq!(mode.as_str().parse(), Ok(mode));
-            assert_eq!(serde_json::to_value(mode).ok(), Some(mode.as_str().into()));
-        }
-        assert_eq!("first".parse::<PoolingMode>(), Err("`first` is no pooling; there are mean, max, cls".into()));
     }
 }

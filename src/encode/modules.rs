@@ -1,26 +1,20 @@
 //! A model folder in, a checked [`ModelSpec`] out: what the model is, before libtorch or a weight is touched.
 //!
 //! sentence-transformers describes a model as a chain of modules (modules.json): a transformer, a pooling, and what comes
-//! after. Two generations of names are about and both are read; a folder without modules.json is a plain Hugging Face
-//! model and gets mean pooling. A module, mode or switch that changes the numbers and is not supported is refused by
-//! name, with its file: a wrong vector is worse than none.
+//! before and after. Two generations of names are about and both are read; a folder without modules.json is a plain Hugging
+//! Face model. A module, mode or switch that changes the numbers and is not supported is refused by name, with its file: a
+//! wrong vector is worse than none.
 
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::folder::{self, ConfigFile, read_json, short, stays_inside};
+use super::chain::{Chain, Module};
+use super::folder::{self, ConfigFile, short};
 use super::hub::ModelFolder;
-use super::{Backend, LoadError, ModelConfig, PoolingMode, Precision, torch};
-
-/// One step after the transformer, in the order of the chain.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Module {
-    /// Token vectors become one vector; several modes are concatenated.
-    Pooling { modes: Vec<PoolingMode> },
-    /// The vector is divided by its length.
-    Normalize,
-}
+use super::prompts::SentenceTransformers;
+use super::router::{self, Entry};
+use super::{Backend, LoadError, ModelConfig, PoolingMode, Precision, pooling, torch};
 
 /// What a model is. Everything is checked; the weights are not loaded.
 #[derive(Debug, Clone)]
@@ -49,11 +43,25 @@ pub struct ModelSpec {
     pub layers: usize,
     /// Rows of the word embedding; every token id is below it.
     pub vocab_size: usize,
+    /// What happens to the transformer's vectors; exactly one of them is a Pooling.
     pub chain: Vec<Module>,
+    /// Hash of the modules' own weights, as [`folder::sha256`] makes it; none where no module has any.
+    pub modules_sha256: Option<String>,
+    /// Whether the model's Dense modules were left out.
+    pub dense_left_out: bool,
+    /// The way through the model's Router, where one was chosen.
+    pub route: Option<String>,
     /// Most tokens of a text, special tokens included.
     pub max_seq_length: usize,
-    /// Put before every text; the model's default prompt.
+    /// Put before every text.
     pub prompt: String,
+    /// The model's own prompts by name, and which of them is its default.
+    pub prompts: Vec<(String, String)>,
+    pub default_prompt_name: Option<String>,
+    /// Whether the prompt's tokens count in the pooling.
+    pub include_prompt: bool,
+    /// How many tokens at a text's beginning do not, where they do not.
+    pub prompt_tokens: usize,
     /// Texts are lowered before the tokenizer's own rules (`do_lower_case` of sentence_bert_config.json).
     pub lower_case: bool,
     pub precision: Precision,
@@ -90,8 +98,15 @@ impl ModelSpec {
             layers: 0,
             vocab_size: WORDS_VOCAB,
             chain: vec![Module::Pooling { modes }, Module::Normalize],
+            modules_sha256: None,
+            dense_left_out: false,
+            route: None,
             max_seq_length: config.max_seq_length.unwrap_or(WORDS_LENGTH),
-            prompt: String::new(),
+            prompt: config.prompt.clone().unwrap_or_default(),
+            prompts: Vec::new(),
+            default_prompt_name: None,
+            include_prompt: true,
+            prompt_tokens: 0,
             lower_case: false,
             precision: Precision::Float32,
             threads: None,
@@ -102,33 +117,41 @@ impl ModelSpec {
     /// tokenizer, its length and the prompt.
     pub fn read(folder: &ModelFolder, config: &ModelConfig) -> Result<ModelSpec, LoadError> {
         let path = folder.path.as_path();
-        let modules = Modules::read(path)?;
-        let transformer =
-            if modules.transformer.is_empty() { path.to_owned() } else { path.join(&modules.transformer) };
+        let own = SentenceTransformers::read(path)?;
+        let entries = router::route(path, config.route.as_deref())?.map(|route| route.entries);
+        let transformer = match &entries {
+            None => path.to_owned(),
+            Some(entries) => transformer_of(path, entries)?,
+        };
         let sentence = SentenceConfig::read(&transformer)?;
         let mut spec = ModelSpec {
             id: folder.id.clone(),
             revision: folder.revision.clone(),
             folder: Some(path.to_owned()),
             config: ConfigFile::read(transformer.join("config.json"))?,
-            prompt: default_prompt(path)?,
+            prompt: own.choose(config)?,
             lower_case: sentence.lower_case,
             threads: config.threads,
+            route: config.route.clone(),
             ..ModelSpec::words(config)
         };
         if config.backend == Backend::Torch {
             spec.backend = Backend::Torch;
-            spec.read_model(&transformer, &modules, config)?;
+            spec.read_model(&transformer)?;
+            spec.read_chain(path, entries.as_deref(), own.truncate_dim, config)?;
+            spec.weights = folder::weights(&transformer)?;
+            spec.weights_sha256 = Some(folder::sha256(&spec.weights)?);
         } else if let Some(file) = &spec.config {
             spec.vocab_size = file.count("vocab_size", 1..=VOCAB_MAX)?.unwrap_or(WORDS_VOCAB);
         }
         spec.max_seq_length = max_seq_length(&transformer, &sentence, spec.config.as_ref(), config)?;
         spec.transformer = Some(transformer);
+        (spec.prompts, spec.default_prompt_name) = (own.prompts, own.default_prompt_name);
         Ok(spec)
     }
 
-    /// What only a real model has: family, sizes, chain and weights.
-    fn read_model(&mut self, transformer: &Path, modules: &Modules, config: &ModelConfig) -> Result<(), LoadError> {
+    /// What only a real model has: family and sizes.
+    fn read_model(&mut self, transformer: &Path) -> Result<(), LoadError> {
         let Some(file) = &self.config else {
             let message = "is missing; a model folder has config.json, and modules.json where it is a \
                            sentence-transformers model";
@@ -140,32 +163,60 @@ impl ModelSpec {
         self.hidden = file.needed_count("hidden_size", 1..=HIDDEN_MAX)?;
         self.layers = file.needed_count("num_hidden_layers", 1..=LAYERS_MAX)?;
         self.vocab_size = file.needed_count("vocab_size", 1..=VOCAB_MAX)?;
-        self.chain = modules.chain(self.hidden, config)?;
-        self.dim = self.chain.iter().fold(self.hidden, |dim, module| match module {
-            Module::Pooling { modes } => dim * modes.len(),
-            Module::Normalize => dim,
-        });
-        if modules.leaves_prompt_out && !self.prompt.is_empty() {
-            let message = "`include_prompt` is false and the model has a default prompt; this version cannot leave a \
-                           prompt's tokens out of the pooling";
-            return Err(LoadError::model(modules.pooling_file(), message));
+        Ok(())
+    }
+
+    /// The modules after the transformer, and the hash of their weights.
+    fn read_chain(
+        &mut self,
+        folder: &Path,
+        entries: Option<&[Entry]>,
+        truncate_dim: Option<usize>,
+        config: &ModelConfig,
+    ) -> Result<(), LoadError> {
+        let file = self.config.as_ref();
+        let chain = match (entries, file) {
+            (None, Some(file)) => Some(Chain::plain(file, self.hidden, config)?),
+            (Some([_, after @ ..]), Some(file)) => {
+                let all_layers = file.flag("output_hidden_states")?;
+                Chain::read(folder, after, (self.hidden, all_layers), truncate_dim, config)?
+            }
+            _ => None,
+        };
+        let Some(chain) = chain else { return Err(no_pooling(folder)) };
+        let weights = chain.weights();
+        if !weights.is_empty() {
+            self.modules_sha256 = Some(folder::sha256(&weights)?);
         }
-        self.weights = folder::weights(transformer)?;
-        self.weights_sha256 = Some(folder::sha256(&self.weights)?);
+        (self.chain, self.dim, self.include_prompt) = (chain.modules, chain.dim, chain.include_prompt);
+        self.dense_left_out = config.dense.is_some();
+        // Its files do not say so, but the library has it by these names.
+        if config.include_prompt.is_none() && INSTRUCTORS.contains(&self.id.as_str()) {
+            self.include_prompt = false;
+        }
         Ok(())
     }
 
     /// The pooling as sentence-transformers names it; several modes joined by `+`.
     pub fn pooling(&self) -> String {
-        let modes = self.chain.iter().filter_map(|module| match module {
-            Module::Pooling { modes } => Some(modes.iter().map(|mode| mode.as_str()).collect::<Vec<_>>().join("+")),
-            Module::Normalize => None,
+        let modes = self.chain.iter().find_map(|module| match module {
+            Module::Pooling { modes } => Some(pooling::joined(modes)),
+            _ => None,
         });
-        modes.collect::<Vec<_>>().join(",")
+        modes.unwrap_or_default()
     }
 
+    /// Whether every vector has length 1.
     pub fn normalize(&self) -> bool {
-        self.chain.contains(&Module::Normalize)
+        self.chain.last() == Some(&Module::Normalize)
+    }
+
+    /// To how many values vectors are cut, where they are.
+    pub fn truncated(&self) -> Option<usize> {
+        self.chain.iter().find_map(|module| match module {
+            Module::Truncate { dim } => Some(*dim),
+            _ => None,
+        })
     }
 
     /// One line for `explain`.
@@ -174,17 +225,23 @@ impl ModelSpec {
         let what = match self.backend {
             Backend::Hash => format!("hash encoder, {} dims", self.dim),
             Backend::Torch => format!(
-                "{}, {} layers, {} dims, {} pooling{}, {}",
+                "{}, {} layers, {} dims, {}, {}",
                 self.family,
                 self.layers,
                 self.dim,
-                self.pooling(),
-                if self.normalize() { ", normalised" } else { "" },
+                self.modules(),
                 self.precision
             ),
         };
-        let prompt = if self.prompt.is_empty() { String::new() } else { format!(", prompt {:?}", self.prompt) };
-        format!("{}{revision}: {what}, at most {} tokens{prompt}", self.id, self.max_seq_length)
+        let route = self.route.as_ref().map(|route| format!(", route {route}")).unwrap_or_default();
+        let pooled = if self.include_prompt { "" } else { " (not pooled)" };
+        let prompt = if self.prompt.is_empty() { String::new() } else { format!(", prompt {:?}{pooled}", self.prompt) };
+        format!("{}{revision}: {what}, at most {} tokens{route}{prompt}", self.id, self.max_seq_length)
+    }
+
+    /// The chain in words.
+    fn modules(&self) -> String {
+        self.chain.iter().map(|module| module.to_string()).collect::<Vec<_>>().join(", ")
     }
 
     /// What says which vectors these are: names and values for the output's metadata, in a fixed order. What a model does
@@ -197,174 +254,41 @@ impl ModelSpec {
         ];
         pairs.extend(self.revision.clone().map(|revision| ("model_revision", revision)));
         pairs.extend(self.weights_sha256.clone().map(|hash| ("weights_sha256", hash)));
+        pairs.extend(self.route.clone().map(|route| ("route", route)));
         pairs.push(("pooling", self.pooling()));
+        pairs.push(("modules", self.modules()));
+        pairs.extend(self.modules_sha256.clone().map(|hash| ("modules_sha256", hash)));
+        if self.dense_left_out {
+            pairs.push(("dense", super::DenseChoice::None.to_string()));
+        }
+        if let Some(dim) = self.truncated() {
+            pairs.push(("truncate_dim", dim.to_string()));
+        }
         pairs.push(("normalize", self.normalize().to_string()));
         pairs.push(("dim", self.dim.to_string()));
         pairs.push(("max_seq_length", self.max_seq_length.to_string()));
         pairs.push(("prompt", self.prompt.clone()));
+        pairs.push(("include_prompt", self.include_prompt.to_string()));
         pairs.push(("precision", self.precision.to_string()));
         pairs
     }
 }
 
-/// modules.json, read: where the transformer is and what comes after it.
-struct Modules {
-    /// modules.json itself, for errors.
-    path: PathBuf,
-    /// Relative to the folder; empty where the transformer is the folder itself.
-    transformer: String,
-    after: Vec<Module>,
-    /// The pooling's configuration and the width that it expects.
-    pooling: Option<(ConfigFile, Option<usize>)>,
-    leaves_prompt_out: bool,
-}
+/// Models of the library's own list, whose prompts it leaves out of the pooling.
+const INSTRUCTORS: [&str; 3] = ["hkunlp/instructor-base", "hkunlp/instructor-large", "hkunlp/instructor-xl"];
 
-impl Modules {
-    fn read(folder: &Path) -> Result<Modules, LoadError> {
-        let path = folder.join("modules.json");
-        let mut modules = Modules {
-            path: path.clone(),
-            transformer: String::new(),
-            after: Vec::new(),
-            pooling: None,
-            leaves_prompt_out: false,
-        };
-        let list = match read_json(&path)? {
-            // A plain Hugging Face model: sentence-transformers gives it mean pooling and nothing else.
-            None => {
-                modules.after.push(Module::Pooling { modes: vec![PoolingMode::Mean] });
-                return Ok(modules);
-            }
-            Some(Value::Array(list)) => list,
-            Some(other) => return Err(LoadError::model(path, format!("must be a list, found {}", short(&other)))),
-        };
-        for (index, entry) in list.iter().enumerate() {
-            let text = |key: &str| entry.get(key).and_then(Value::as_str);
-            let Some(kind) = text("type") else {
-                return Err(LoadError::model(path, format!("module {index} has no `type`")));
-            };
-            let place = text("path").unwrap_or_default();
-            if !place.is_empty() && !stays_inside(place) {
-                return Err(LoadError::model(path, format!("`path` {place:?} of module {index} leaves the folder")));
-            }
-            modules.add(folder, index, kind, place)?;
-        }
-        if list.is_empty() || modules.pooling.is_none() {
-            return Err(LoadError::model(path, "must list a Transformer and a Pooling module"));
-        }
-        Ok(modules)
-    }
-
-    fn add(&mut self, folder: &Path, index: usize, kind: &str, place: &str) -> Result<(), LoadError> {
-        // Both generations of names end in the class; what comes before it moved about between versions.
-        let class = kind.strip_prefix("sentence_transformers.").and_then(|rest| rest.rsplit('.').next());
-        let refuse = |what: String| Err(LoadError::model(&self.path, format!("module {index} is {kind:?}, {what}")));
-        match (index, class) {
-            (0, Some("Transformer")) => self.transformer = place.to_owned(),
-            (0, _) => return refuse("but the first module must be a Transformer in this version".into()),
-            (_, Some("Pooling")) if self.pooling.is_none() && self.after.is_empty() => {
-                self.read_pooling(folder.join(place))?;
-            }
-            (_, Some("Normalize")) if self.pooling.is_some() => self.after.push(Module::Normalize),
-            (_, Some("Normalize" | "Pooling" | "Transformer")) => {
-                return refuse("which is out of place; a chain is Transformer, Pooling, Normalize".into());
-            }
-            _ => {
-                return refuse("which this version does not support; there are Transformer, Pooling, Normalize".into());
-            }
-        }
-        Ok(())
-    }
-
-    fn read_pooling(&mut self, place: PathBuf) -> Result<(), LoadError> {
-        let path = place.join("config.json");
-        let file = ConfigFile::read(path.clone())?
-            .ok_or_else(|| LoadError::model(path, "is missing; the Pooling module has its configuration there"))?;
-        let modes = pooling_modes(&file)?;
-        let mut width = None;
-        for key in ["embedding_dimension", "word_embedding_dimension"] {
-            width = width.or(file.count(key, 1..=HIDDEN_MAX)?);
-        }
-        self.leaves_prompt_out = file.get("include_prompt").is_some() && !file.flag("include_prompt")?;
-        self.after.push(Module::Pooling { modes });
-        self.pooling = Some((file, width));
-        Ok(())
-    }
-
-    fn pooling_file(&self) -> &Path {
-        self.pooling.as_ref().map_or(&self.path, |(file, _)| &file.path)
-    }
-
-    /// What comes after the transformer, with the pipeline file's overrides.
-    fn chain(&self, hidden: usize, config: &ModelConfig) -> Result<Vec<Module>, LoadError> {
-        if let Some((file, Some(width))) = &self.pooling
-            && *width != hidden
-        {
-            return Err(
-                file.error(format!("`embedding_dimension` is {width}, but the transformer's vectors have {hidden}"))
-            );
-        }
-        let mut chain = self.after.clone();
-        if let Some(mode) = config.pooling {
-            for module in &mut chain {
-                if let Module::Pooling { modes } = module {
-                    *modes = vec![mode];
-                }
-            }
-        }
-        match config.normalize {
-            Some(true) if !chain.contains(&Module::Normalize) => chain.push(Module::Normalize),
-            Some(false) => chain.retain(|module| *module != Module::Normalize),
-            _ => {}
-        }
-        Ok(chain)
+/// The folder of the transformer, which comes first.
+fn transformer_of(folder: &Path, entries: &[Entry]) -> Result<PathBuf, LoadError> {
+    match entries.first() {
+        Some(first) if first.is("Transformer") && first.place.is_empty() => Ok(folder.to_owned()),
+        Some(first) if first.is("Transformer") => Ok(folder.join(&first.place)),
+        Some(first) => Err(first.refuse("but the first module must be a Transformer in this version")),
+        None => Err(no_pooling(folder)),
     }
 }
 
-/// The keys of the older generation, in the order in which sentence-transformers concatenates.
-const POOLING_FLAGS: [(&str, &str); 6] = [
-    ("pooling_mode_cls_token", "cls"),
-    ("pooling_mode_max_tokens", "max"),
-    ("pooling_mode_mean_tokens", "mean"),
-    ("pooling_mode_mean_sqrt_len_tokens", "mean_sqrt_len_tokens"),
-    ("pooling_mode_weightedmean_tokens", "weightedmean"),
-    ("pooling_mode_lasttoken", "lasttoken"),
-];
-
-/// The modes of a Pooling module: `pooling_mode` as a name or a list, else one flag a mode; none set means mean.
-fn pooling_modes(file: &ConfigFile) -> Result<Vec<PoolingMode>, LoadError> {
-    let mut names: Vec<String> = Vec::new();
-    match file.get("pooling_mode") {
-        Some(Value::String(name)) => names.push(name.clone()),
-        Some(Value::Array(list)) if !list.is_empty() => {
-            for name in list {
-                let name = name.as_str().ok_or_else(|| file.error("`pooling_mode` must be a list of names"))?;
-                names.push(name.to_owned());
-            }
-        }
-        Some(other) => {
-            return Err(file.error(format!("`pooling_mode` must be a name or a list of names, found {}", short(other))));
-        }
-        None => {
-            for (key, name) in POOLING_FLAGS {
-                if file.flag(key)? {
-                    names.push(name.into());
-                }
-            }
-        }
-    }
-    if names.is_empty() {
-        names.push("mean".into());
-    }
-    let supported = |name: &String| {
-        let message = format!("pooling {name:?} is not supported in this version; there are mean, max, cls");
-        name.parse().map_err(|_| file.error(message))
-    };
-    let modes = names.iter().map(supported).collect::<Result<Vec<PoolingMode>, _>>()?;
-    if (1..modes.len()).any(|index| modes[..index].contains(&modes[index])) {
-        return Err(file.error("`pooling_mode` names a mode twice"));
-    }
-    Ok(modes)
+fn no_pooling(folder: &Path) -> LoadError {
+    LoadError::model(folder.join("modules.json"), "must list a Transformer and a Pooling module")
 }
 
 /// sentence_bert_config.json: how the Transformer module treats text.
@@ -464,18 +388,10 @@ fn max_seq_length(
     }
 }
 
-/// The prompt that sentence-transformers puts before every text of this model; empty where there is none.
-fn default_prompt(folder: &Path) -> Result<String, LoadError> {
-    let Some(file) = ConfigFile::read(folder.join("config_sentence_transformers.json"))? else {
-        return Ok(String::new());
-    };
-    let Some(name) = file.text("default_prompt_name")? else { return Ok(String::new()) };
-    match file.get("prompts").and_then(|prompts| prompts.get(name)) {
-        Some(Value::String(prompt)) => Ok(prompt.clone()),
-        _ => Err(file.error(format!("`default_prompt_name` is {name:?}, but `prompts` has no such prompt"))),
-    }
-}
-
 #[cfg(test)]
 #[path = "modules_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "chain_tests.rs"]
+mod chain_tests;

@@ -3,9 +3,11 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::encode::Pooling;
+use crate::encode::folder::stays_inside;
 
 /// The files of a small model in the older generation of names, as (name, content).
-fn good() -> Vec<(String, Value)> {
+pub fn good() -> Vec<(String, Value)> {
     let files = [
         (
             "config.json",
@@ -29,7 +31,7 @@ fn good() -> Vec<(String, Value)> {
 }
 
 /// Writes the good folder with `changes` (a null removes a file; strings are written as they are) and reads it.
-fn read(config: &ModelConfig, changes: &[(&str, Value)]) -> Result<ModelSpec, String> {
+pub fn read(config: &ModelConfig, changes: &[(&str, Value)]) -> Result<ModelSpec, String> {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut files = good();
     for (name, content) in changes {
@@ -47,12 +49,12 @@ fn read(config: &ModelConfig, changes: &[(&str, Value)]) -> Result<ModelSpec, St
     spec.map_err(|error| error.to_string().replace(&format!("{}", folder.path().display()), "FOLDER"))
 }
 
-fn config() -> ModelConfig {
+pub fn config() -> ModelConfig {
     ModelConfig { id: Some("test".into()), ..ModelConfig::default() }
 }
 
 /// One key of the good config.json replaced.
-fn with_key(key: &str, value: Value) -> Value {
+pub fn with_key(key: &str, value: Value) -> Value {
     let mut config = good().swap_remove(0).1;
     config[key] = value;
     config
@@ -85,7 +87,8 @@ fn a_folder_is_read_in_both_generations_and_without_modules() {
 
 #[test]
 fn the_pipeline_file_overrides_the_folder() {
-    let with = |pooling, normalize, max_seq_length| {
+    let with = |pooling: Option<PoolingMode>, normalize, max_seq_length| {
+        let pooling = pooling.map(Pooling::One);
         let spec = read(&ModelConfig { pooling, normalize, max_seq_length, ..config() }, &[]).expect("it is read");
         (spec.pooling(), spec.normalize(), spec.max_seq_length)
     };
@@ -115,13 +118,25 @@ fn the_length_follows_sentence_transformers_rules() {
 
 #[test]
 fn a_default_prompt_is_honoured() {
-    let prompts = |name: &str| {
-        let content = json!({"prompts": {"query": "find: "}, "default_prompt_name": name});
-        read(&config(), &[("config_sentence_transformers.json", content)])
+    let prompts = |name: &str, config: ModelConfig| {
+        let content = json!({"prompts": {"query": "find: ", "bare": null}, "default_prompt_name": name});
+        read(&config, &[("config_sentence_transformers.json", content)]).map(|spec| spec.prompt)
     };
-    assert_eq!(prompts("query").expect("it is read").prompt, "find: ");
-    let broken = prompts("doc").expect_err("there is no such prompt");
+    let named = |name: &str| ModelConfig { prompt_name: Some(name.into()), ..config() };
+    let given = |prompt: &str| ModelConfig { prompt: Some(prompt.into()), ..config() };
+    assert_eq!(prompts("query", config()), Ok("find: ".into()));
+    assert_eq!(prompts("bare", config()), Ok(String::new()));
+    assert_eq!(prompts("bare", named("query")), Ok("find: ".into()));
+    assert_eq!(prompts("query", given("as: ")), Ok("as: ".into()));
+    assert_eq!(prompts("query", given("")), Ok(String::new()));
+    let broken = prompts("doc", config()).expect_err("there is no such prompt");
     assert!(broken.ends_with("`default_prompt_name` is \"doc\", but `prompts` has no such prompt"), "{broken}");
+    let unknown = prompts("query", named("doc")).expect_err("there is no such prompt");
+    let expected =
+        "model.prompt_name is \"doc\", but FOLDER/config_sentence_transformers.json has bare, query; model.prompt";
+    assert!(unknown.starts_with(expected), "{unknown}");
+    let none = read(&named("query"), &[]).expect_err("there are no prompts");
+    assert!(none.starts_with("model.prompt_name is \"query\", but the model has no config_sentence"), "{none}");
 }
 
 #[test]
@@ -193,8 +208,8 @@ fn broken_folders_are_refused_with_file_and_key() {
         "FOLDER/modules.json: module 0 is \"sentence_transformers.models.StaticEmbedding\", but the first module must be",
     );
     check(
-        &[("modules.json", json!([transformer, pooling, module("sentence_transformers.models.Dense", "2_Dense")]))],
-        "FOLDER/modules.json: module 2 is \"sentence_transformers.models.Dense\", which this version does not support",
+        &[("modules.json", json!([transformer, pooling, module("sentence_transformers.models.LSTM", "2_LSTM")]))],
+        "FOLDER/modules.json: module 2 is \"sentence_transformers.models.LSTM\", which this version does not support",
     );
     check(
         &[("modules.json", json!([transformer, pooling, module("custom_st.Pooling", "2")]))],
@@ -202,7 +217,7 @@ fn broken_folders_are_refused_with_file_and_key() {
     );
     check(
         &[("modules.json", json!([transformer, module("sentence_transformers.models.Normalize", "2")]))],
-        "FOLDER/modules.json: module 1 is \"sentence_transformers.models.Normalize\", which is out of place",
+        "FOLDER/modules.json: must list a Transformer and a Pooling module",
     );
     check(
         &[("modules.json", json!([module("sentence_transformers.models.Transformer", "../other")]))],
@@ -216,20 +231,17 @@ fn broken_folders_are_refused_with_file_and_key() {
     let pooling = |content: Value| [("1_Pooling/config.json", content)];
     check(&pooling(Value::Null), "FOLDER/1_Pooling/config.json: is missing");
     check(
-        &pooling(json!({"pooling_mode_lasttoken": true})),
-        "FOLDER/1_Pooling/config.json: pooling \"lasttoken\" is not supported in this version; there are mean, max, cls",
-    );
-    check(
         &pooling(json!({"pooling_mode": "median"})),
-        "FOLDER/1_Pooling/config.json: pooling \"median\" is not supported",
+        "FOLDER/1_Pooling/config.json: `pooling_mode`: `median` is no pooling; there are cls, max, mean, mean_sqrt_len_",
     );
     check(
         &pooling(json!({"pooling_mode": ["cls", "cls"]})),
-        "FOLDER/1_Pooling/config.json: `pooling_mode` names a mode twice",
+        "FOLDER/1_Pooling/config.json: `pooling_mode` names cls twice",
     );
+    check(&pooling(json!({"pooling_mode": []})), "FOLDER/1_Pooling/config.json: `pooling_mode` names no mode");
     check(
         &pooling(json!({"word_embedding_dimension": 7})),
-        "FOLDER/1_Pooling/config.json: `embedding_dimension` is 7, but the transformer's vectors have 6",
+        "FOLDER/1_Pooling/config.json: `word_embedding_dimension` is 7, but the token vectors have 6 values",
     );
 
     check(

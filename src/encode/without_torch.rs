@@ -12,6 +12,11 @@ pub fn check(_model_type: &str, _file: &ConfigFile) -> Result<(), LoadError> {
     Ok(())
 }
 
+/// There are none.
+pub fn families() -> Vec<&'static str> {
+    Vec::new()
+}
+
 pub fn cuda_devices() -> usize {
     0
 }

@@ -4,6 +4,7 @@ pub mod file;
 pub mod format;
 pub mod memory;
 pub mod partition_files;
+pub mod ranges;
 pub mod stdout;
 pub mod whole_file;
 
@@ -18,9 +19,11 @@ use crate::dead_letter::DeadLetter;
 use crate::failure::Failure;
 use crate::kafka::KafkaError;
 use crate::kafka::config::KafkaSinkConfig;
+use crate::quantize::{OutputPrecision, RangesConfig};
 use crate::record::Block;
 use crate::window::Window;
 use file::{ArrowConfig, ParquetConfig};
+use ranges::RangesSinkConfig;
 use stdout::StdoutConfig;
 
 /// `sink:` in the pipeline file: exactly one of them.
@@ -35,19 +38,25 @@ pub struct SinkConfig {
     pub stdout: Option<StdoutConfig>,
     /// A Kafka topic.
     pub kafka: Option<KafkaSinkConfig>,
+    /// No rows: a calibration file, for `output.ranges`.
+    pub ranges: Option<RangesSinkConfig>,
 }
 
 /// `output:` in the pipeline file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct OutputConfig {
     /// Whether the text that was embedded is a column; search results show it.
     pub text: bool,
+    /// What vectors are written as: float32, int8, uint8, or a bit a value as binary or ubinary.
+    pub precision: OutputPrecision,
+    /// Of int8 and uint8: between which numbers the values lie, as [LEAST, MOST] or a file that `embedmill calibrate` made.
+    pub ranges: Option<RangesConfig>,
 }
 
 impl Default for OutputConfig {
     fn default() -> Self {
-        OutputConfig { text: true }
+        OutputConfig { text: true, precision: OutputPrecision::Float32, ranges: None }
     }
 }
 

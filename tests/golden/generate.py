@@ -6,6 +6,7 @@ Out:   beside this file
          tiny/<name>/                          small random models of odd sizes, as sentence-transformers saves them
          texts.jsonl                           odd texts: {"text": s}, or {"repeat": s, "times": n} for s * n
          <name>.safetensors                    their vectors, for each tiny model
+         and what chains.py makes
          all-MiniLM-L6-v2.odd.safetensors      the same texts, real model
          all-MiniLM-L6-v2.corpus.json          ids and SHA-256 of real paragraphs of deploy/corpus.py, in order
          all-MiniLM-L6-v2.corpus.safetensors   their vectors
@@ -379,6 +380,18 @@ def make_tiny(texts: Sequence[str], work: Path) -> None:
         write_vectors(model, texts, work / f"{tiny.name}.safetensors")
 
 
+def make_chains(texts: Sequence[str], work: Path) -> None:
+    import chains
+
+    def save(name: str, folder: Path) -> None:
+        tiny = Tiny(name, 1, chains.HIDDEN, 2, 12, "gelu", 1e-12, 26, 2)
+        folder.mkdir(parents=True, exist_ok=True)
+        bert(tiny, vocab_size=len(tokenizer(tiny, folder))).save_pretrained(folder)
+        compact_tokenizer(folder / "tokenizer.json")
+
+    chains.make(texts, work, save)
+
+
 def real_model_folder() -> Path:
     sys.dont_write_bytecode = True
     sys.path.insert(0, str(REPOSITORY / "deploy"))
@@ -412,7 +425,7 @@ def versions() -> Dict[str, str]:
 
 def publish(work: Path) -> None:
     """Everything is made before anything is replaced, so that a failure leaves the old files whole."""
-    shutil.rmtree(HERE / "tiny", ignore_errors=True)
+    (HERE / "tiny").mkdir(exist_ok=True)
     for path in work.rglob("*"):
         # safetensors writes files that only their owner may read.
         path.chmod(0o755 if path.is_dir() else 0o644)
@@ -420,20 +433,23 @@ def publish(work: Path) -> None:
         target = HERE / path.name
         if path.is_file():
             os.replace(path, target)
-        else:
-            shutil.move(str(path), str(target))
+            continue
+        for model in sorted(path.iterdir()):
+            shutil.rmtree(target / model.name, ignore_errors=True)
+            shutil.move(str(model), str(target / model.name))
 
 
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description="Makes the golden vectors with sentence-transformers.")
-    parser.add_argument("--only", choices=("tiny", "real"), help="make only the tiny models' files, or only the real model's")
+    parser.add_argument("--only", choices=("tiny", "chains", "real"), help="make only the files of the tiny models, of chains.py, or of the real model")
     options = parser.parse_args(arguments)
     require_packages()
     # Nothing is fetched: every model is a folder here.
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TQDM_DISABLE", "1")
-    model_folder = real_model_folder() if options.only != "tiny" else Path()
+    wanted = (options.only,) if options.only else ("tiny", "chains", "real")
+    model_folder = real_model_folder() if "real" in wanted else Path()
     import torch
 
     # One thread sums in one order.
@@ -447,12 +463,12 @@ def main(arguments: Sequence[str]) -> int:
         work = Path(scratch)
         (work / "texts.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries), encoding="utf-8")
         write_json(work / "versions.json", versions())
-        if options.only != "real":
+        if "tiny" in wanted:
             make_tiny(texts, work)
-        if options.only != "tiny":
+        if "chains" in wanted:
+            make_chains(texts, work)
+        if "real" in wanted:
             make_real(texts, work, model_folder)
-        if options.only == "real" and (HERE / "tiny").exists():
-            shutil.copytree(HERE / "tiny", work / "tiny")
         publish(work)
     total_bytes = sum(path.stat().st_size for path in HERE.rglob("*") if path.is_file())
     say(f"{len(texts)} odd texts; {total_bytes / 1e6:.2f} MB in {HERE.relative_to(REPOSITORY)}")

@@ -414,6 +414,46 @@ fn shards_are_found_by_their_index() {
 }
 
 #[test]
+fn modules_bring_their_weights_and_a_router_all_its_ways() {
+    let mut hub = hub();
+    let own = |class: &str| format!("sentence_transformers.models.{class}");
+    let modules = json!([{"path": "", "type": own("Router")}, {"path": "1_Dense", "type": own("Dense")}]).to_string();
+    let router = json!({
+        "types": {"query_0": own("Transformer"), "document_0": own("Transformer"), "query_1": own("Pooling")},
+        "structure": {"query": ["query_0", "query_1"], "document": ["document_0", "query_1"]}
+    });
+    replace(&mut hub, "modules.json", Some(&modules));
+    replace(&mut hub, "router_config.json", Some(&router.to_string()));
+    let wanted = [
+        "1_Dense/config.json",
+        "1_Dense/model.safetensors",
+        "document_0/config.json",
+        "document_0/model.safetensors",
+        "document_0/tokenizer.json",
+        "query_0/config.json",
+        "query_0/model.safetensors",
+        "query_0/tokenizer.json",
+        "query_1/config.json",
+    ];
+    for name in
+        wanted.into_iter().chain(["query_1/model.safetensors", "1_Dense/pytorch_model.bin", "other/config.json"])
+    {
+        replace(&mut hub, name, Some("{}"));
+    }
+    let server = Server::start(hub);
+    let mut client = Client::of(&server.endpoint);
+    let found = client.resolve("main").expect("it is fetched");
+    // config.json beside the Router is where an older one would have its routes.
+    let expected =
+        [&wanted[..2], &["config.json"], &wanted[2..5], &["modules.json"], &wanted[5..], &["router_config.json"]];
+    assert_eq!(listing(&found.path), expected.concat());
+    client.settings.offline = true;
+    assert_eq!(client.resolve("main").expect("offline"), found);
+    std::fs::remove_file(found.path.join("1_Dense/model.safetensors")).expect("it is there");
+    assert!(client.error("main").contains("1_Dense: has no weights"), "{}", client.error("main"));
+}
+
+#[test]
 fn what_cannot_be_used_is_refused() {
     let check = |change: fn(&mut Hub), expected: &str| {
         let mut hub = hub();
@@ -432,7 +472,15 @@ fn what_cannot_be_used_is_refused() {
             replace(hub, "modules.json", Some(&modules));
             replace(hub, "../../evil/config.json", Some("{}"));
         },
-        "acme/tiny has a file named \"../../evil/config.json\", which is refused",
+        "HUB gave an answer about acme/tiny that makes no sense: TMP/hub/models--acme--tiny/snapshots/1111",
+    );
+    check(
+        |hub| {
+            let modules = modules().replace("1_Pooling", "3_Dense").replace("models.Pooling", "models.Dense");
+            replace(hub, "modules.json", Some(&modules));
+            replace(hub, "3_Dense/pytorch_model.bin", Some("pickle"));
+        },
+        "acme/tiny at main has no 3_Dense/model.safetensors; only safetensors are read; take a revision",
     );
     check(
         |hub| {

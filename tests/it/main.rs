@@ -7,4 +7,5 @@ mod pipeline;
 mod pipelines;
 mod rejected;
 mod signals;
+mod smaller;
 mod walls;

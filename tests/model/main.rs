@@ -1,5 +1,6 @@
 //! What needs libtorch: vectors against sentence-transformers', and the binary with a real model.
 #![cfg(feature = "torch")]
 
+mod chains;
 mod cli;
 mod golden;

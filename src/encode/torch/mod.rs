@@ -4,7 +4,7 @@
 //! - [`packed`] lays a batch out flat, in groups of equal length, so that nothing is ever padded
 //! - [`attention`] is handed to the families, which are made of [`layers`]; [`bert`] is one; [`FAMILIES`] lists them
 //! - [`simd`] are loops of our own where libtorch's cost more than the arithmetic; [`memory`] lends them tensors' memory
-//! - [`pool`] turns token vectors into one vector a sequence
+//! - [`chain`] are the modules after the transformer, with [`pool`], which turns token vectors into one vector a sequence
 //! - [`device`] is about threads, GPUs and what libtorch's errors mean
 //!
 //! Only the finished `[rows, dim]` comes back from the device. Every call of libtorch is one of the `f_` kind, whose C++
@@ -12,6 +12,7 @@
 
 mod attention;
 mod bert;
+mod chain;
 mod device;
 mod layers;
 mod memory;
@@ -26,9 +27,10 @@ use tch::{TchError, Tensor};
 
 use super::device::Device;
 use super::folder::ConfigFile;
-use super::modules::{ModelSpec, Module};
+use super::modules::ModelSpec;
 use super::{EncodeError, Encoder, LoadError, Matrix};
 use crate::batch::TokenBatch;
+use chain::Chain;
 pub use device::{cuda_devices, why_no_cuda};
 use packed::Packed;
 use weights::Weights;
@@ -63,6 +65,11 @@ fn family(model_type: &str, file: &ConfigFile) -> Result<&'static Family, LoadEr
     })
 }
 
+/// The `model_type` of every family.
+pub fn families() -> Vec<&'static str> {
+    FAMILIES.iter().map(|family| family.model_type).collect()
+}
+
 /// Refuses a model that no family here can compute, without reading weights.
 pub fn check(model_type: &str, file: &ConfigFile) -> Result<(), LoadError> {
     (family(model_type, file)?.check)(file)
@@ -76,14 +83,32 @@ pub fn load(
     loaded: &Loaded,
 ) -> Result<Box<dyn Encoder>, LoadError> {
     device::prepare_thread(device, threads);
-    let transformer = match device {
+    let model = match device {
         Device::Cuda(_) => build(spec, device)?,
         Device::Cpu => loaded.share(|| build(spec, device))?,
     };
-    Ok(Box::new(TorchEncoder { transformer, spec: spec.clone(), device: device::torch(device) }))
+    Ok(Box::new(TorchEncoder { model, spec: spec.clone(), device: device::torch(device) }))
 }
 
-fn build(spec: &ModelSpec, device: Device) -> Result<Box<dyn Transformer>, LoadError> {
+/// The transformer and what comes after it.
+struct Model {
+    transformer: Box<dyn Transformer>,
+    chain: Chain,
+}
+
+impl Model {
+    fn share(&self) -> Result<Model, TchError> {
+        Ok(Model { transformer: self.transformer.share()?, chain: self.chain.share() })
+    }
+}
+
+fn build(spec: &ModelSpec, device: Device) -> Result<Model, LoadError> {
+    // The smaller part first: what is wrong with it shows before the large one is read.
+    let chain = Chain::load(&spec.chain, spec.prompt_tokens, device)?;
+    Ok(Model { transformer: build_transformer(spec, device)?, chain })
+}
+
+fn build_transformer(spec: &ModelSpec, device: Device) -> Result<Box<dyn Transformer>, LoadError> {
     let failed = || LoadError::Load { device, message: "it has no config.json".into() };
     let file = spec.config.as_ref().ok_or_else(failed)?;
     let mut weights = Weights::open(&spec.weights, device)?;
@@ -93,13 +118,10 @@ fn build(spec: &ModelSpec, device: Device) -> Result<Box<dyn Transformer>, LoadE
 /// What the workers on the CPU share: the first to come loads the model and leaves it here, and every worker takes a
 /// share of it. Memory and caches then hold the weights once, however many workers there are.
 #[derive(Default)]
-pub struct Loaded(Mutex<Option<Box<dyn Transformer>>>);
+pub struct Loaded(Mutex<Option<Model>>);
 
 impl Loaded {
-    fn share(
-        &self,
-        build: impl FnOnce() -> Result<Box<dyn Transformer>, LoadError>,
-    ) -> Result<Box<dyn Transformer>, LoadError> {
+    fn share(&self, build: impl FnOnce() -> Result<Model, LoadError>) -> Result<Model, LoadError> {
         let failed = |message: String| LoadError::Load { device: Device::Cpu, message };
         let mut loaded = self.0.lock().map_err(|_| failed("it panicked in another worker".into()))?;
         let whole = match loaded.take() {
@@ -111,7 +133,7 @@ impl Loaded {
 }
 
 struct TorchEncoder {
-    transformer: Box<dyn Transformer>,
+    model: Model,
     spec: Arc<ModelSpec>,
     device: tch::Device,
 }
@@ -124,10 +146,17 @@ impl Encoder for TorchEncoder {
     fn encode(&mut self, batch: &TokenBatch) -> Result<Matrix, EncodeError> {
         let failed = |message| device::encode_error(batch.rows(), batch.tokens(), message);
         self.check_batch(batch).map_err(&failed)?;
-        let mut matrix = Matrix::zeros(batch.rows(), self.spec.dim);
+        let dim = self.spec.dim;
+        let mut matrix = Matrix::zeros(batch.rows(), dim);
         let (order, values) = self.run(batch).map_err(|error| failed(error.to_string()))?;
         for (packed_row, &row) in order.iter().enumerate() {
-            matrix.row_mut(row).copy_from_slice(&values[packed_row * self.spec.dim..][..self.spec.dim]);
+            matrix.row_mut(row).copy_from_slice(&values[packed_row * dim..][..dim]);
+        }
+        if order.len() < batch.rows() {
+            let nothing = self.of_nothing().map_err(|error| failed(error.to_string()))?;
+            for row in (0..batch.rows()).filter(|&row| batch.length(row) == 0) {
+                matrix.row_mut(row).copy_from_slice(&nothing);
+            }
         }
         Ok(matrix)
     }
@@ -145,23 +174,27 @@ impl TorchEncoder {
         if longest > most { Err(format!("a sequence has {longest} tokens, over the model's {most}")) } else { Ok(()) }
     }
 
-    /// The rows that have tokens, as they were packed, and their vectors end to end. A row without tokens has none: its
-    /// vector stays zero, as sentence-transformers' mean over nothing is.
+    /// The rows that have tokens, as they were packed, and their vectors end to end.
     fn run(&mut self, batch: &TokenBatch) -> Result<(Vec<usize>, Vec<f32>), TchError> {
         let packed = Packed::new(batch, self.device)?;
         if packed.order.is_empty() {
             return Ok((Vec::new(), Vec::new()));
         }
-        let mut vectors = self.transformer.forward(&packed)?;
-        for module in &self.spec.chain {
-            vectors = match module {
-                Module::Pooling { modes } => pool::pool(&vectors, &packed, modes)?,
-                Module::Normalize => pool::normalize(vectors)?,
-            };
-        }
-        let count = packed.order.len() * self.spec.dim;
-        let mut values = vec![0.0; count];
-        vectors.f_to_device(tch::Device::Cpu)?.f_copy_data(&mut values, count)?;
+        let tokens = self.model.transformer.forward(&packed)?;
+        let vectors = self.model.chain.forward(tokens, &packed)?;
+        let values = floats(&vectors, packed.order.len() * self.spec.dim)?;
         Ok((packed.order, values))
     }
+
+    /// The vector of a row without tokens.
+    fn of_nothing(&self) -> Result<Vec<f32>, TchError> {
+        floats(&self.model.chain.of_nothing(self.spec.hidden, self.device)?, self.spec.dim)
+    }
+}
+
+/// A tensor's values, back from the device.
+fn floats(tensor: &Tensor, count: usize) -> Result<Vec<f32>, TchError> {
+    let mut values = vec![0.0; count];
+    tensor.f_to_device(tch::Device::Cpu)?.f_contiguous()?.f_copy_data(&mut values, count)?;
+    Ok(values)
 }

@@ -1,0 +1,192 @@
+//! Flags that several commands have, and the sections of the pipeline file that they set.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use embedmill::config::Config;
+use embedmill::dead_letter::DeadLetterConfig;
+use embedmill::encode::{Backend, DenseChoice, ModelConfig, Pooling};
+use embedmill::source::file::{FilesConfig, Format};
+use embedmill::text::field::{KeepConfig, KeepField, OneOrMany, RecordConfig};
+
+/// Which model, and what of it is set otherwise.
+#[derive(Debug, Args)]
+pub struct ModelArgs {
+    /// A model id on the Hugging Face hub, or the path of a model folder
+    #[arg(short, long, value_name = "MODEL", help_heading = "Model")]
+    model: Option<String>,
+    /// Branch, tag or commit of a model id
+    #[arg(long, default_value = "main", help_heading = "Model")]
+    revision: String,
+    /// torch, or hash: no model, for trying things out
+    #[arg(long, default_value = "torch", help_heading = "Model")]
+    backend: Backend,
+    /// cls, max, mean, mean_sqrt_len_tokens, weightedmean, lasttoken, or several as in cls+mean [default: the model's own]
+    #[arg(long, help_heading = "Model")]
+    pooling: Option<Pooling>,
+    /// Leave the model's Dense modules out
+    #[arg(long, help_heading = "Model")]
+    no_dense: bool,
+    /// Scale vectors to length 1 [default: the model's own]
+    #[arg(long, overrides_with = "no_normalize", help_heading = "Model")]
+    normalize: bool,
+    /// Leave vectors as they are [default: the model's own]
+    #[arg(long, help_heading = "Model")]
+    no_normalize: bool,
+    /// Keep only the first values of each vector [default: the model's own]
+    #[arg(long, value_name = "VALUES", help_heading = "Model")]
+    truncate_dim: Option<usize>,
+    /// Text to put before every text [default: the model's own]
+    #[arg(long, value_name = "TEXT", help_heading = "Model")]
+    prompt: Option<String>,
+    /// The name of one of the model's own prompts
+    #[arg(long, value_name = "NAME", conflicts_with = "prompt", help_heading = "Model")]
+    prompt_name: Option<String>,
+    /// Whether a prompt's tokens count in the pooling [default: the model's own]
+    #[arg(long, value_name = "true|false", help_heading = "Model")]
+    include_prompt: Option<bool>,
+    /// The way through a model with a Router, such as query or document [default: the model's own]
+    #[arg(long, value_name = "NAME", help_heading = "Model")]
+    route: Option<String>,
+    /// Most tokens of a text, special tokens included [default: the model's own]
+    #[arg(long, value_name = "TOKENS", help_heading = "Model")]
+    max_seq_length: Option<usize>,
+    /// Where downloaded models are kept [default: the cache of the Hugging Face tools]
+    #[arg(long, value_name = "FOLDER", help_heading = "Model")]
+    cache: Option<PathBuf>,
+    /// Never use the network
+    #[arg(long, help_heading = "Model")]
+    offline: bool,
+}
+
+/// What the work is done on.
+#[derive(Debug, Args)]
+pub struct WorkArgs {
+    /// Devices, one worker each: cpu, cuda:0, …, or auto; cpu may be listed several times
+    #[arg(short, long, value_delimiter = ',', default_value = "auto", help_heading = "Work")]
+    device: Vec<String>,
+    /// Threads of each CPU worker [default: the cores, shared among the CPU workers]
+    #[arg(long, help_heading = "Work")]
+    threads: Option<usize>,
+    /// Most tokens that go through the model at once
+    #[arg(long, value_name = "TOKENS", help_heading = "Work")]
+    batch_tokens: Option<usize>,
+    /// Most tokens that are sorted and delivered together
+    #[arg(long, value_name = "TOKENS", help_heading = "Work")]
+    window_tokens: Option<usize>,
+}
+
+/// Where records come from and what is their text.
+#[derive(Debug, Args)]
+pub struct RecordArgs {
+    /// Files, folders, globs in quotes, or - for standard input
+    #[arg(required = true, value_name = "INPUT")]
+    inputs: Vec<String>,
+    /// jsonl, json, text (a line a record), document (a file a record), csv, tsv, parquet, arrow, or auto
+    #[arg(short, long, default_value = "auto", value_parser = format, help_heading = "Records")]
+    format: Format,
+    /// The field that is the id: a name, or a JSON pointer such as /meta/id [default: path:line]
+    #[arg(long, value_name = "FIELD", help_heading = "Records")]
+    id: Option<String>,
+    /// The field that is the text; of several, the texts are joined
+    #[arg(long, value_name = "FIELD", value_delimiter = ',', default_value = "text", help_heading = "Records")]
+    text: Vec<String>,
+    /// What stands between joined texts [default: a line break]
+    #[arg(long, value_name = "TEXT", help_heading = "Records")]
+    join: Option<String>,
+    /// The text as a template over the fields, as in '{{ title }}: {{ body }}'
+    #[arg(long, conflicts_with = "text", help_heading = "Records")]
+    template: Option<String>,
+    /// Fields that become columns; NAME:TYPE where the first records do not show the type
+    #[arg(long, value_name = "FIELD", value_delimiter = ',', help_heading = "Records")]
+    keep: Vec<String>,
+    /// Write records that cannot be embedded to this file of JSON lines and go on
+    #[arg(long, value_name = "FILE", help_heading = "Records")]
+    dead_letter: Option<PathBuf>,
+}
+
+/// The configuration that these flags are.
+pub fn config(model: ModelArgs, work: WorkArgs, records: RecordArgs) -> Config {
+    let mut config = Config {
+        model: ModelConfig {
+            id: model.model,
+            revision: model.revision,
+            backend: model.backend,
+            pooling: model.pooling,
+            dense: model.no_dense.then_some(DenseChoice::None),
+            normalize: match (model.normalize, model.no_normalize) {
+                (true, _) => Some(true),
+                (_, true) => Some(false),
+                _ => None,
+            },
+            truncate_dim: model.truncate_dim,
+            prompt: model.prompt,
+            prompt_name: model.prompt_name,
+            include_prompt: model.include_prompt,
+            route: model.route,
+            max_seq_length: model.max_seq_length,
+            cache: model.cache,
+            offline: model.offline,
+            threads: work.threads,
+            ..Default::default()
+        },
+        devices: work.device,
+        record: RecordConfig {
+            id: records.id,
+            text: OneOrMany::Many(records.text),
+            template: records.template,
+            keep: records.keep.iter().map(|text| keep(text)).collect(),
+            ..Default::default()
+        },
+        dead_letter: records.dead_letter.map(|path| DeadLetterConfig { path: Some(path), topic: None }),
+        ..Default::default()
+    };
+    config.source.files = Some(FilesConfig { paths: records.inputs, format: records.format, ..Default::default() });
+    config.record.join = records.join.unwrap_or(config.record.join);
+    config.batch.tokens = work.batch_tokens.unwrap_or(config.batch.tokens);
+    config.window.tokens = work.window_tokens.unwrap_or(config.window.tokens);
+    config
+}
+
+/// The flag that sets a key of the pipeline file, since that is what the user wrote.
+pub fn flag(key: &str) -> &str {
+    match key {
+        "model.id" => "--model",
+        "model.pooling" => "--pooling",
+        "model.truncate_dim" => "--truncate-dim",
+        "model.prompt_name" => "--prompt-name",
+        "model.route" => "--route",
+        "model.max_seq_length" => "--max-seq-length",
+        "model.threads" => "--threads",
+        "model.revision" => "--revision",
+        "output.precision" => "--output-precision",
+        "output.ranges" => "--ranges",
+        "batch.tokens" => "--batch-tokens",
+        "window.tokens" => "--window-tokens",
+        "devices" => "--device",
+        "record.id" => "--id",
+        "record.text" => "--text",
+        "record.template" => "--template",
+        "record.keep" => "--keep",
+        "dead_letter.path" => "--dead-letter",
+        "sink.arrow.path" | "sink.parquet.path" | "sink.ranges.path" => "--output",
+        key => key,
+    }
+}
+
+/// A format by the name that it has in the pipeline file.
+fn format(name: &str) -> Result<Format, serde::de::value::Error> {
+    use serde::Deserialize;
+    use serde::de::IntoDeserializer;
+    Format::deserialize(name.into_deserializer())
+}
+
+/// `FIELD` or `FIELD:TYPE`.
+fn keep(text: &str) -> KeepConfig {
+    match text.split_once(':') {
+        None => KeepConfig::Name(text.into()),
+        Some((field, data_type)) => {
+            KeepConfig::Full(KeepField { field: field.into(), column: None, data_type: Some(data_type.into()) })
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! `models`: which models there are, what one is, and fetching one.
+
+use std::fmt::Write;
+
+use anyhow::Error;
+use clap::{Args, Subcommand};
+use embedmill::config::hub_settings;
+use embedmill::encode::chain::DenseActivation;
+use embedmill::encode::hub::{HubError, resolve};
+use embedmill::encode::modules::ModelSpec;
+use embedmill::encode::{LoadError, ModelConfig, PoolingMode, spec, torch};
+use serde_json::json;
+
+use super::progress::LoadBar;
+use super::usage;
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  embedmill models list
+  embedmill models pull sentence-transformers/all-MiniLM-L6-v2
+  embedmill models show sentence-transformers/all-MiniLM-L6-v2")]
+pub struct ModelsArgs {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Which models are supported
+    #[command(after_help = "Example:\n  embedmill models list")]
+    List,
+    /// What a model is, without loading it: family, sizes, modules, length, prompts, hash
+    #[command(after_help = "Example:\n  embedmill models show ./model --json | jq .dim")]
+    Show(ShowArgs),
+    /// Fetch a model into the cache, or what is missing of it
+    #[command(after_help = "Example:\n  embedmill models pull sentence-transformers/all-MiniLM-L6-v2")]
+    Pull(WhichArgs),
+}
+
+#[derive(Debug, Args)]
+struct WhichArgs {
+    /// A model id on the Hugging Face hub, or the path of a model folder
+    #[arg(value_name = "MODEL")]
+    model: String,
+    /// Branch, tag or commit of a model id
+    #[arg(long, default_value = "main")]
+    revision: String,
+    /// Where downloaded models are kept [default: the cache of the Hugging Face tools]
+    #[arg(long, value_name = "FOLDER")]
+    cache: Option<std::path::PathBuf>,
+    /// Never use the network
+    #[arg(long)]
+    offline: bool,
+}
+
+#[derive(Debug, Args)]
+struct ShowArgs {
+    #[command(flatten)]
+    which: WhichArgs,
+    /// The way through a model with a Router, such as query or document
+    #[arg(long, value_name = "NAME")]
+    route: Option<String>,
+    /// One JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl WhichArgs {
+    fn config(self) -> ModelConfig {
+        ModelConfig {
+            id: Some(self.model),
+            revision: self.revision,
+            cache: self.cache,
+            offline: self.offline,
+            ..ModelConfig::default()
+        }
+    }
+}
+
+pub fn models(args: ModelsArgs) -> anyhow::Result<()> {
+    match args.command {
+        Command::List => super::print(&list()),
+        Command::Show(args) => show(args),
+        Command::Pull(args) => pull(args),
+    }
+}
+
+fn list() -> String {
+    let families = torch::families();
+    let names = |names: &[&str]| names.join(", ");
+    let families = match families.as_slice() {
+        [] => "none: this embedmill was built without libtorch".to_owned(),
+        some => names(some),
+    };
+    format!(
+        "families (model_type of config.json)\n  {families}\n\
+         modules after the transformer\n  Pooling, Dense, LayerNorm, Normalize, Dropout; a Router before or after\n\
+         pooling, alone and side by side\n  {}\n\
+         activations of Dense\n  {}\n",
+        names(&PoolingMode::ALL.map(PoolingMode::as_str)),
+        names(&DenseActivation::ALL.map(DenseActivation::as_str)),
+    )
+}
+
+/// Shows what the files say. A model that is not there is not fetched for that.
+fn show(args: ShowArgs) -> anyhow::Result<()> {
+    let config = ModelConfig { route: args.route, ..args.which.config() };
+    let mut hub = hub_settings(&config);
+    hub.offline = true;
+    let spec = spec(&config, &hub, &()).map_err(|error| match error {
+        LoadError::Hub(HubError::Offline { id, cache, .. }) => {
+            usage(format!("{id} is not in the cache {}; `embedmill models pull {id}` fetches it", cache.display()))
+        }
+        other => Error::from(other),
+    })?;
+    if args.json {
+        return super::print(&serde_json::to_string_pretty(&as_json(&spec))?);
+    }
+    super::print(&as_text(&spec)?)
+}
+
+fn as_json(spec: &ModelSpec) -> serde_json::Value {
+    json!({
+        "model": spec.id,
+        "revision": spec.revision,
+        "folder": spec.folder,
+        "family": spec.family,
+        "layers": spec.layers,
+        "hidden": spec.hidden,
+        "dim": spec.dim,
+        "vocab_size": spec.vocab_size,
+        "modules": spec.chain.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "pooling": spec.pooling(),
+        "normalize": spec.normalize(),
+        "max_seq_length": spec.max_seq_length,
+        "prompts": spec.prompts.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
+        "default_prompt_name": spec.default_prompt_name,
+        "include_prompt": spec.include_prompt,
+        "weights_sha256": spec.weights_sha256,
+        "modules_sha256": spec.modules_sha256,
+    })
+}
+
+fn as_text(spec: &ModelSpec) -> Result<String, std::fmt::Error> {
+    let mut out = String::new();
+    let mut line = |name: &str, value: &str| writeln!(out, "{name:<16}{value}");
+    let or_none = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".into());
+    line("model", &spec.id)?;
+    line("revision", &or_none(&spec.revision))?;
+    line("folder", &spec.folder.as_ref().map(|folder| folder.display().to_string()).unwrap_or_default())?;
+    line("family", &spec.family)?;
+    line("sizes", &format!("{} layers, {} wide, {} tokens known", spec.layers, spec.hidden, spec.vocab_size))?;
+    line("dims", &spec.dim.to_string())?;
+    for (index, module) in spec.chain.iter().enumerate() {
+        line(if index == 0 { "modules" } else { "" }, &module.to_string())?;
+    }
+    line("length", &format!("at most {} tokens", spec.max_seq_length))?;
+    let default = spec.default_prompt_name.as_deref();
+    for (name, prompt) in &spec.prompts {
+        let is_default = if default == Some(name.as_str()) { ", the default" } else { "" };
+        line("prompt", &format!("{name}: {prompt:?}{is_default}"))?;
+    }
+    if !spec.include_prompt {
+        line("", "a prompt's tokens are not pooled")?;
+    }
+    line("weights", &format!("sha256 {}", or_none(&spec.weights_sha256)))?;
+    if spec.modules_sha256.is_some() {
+        line("module weights", &format!("sha256 {}", or_none(&spec.modules_sha256)))?;
+    }
+    Ok(out)
+}
+
+fn pull(args: WhichArgs) -> anyhow::Result<()> {
+    let config = args.config();
+    config.check()?;
+    let bar = LoadBar::start();
+    let id = config.id.as_deref().unwrap_or_default();
+    let found = resolve(id, &config.revision, &hub_settings(&config), &bar);
+    bar.finish();
+    let found = found.map_err(LoadError::from)?;
+    // What a folder holds may still be no model that is supported; better said now than at the first run.
+    let mut hub = hub_settings(&config);
+    hub.offline = true;
+    let spec = spec(&config, &hub, &())?;
+    eprintln!("{}", spec.describe());
+    super::print(&found.path.display().to_string())
+}

@@ -1,0 +1,180 @@
+//! Smaller vectors as a user makes, reads and searches them, with the hash encoder.
+
+use std::path::Path;
+
+use embedmill::columnar::read::OutputFile;
+use predicates::prelude::*;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::cli::{embedmill, encode, folder_with, rows};
+
+const TEXTS: [&str; 5] = [
+    "the cat sat on the mat",
+    "stock markets fell on monday",
+    "a dog barked at the cat",
+    "rain over the quiet river",
+    "markets and rivers rise",
+];
+
+fn folder() -> TempDir {
+    let lines: String = TEXTS.map(|text| serde_json::json!({ "text": text }).to_string() + "\n").concat();
+    folder_with(&[("a.jsonl", &lines)])
+}
+
+/// The vectors of an output, as they are written.
+fn vectors(path: &Path) -> Vec<Vec<f64>> {
+    let numbers = |row: &Value| row["vector"].as_array().expect("a list").iter().flat_map(Value::as_f64).collect();
+    rows(path).iter().map(numbers).collect()
+}
+
+fn column_type(path: &Path) -> String {
+    let columns = OutputFile::open(path).expect("the output").columns();
+    columns.into_iter().find(|(name, ..)| name == "vector").expect("a vector column").1
+}
+
+#[test]
+fn calibrate_then_bytes_then_search() {
+    let folder = folder();
+    let path = |name: &str| folder.path().join(name);
+    embedmill(folder.path())
+        .args(["calibrate", "a.jsonl", "-o", "ranges.json", "--backend", "hash"])
+        .assert()
+        .success()
+        .stderr(predicate::str::contains("5 rows from 5 records"));
+    let ranges: Value =
+        serde_json::from_slice(&std::fs::read(path("ranges.json")).expect("it is there")).expect("JSON");
+    assert_eq!((&ranges["vectors"], &ranges["made_by"]["backend"]), (&5.into(), &"hash".into()));
+    encode(folder.path(), &["a.jsonl"], "float.arrow").assert().success();
+    let floats = vectors(&path("float.arrow"));
+    for (precision, kind, offset) in [("int8", "Int8", 128.0), ("uint8", "UInt8", 0.0)] {
+        let out = format!("{precision}.parquet");
+        encode(folder.path(), &["a.jsonl"], &out)
+            .args(["--output-precision", precision, "--ranges", "ranges.json"])
+            .assert()
+            .success();
+        assert_eq!(column_type(&path(&out)), format!("FixedSizeList(384 x {kind})"));
+        for (written, floats) in vectors(&path(&out)).iter().zip(&floats) {
+            for (column, (written, value)) in written.iter().zip(floats).enumerate() {
+                let number = |key: &str| ranges[key][column].as_f64().expect("a number");
+                let step = ((number("max") - number("min")) / 255.0).max(f64::MIN_POSITIVE);
+                let restored = (written + offset) * step + number("min");
+                assert!(
+                    (restored - value).abs() <= step * 1.01,
+                    "{precision}, column {column}: {restored} and {value}"
+                );
+            }
+        }
+        embedmill(folder.path())
+            .args(["search", &out, "cat on the mat", "-k", "1", "--ranges", "ranges.json"])
+            .assert()
+            .success()
+            .stdout(predicate::str::contains("a.jsonl:1"));
+        embedmill(folder.path())
+            .args(["search", &out, "cat"])
+            .assert()
+            .code(2)
+            .stderr(predicate::str::contains(format!("its vectors are {precision}; give the calibration file")));
+    }
+}
+
+#[test]
+fn bits_and_fixed_ranges_need_no_calibration() {
+    let folder = folder();
+    let path = |name: &str| folder.path().join(name);
+    encode(folder.path(), &["a.jsonl"], "float.arrow").assert().success();
+    let floats = vectors(&path("float.arrow"));
+    for (precision, kind, offset) in [("binary", "Int8", 128.0), ("ubinary", "UInt8", 0.0)] {
+        let out = format!("{precision}.arrow");
+        encode(folder.path(), &["a.jsonl"], &out).args(["--output-precision", precision]).assert().success();
+        assert_eq!(column_type(&path(&out)), format!("FixedSizeList(48 x {kind})"));
+        for (written, floats) in vectors(&path(&out)).iter().zip(&floats) {
+            for (column, value) in floats.iter().enumerate() {
+                let bit = (written[column / 8] + offset) as u8 & (0x80 >> (column % 8)) != 0;
+                assert_eq!(bit, *value > 0.0, "{precision}, column {column}");
+            }
+        }
+        embedmill(folder.path())
+            .args(["search", &out, "cat on the mat", "-k", "1"])
+            .assert()
+            .success()
+            .stdout(predicate::str::contains("a.jsonl:1"));
+    }
+    encode(folder.path(), &["a.jsonl"], "fixed.arrow")
+        .args(["--output-precision", "uint8", "--ranges", "-0.25,0.25"])
+        .assert()
+        .success();
+    embedmill(folder.path())
+        .args(["search", "fixed.arrow", "rain over a river", "-k", "1"])
+        .assert()
+        .success()
+        .stdout(predicate::str::contains("a.jsonl:4"));
+    embedmill(folder.path())
+        .args(["inspect", "fixed.arrow"])
+        .assert()
+        .success()
+        .stdout(predicate::str::contains("output_precision uint8").and(predicate::str::contains("[-0.25, 0.25]")));
+}
+
+#[test]
+fn what_does_not_fit_together_is_refused() {
+    let folder = folder();
+    let one = "{\"text\":\"alone\"}\n";
+    std::fs::write(folder.path().join("one.jsonl"), one).expect("a file");
+    embedmill(folder.path())
+        .args(["calibrate", "a.jsonl", "-o", "ranges.json", "--backend", "hash"])
+        .assert()
+        .success();
+    let check = |args: &[&str], code: i32, expected: &str| {
+        let mut command = embedmill(folder.path());
+        command.args(args).args(["--backend", "hash"]).assert().code(code).stderr(predicate::str::contains(expected));
+        assert!(!folder.path().join("o.arrow").exists() && !folder.path().join("o.json").exists());
+    };
+    let encode = ["encode", "a.jsonl", "-o", "o.arrow", "--output-precision"];
+    let with = |more: &[&'static str]| [&encode, more].concat();
+    check(&with(&["int8"]), 2, "--ranges: is missing; int8 needs to know");
+    check(
+        &with(&["binary", "--ranges", "ranges.json"]),
+        2,
+        "--ranges: is given, but output.precision binary has no use",
+    );
+    check(&with(&["int8", "--ranges", "nowhere.json"]), 2, "output.ranges: nowhere.json: cannot be read");
+    check(&with(&["int8", "--ranges", "a.jsonl"]), 2, "output.ranges: a.jsonl: is no calibration file");
+    check(&with(&["int8", "--ranges", "3,2"]), 2, "--ranges: is [3, 2]; expected two numbers, the smaller one first");
+    check(&with(&["int4"]), 2, "`int4` is no output precision; there are float32, int8, uint8, binary, ubinary");
+    check(&["calibrate", "one.jsonl", "-o", "o.json"], 1, "1 vectors have no ranges");
+    check(&["calibrate", "a.jsonl", "-o", "no/such/o.json"], 2, "no/such/o.json: cannot be created");
+    check(&["encode", "a.jsonl", "-o", "o.arrow", "--pooling", "cls+first"], 2, "`first` is no pooling");
+    check(
+        &["encode", "a.jsonl", "-o", "o.arrow", "--route", "query"],
+        2,
+        "--route: is given, but there is no model.id",
+    );
+}
+
+#[test]
+fn models_are_listed_and_what_is_not_there_is_told() {
+    let folder = folder();
+    embedmill(folder.path())
+        .args(["models", "list"])
+        .assert()
+        .success()
+        .stdout(predicate::str::contains("mean_sqrt_len_tokens").and(predicate::str::contains("Tanhshrink")));
+    embedmill(folder.path())
+        .args(["models", "show", "acme/nothing", "--cache", "cache"])
+        .assert()
+        .code(2)
+        .stderr(predicate::str::contains("`embedmill models pull acme/nothing` fetches it"));
+    embedmill(folder.path())
+        .args(["models", "pull", "acme/nothing", "--cache", "cache", "--offline"])
+        .assert()
+        .code(2)
+        .stderr(predicate::str::contains("the network is switched off"));
+    for command in ["list", "show", "pull"] {
+        embedmill(folder.path())
+            .args(["models", command, "--help"])
+            .assert()
+            .success()
+            .stdout(predicate::str::contains("Example"));
+    }
+}
