@@ -12,7 +12,8 @@
 //! 8. [`delivery`] publishes the window through a [`sink`], rejected records through [`dead_letter`]
 //!
 //! [`config`] is what the user wrote, [`plan`] the same checked, [`start`] makes it a [`pipeline`] that runs;
-//! [`kafka`] is a source, a sink and the promise between them; [`record`] holds what flows, [`failure`] what errors mean.
+//! [`kafka`] is a source, a sink and the promise between them; [`record`] holds what flows, [`failure`] what errors mean;
+//! [`telemetry`] shows what a run does, [`graph`] draws what it will do.
 
 pub mod batch;
 pub mod budget;
@@ -22,6 +23,7 @@ pub mod dead_letter;
 pub mod delivery;
 pub mod encode;
 pub mod failure;
+pub mod graph;
 pub mod kafka;
 pub mod pipeline;
 pub mod plan;

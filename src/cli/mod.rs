@@ -11,6 +11,8 @@ mod progress;
 mod run;
 mod running;
 mod search;
+mod top;
+mod top_view;
 
 use std::process::ExitCode;
 
@@ -21,6 +23,7 @@ use embedmill::config::ConfigError;
 use embedmill::encode::LoadError;
 use embedmill::plan::PlanError;
 use embedmill::start::StartError;
+use embedmill::telemetry::observer::ObserveError;
 
 #[derive(Debug, Parser)]
 #[command(name = "embedmill", version, about, long_about = LONG_ABOUT, max_term_width = 110)]
@@ -53,13 +56,15 @@ enum Command {
     Inspect(inspect::InspectArgs),
     /// Find the rows nearest to a text, exactly
     Search(search::SearchArgs),
+    /// Watch a run: rates, devices, partitions, last errors
+    Top(top::TopArgs),
 }
 
 /// Runs the command that the arguments ask for.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let level = if matches!(cli.command, Command::Run(_)) { "info" } else { "warn" };
-    let outcome = embedmill::telemetry::start(level, embedmill::config::log_filter().as_deref())
+    let outcome = embedmill::telemetry::logs::start(level, embedmill::config::log_filter().as_deref())
         .map_err(usage)
         .and_then(|()| match cli.command {
             Command::Encode(args) => encode::encode(*args),
@@ -69,6 +74,7 @@ pub fn main() -> ExitCode {
             Command::Schema => print(&serde_json::to_string_pretty(&embedmill::config::schema())?),
             Command::Inspect(args) => inspect::inspect(args),
             Command::Search(args) => search::search(args),
+            Command::Top(args) => top::top(args),
         });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -109,6 +115,7 @@ fn exit_code(error: &Error) -> u8 {
         || error.is::<PlanError>()
         || error.is::<LoadError>()
         || error.is::<StartError>()
+        || error.is::<ObserveError>()
         || error.is::<ReadError>();
     if refused { 2 } else { 1 }
 }

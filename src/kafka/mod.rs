@@ -4,7 +4,7 @@
 //! - [`assignment`] knows which partitions are ours and what of them is settled: the source hands out, delivery settles
 //! - `client` makes librdkafka's configuration and its errors ours
 //! - `source` polls in a consumer group; `messages` cuts rows into messages, `publisher` produces them, `transaction` binds
-//!   them to the group's positions; `topic` asks the brokers about a topic first
+//!   them to the group's positions; `topic` asks the brokers about a topic first; `statistics` looks at lag and brokers
 //!
 //! Without the feature `kafka` everything that needs librdkafka is refused when a run starts.
 
@@ -18,6 +18,8 @@ mod client;
 mod publisher;
 #[cfg(feature = "kafka")]
 mod source;
+#[cfg(feature = "kafka")]
+mod statistics;
 #[cfg(feature = "kafka")]
 mod topic;
 #[cfg(feature = "kafka")]

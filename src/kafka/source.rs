@@ -7,19 +7,21 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
-use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
+use rdkafka::error::{KafkaError as ClientError, KafkaResult, RDKafkaErrorCode as Code};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
-use rdkafka::{ClientContext, Offset, TopicPartitionList};
+use rdkafka::{ClientContext, Offset, Statistics, TopicPartitionList};
 
 use super::KafkaError;
 use super::assignment::{Assignment, Key};
 use super::client::{ASK_MAX, Refusal, ask, configuration, creation, failed};
 use super::config::{KafkaSourceConfig, ValueFormat};
+use super::statistics;
 use crate::delivery::Commits;
 use crate::failure::Failure;
 use crate::kafka::assignment::Held;
 use crate::record::{Body, Envelope, Partition, Payload, Record};
 use crate::source::{Closed, Outlet, Source, SourceError};
+use crate::telemetry::events;
 
 /// How long a poll may wait for the first message.
 const POLL: Duration = Duration::from_millis(100);
@@ -56,6 +58,10 @@ impl ClientContext for Group {
         self.refusal.note(&error, reason);
         tracing::warn!(%error, reason, "kafka consumer");
     }
+
+    fn stats(&self, statistics: Statistics) {
+        statistics::observe(&statistics, &self.assignment);
+    }
 }
 
 impl ConsumerContext for Group {
@@ -63,7 +69,8 @@ impl ConsumerContext for Group {
         match rebalance {
             Rebalance::Revoke(partitions) => {
                 let keys = keys(partitions);
-                tracing::info!(partitions = ?keys, lost = consumer.assignment_lost(), "partitions are taken away");
+                let lost = consumer.assignment_lost();
+                tracing::info!(partitions = ?keys, lost, "partitions are taken away");
                 // What is lost is somebody else's already.
                 let drain = if consumer.assignment_lost() { Duration::ZERO } else { self.drain };
                 self.assignment.revoke(&keys, drain, |left| {
@@ -74,6 +81,8 @@ impl ConsumerContext for Group {
                         tracing::warn!(%error, "positions could not be committed; their records are read again");
                     }
                 });
+                let gone = keys.iter().map(|(topic, partition)| (&**topic, *partition));
+                events::partitions_revoked(gone, lost, self.assignment.keys().len());
                 let mut ends = self.ends();
                 ends.reached.retain(|key| !keys.contains(key));
                 ends.rebalanced = Instant::now();
@@ -82,9 +91,20 @@ impl ConsumerContext for Group {
                 let keys = keys(partitions);
                 tracing::info!(partitions = ?keys, "partitions are ours");
                 self.assignment.assign(keys);
+                events::partitions_assigned(self.assignment.keys().len());
                 self.ends().rebalanced = Instant::now();
             }
-            Rebalance::Error(error) => tracing::warn!(%error, "rebalance"),
+            Rebalance::Error(error) => {
+                events::rebalance_failed();
+                tracing::warn!(%error, "rebalance");
+            }
+        }
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
+        events::committed(result.is_ok());
+        if let Err(error) = result {
+            tracing::warn!(%error, "positions could not be committed; the next commit has them too");
         }
     }
 }
@@ -112,6 +132,7 @@ pub fn open(config: &KafkaSourceConfig) -> Result<Arc<BaseConsumer<Group>>, Kafk
         ("enable.auto.offset.store", "false"),
         ("enable.partition.eof", eof.as_str()),
         ("isolation.level", "read_committed"),
+        ("statistics.interval.ms", statistics::interval_ms()),
         ("partition.assignment.strategy", "cooperative-sticky"),
         // Per partition, before decompression; the library's defaults hold gigabytes under lag.
         ("queued.min.messages", "2000"),

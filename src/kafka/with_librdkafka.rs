@@ -1,6 +1,7 @@
 //! Kafka's two ends, as the rest of embedmill opens them.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use rdkafka::consumer::BaseConsumer;
 
@@ -13,6 +14,7 @@ use crate::dead_letter::DeadLetterSink;
 use crate::delivery::{Commits, Transaction};
 use crate::sink::Sink;
 use crate::source::Source;
+use crate::telemetry::events;
 
 /// A member of a consumer group.
 pub struct KafkaConsumer {
@@ -27,6 +29,8 @@ impl KafkaConsumer {
     }
 
     pub fn source(&self) -> Box<dyn Source> {
+        // Before the run begins, or it would be ready for a moment.
+        events::group_joining(&self.config.group);
         Box::new(KafkaSource {
             consumer: self.consumer.clone(),
             topics: self.config.topics.clone(),
@@ -66,6 +70,7 @@ impl KafkaProducer {
     }
 
     pub fn transaction(&self, consumer: &KafkaConsumer) -> Box<dyn Transaction> {
-        Box::new(GroupTransaction { publisher: self.0.clone(), consumer: consumer.consumer.clone() })
+        let (publisher, consumer) = (self.0.clone(), consumer.consumer.clone());
+        Box::new(GroupTransaction { publisher, consumer, began: Instant::now() })
     }
 }

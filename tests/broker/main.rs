@@ -3,5 +3,8 @@
 mod chaos;
 mod cluster;
 mod enrich;
+mod observe;
+#[path = "../it/prometheus.rs"]
+mod prometheus;
 mod refused;
 mod server;
