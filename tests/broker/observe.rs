@@ -76,7 +76,7 @@ fn messages() -> Vec<Sent> {
         let mut sent = document(index as i32 % 3, &format!("{index:03}"), &"word ".repeat(index % 20));
         match index {
             index if index % 67 == 5 => sent.value = Some("{ this is no JSON".into()),
-            index if index % 50 == 7 => sent.value = None,
+            index if index % 50 == 8 => sent.value = None,
             _ => {}
         }
         sent
