@@ -21,7 +21,7 @@ pub struct DeadLetterConfig {
     /// The file of JSON lines that rejected records are written to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
-    /// The topic that rejected messages are published to as they came, of the same cluster as `sink.kafka`.
+    /// The topic that rejected messages are published to as they came: of `sink.kafka`'s cluster, else the source's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub topic: Option<String>,
 }
@@ -41,6 +41,9 @@ pub struct DeadLetter {
 /// Takes dead letters, window by window. What is published with the rows is durable with them.
 pub trait DeadLetterSink: Send {
     fn write(&mut self, letter: &DeadLetter) -> Result<(), SinkError>;
+
+    /// Waits until what was written is durable, if it ever is before the end.
+    fn flush(&mut self) -> Result<(), SinkError>;
 
     /// Makes everything that was written durable and visible.
     fn finish(self: Box<Self>) -> Result<(), SinkError>;
@@ -74,6 +77,10 @@ impl DeadLetterSink for DeadLetterFile {
             Err(_) => line["raw_base64"] = BASE64_STANDARD.encode(&letter.raw).into(),
         }
         self.file.write_with(|out| writeln!(out, "{line}"))
+    }
+
+    fn flush(&mut self) -> Result<(), SinkError> {
+        Ok(())
     }
 
     fn finish(self: Box<Self>) -> Result<(), SinkError> {

@@ -6,7 +6,8 @@
 //!
 //! Where the source commits positions: **at least once**, rows and dead letters are made durable and only then is their
 //! position committed; **exactly once**, rows, dead letters and positions are one transaction, and whoever reads only
-//! what is committed sees all of a window or nothing. Blocks of a partition that was taken away meanwhile are given up.
+//! what is committed sees all of a window or nothing. **In files**, a partition's rows are collected in a file and its
+//! positions committed when that is whole. Blocks of a partition that was taken away meanwhile are given up.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -20,6 +21,7 @@ use crate::failure::Failure;
 use crate::kafka::KafkaError;
 use crate::kafka::assignment::{Held, Key};
 use crate::record::{Block, Partition, Position, Stage};
+use crate::sink::partition_files::{Fate, PartitionFiles};
 use crate::sink::{BlockRows, Sink, SinkError, WindowRows, Written};
 use crate::telemetry::events::{self, Settling};
 use crate::window::Window;
@@ -114,6 +116,8 @@ const DEAD_LETTER_HINT: &str = "--dead-letter FILE, or `dead_letter: { path: FIL
 const RETRY_MAX: Duration = Duration::from_secs(300);
 /// Between two tries.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
+/// How often files are looked after: rarely enough to cost nothing, often enough for a partition that is to leave.
+const TEND_EVERY: Duration = Duration::from_millis(200);
 
 impl DeliveryError {
     pub fn failure(&self) -> Failure {
@@ -151,6 +155,8 @@ pub enum Guarantee {
     Whole,
     AtLeastOnce(Box<dyn Commits>),
     ExactlyOnce(Box<dyn Commits>, Box<dyn Transaction>),
+    /// Files tell where they end; the group's positions follow them. The sink is a view of the same files.
+    InFiles(Box<dyn Commits>, PartitionFiles),
 }
 
 /// The end of the way: owns the sink and the dead letters.
@@ -163,6 +169,27 @@ pub struct Delivery {
 impl Delivery {
     pub fn new(sink: Box<dyn Sink>, dead_letters: Option<Box<dyn DeadLetterSink>>, guarantee: Guarantee) -> Self {
         Delivery { sink, dead_letters, guarantee }
+    }
+
+    /// How often [`tend`](Delivery::tend) wants to be called while there is no window.
+    pub fn tend_every(&self) -> Option<Duration> {
+        matches!(self.guarantee, Guarantee::InFiles(..)).then_some(TEND_EVERY)
+    }
+
+    /// Finishes files that are old or whose partition leaves.
+    pub fn tend(&mut self) -> Result<(), DeliveryError> {
+        match &self.guarantee {
+            Guarantee::InFiles(commits, files) => finish_due(commits.as_ref(), &commits.hold(), files, false),
+            _ => Ok(()),
+        }
+    }
+
+    /// Settles what still waits to be whole; there will be no further window.
+    pub fn close(&mut self) -> Result<(), DeliveryError> {
+        match &self.guarantee {
+            Guarantee::InFiles(commits, files) => finish_due(commits.as_ref(), &commits.hold(), files, true),
+            _ => Ok(()),
+        }
     }
 
     /// Publishes one window. Its memory budget comes back when it is dropped here.
@@ -187,11 +214,19 @@ impl Delivery {
 
     fn attempt(&mut self, encoded: &EncodedWindow) -> Result<Settled, DeliveryError> {
         let Delivery { sink, dead_letters, guarantee } = self;
-        let mut step = Step { sink: sink.as_mut(), dead_letters: dead_letters.as_deref_mut(), encoded };
+        let every_window = matches!(guarantee, Guarantee::InFiles(..));
+        let mut step = Step { sink: sink.as_mut(), dead_letters: dead_letters.as_deref_mut(), encoded, every_window };
         match guarantee {
             Guarantee::Whole => {
                 let settled = step.publish(&vec![true; encoded.window.blocks.len()])?;
                 step.sink.flush()?;
+                Ok(settled)
+            }
+            Guarantee::InFiles(commits, files) => {
+                let held = commits.hold();
+                let settled = step.publish(&ours(&encoded.window, &held))?;
+                step.flush_letters()?;
+                finish_due(commits.as_ref(), &held, files, false)?;
                 Ok(settled)
             }
             Guarantee::AtLeastOnce(commits) => {
@@ -200,6 +235,7 @@ impl Delivery {
                 let ends = ends(&encoded.window, &ours);
                 let settled = step.publish(&ours)?;
                 step.sink.flush()?;
+                step.flush_letters()?;
                 commits.commit(&keys(&ends))?;
                 ends.iter().for_each(|(partition, next)| held.settle(partition, *next, false));
                 Ok(settled)
@@ -239,10 +275,31 @@ impl Delivery {
         let written = self.sink.finish()?;
         match &self.guarantee {
             Guarantee::Whole => {}
-            Guarantee::AtLeastOnce(commits) | Guarantee::ExactlyOnce(commits, _) => commits.finish()?,
+            Guarantee::AtLeastOnce(commits) | Guarantee::ExactlyOnce(commits, _) | Guarantee::InFiles(commits, _) => {
+                commits.finish()?;
+            }
         }
         Ok(written)
     }
+}
+
+/// Finishes the files that are due, all of them at the end, and commits where they end.
+fn finish_due(
+    commits: &dyn Commits,
+    held: &Held<'_>,
+    files: &PartitionFiles,
+    at_end: bool,
+) -> Result<(), DeliveryError> {
+    let fate = |partition: &Partition| match held.owns(partition) {
+        false => Fate::Gone,
+        true if at_end || held.is_leaving(partition) => Fate::Leaves,
+        true => Fate::Stays,
+    };
+    let ends = files.finish_due(Instant::now(), fate)?;
+    let ends: Vec<(&Partition, i64)> = ends.iter().map(|(partition, next)| (&**partition, *next)).collect();
+    commits.commit(&keys(&ends))?;
+    ends.iter().for_each(|(partition, next)| held.settle(partition, *next, false));
+    Ok(())
 }
 
 /// One try at one window.
@@ -250,18 +307,21 @@ struct Step<'a> {
     sink: &'a mut dyn Sink,
     dead_letters: Option<&'a mut (dyn DeadLetterSink + 'static)>,
     encoded: &'a EncodedWindow,
+    /// Whether the sink is to know of windows without rows too.
+    every_window: bool,
 }
 
 impl Step<'_> {
     /// Writes the rows and the dead letters of the blocks that are `ours`.
     fn publish(&mut self, ours: &[bool]) -> Result<Settled, DeliveryError> {
         let EncodedWindow { window, output, rejected } = self.encoded;
+        let has_deletes = || window.blocks.iter().any(|block| !block.deletes.is_empty());
         let rows = WindowRows { window, output, ours };
         let kept = |letter: &&DeadLetter| rows.blocks().any(|rows| rows.is_ours && holds(rows.block, &letter.position));
         let rejected: Vec<&DeadLetter> = rejected.iter().filter(kept).collect();
         self.write_letters(&rejected)?;
         let mut too_large = Vec::new();
-        if output.rows() > 0 || window.blocks.iter().any(|block| !block.deletes.is_empty()) {
+        if self.every_window || output.rows() > 0 || has_deletes() {
             too_large = self.sink.write(&rows)?;
             self.write_letters(&too_large.iter().collect::<Vec<_>>())?;
         }
@@ -287,6 +347,10 @@ impl Step<'_> {
             settled.dead_letters[letter.stage as usize] += 1;
         }
         Ok(settled)
+    }
+
+    fn flush_letters(&mut self) -> Result<(), DeliveryError> {
+        self.dead_letters.as_mut().map_or(Ok(()), |letters| letters.flush()).map_err(DeliveryError::DeadLetter)
     }
 
     fn write_letters(&mut self, letters: &[&DeadLetter]) -> Result<(), DeliveryError> {

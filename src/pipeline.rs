@@ -20,6 +20,7 @@ use futures::stream::{self, StreamExt};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::batch::{self, BatchConfig, TokenBatch};
@@ -38,6 +39,9 @@ use crate::window::{Window, WindowBuilder, WindowConfig};
 
 /// Encoded windows that may wait for delivery: one being written, one ready behind it.
 const DELIVERY_WINDOWS: usize = 2;
+
+/// How long a run that is given up waits for delivery's thread.
+const LET_GO_MAX: Duration = Duration::from_secs(5);
 
 /// Everything that a run owns.
 pub struct Pipeline {
@@ -123,6 +127,7 @@ impl Pipeline {
         let (windows_in, windows) = mpsc::channel(1);
         let (encoded_in, encoded) = mpsc::channel(DELIVERY_WINDOWS);
 
+        let leave_max = self.source.leave_max();
         let source = start_source(self.source, Outlet::new(Handle::current(), records_in, budget, drain.clone(), over));
         let builder = WindowBuilder::new(self.window, self.live);
         let extract = Extract { extractor: self.extractor, threads: prepare_threads };
@@ -141,7 +146,7 @@ impl Pipeline {
                 biased;
                 ended = source => ended.unwrap_or_else(|_| Err(gone("the source's")))?,
                 // It may sit in a read of standard input that nobody will answer; what it gave is delivered.
-                () = drain.cancelled() => {}
+                () = drain.cancelled().then(|()| tokio::time::sleep(leave_max)) => {}
             }
             Ok(delivered)
         };
@@ -153,9 +158,10 @@ impl Pipeline {
         if outcome.is_err() {
             prepare.abort();
             encode.abort();
-            // Waits until delivery has let go of the sink, which takes the temporary files away.
+            // Waits until delivery has let go of the sink, which takes the temporary files away. It may be in the middle
+            // of a question to a broker that is away.
             if !deliver.is_terminated() {
-                let _ = deliver.await;
+                let _ = timeout(LET_GO_MAX, deliver).await;
             }
         }
         // Joins the workers' threads, which may be in the middle of a batch.
@@ -361,17 +367,28 @@ fn start_delivery(
     progress: Arc<Progress>,
 ) -> oneshot::Receiver<Result<Deliveries, RunError>> {
     let (done, result) = oneshot::channel();
+    let runtime = Handle::current();
     let run = move || {
         let mut sum = Settled::default();
         let mut windows = 0;
         let mut settle_all = || -> Result<(), DeliveryError> {
-            while let Some(window) = encoded.blocking_recv() {
+            loop {
+                let window = match delivery.tend_every() {
+                    None => encoded.blocking_recv(),
+                    Some(every) => match runtime.block_on(async { timeout(every, encoded.recv()).await }) {
+                        Ok(window) => window,
+                        Err(_) => {
+                            delivery.tend()?;
+                            continue;
+                        }
+                    },
+                };
+                let Some(window) = window else { return delivery.close() };
                 let settled = delivery.settle(window)?;
                 sum.add(&settled);
                 windows += 1;
                 progress.show(&sum);
             }
-            Ok(())
         };
         let outcome = settle_all();
         let _ = done.send(outcome.map(|()| Deliveries { delivery, settled: sum, windows }).map_err(RunError::from));

@@ -13,9 +13,10 @@ use crate::delivery::Promise;
 use crate::encode::device::Devices;
 use crate::encode::modules::ModelSpec;
 use crate::encode::{Backend, LoadError, ModelConfig};
-use crate::kafka::config::{KafkaSinkConfig, KafkaSourceConfig, Layout, Properties};
+use crate::kafka::config::{KafkaSinkConfig, KafkaSourceConfig, Layout, Properties, ValueFormat};
 use crate::sink::SinkConfig;
-use crate::sink::file::{FileFormat, Target};
+use crate::sink::file::Target;
+use crate::sink::format::FileFormat;
 use crate::sink::stdout::StdoutConfig;
 use crate::source::SourceConfig;
 use crate::source::file::FilesConfig;
@@ -100,6 +101,7 @@ impl Plan {
     pub fn new(config: &Config) -> Result<Self, PlanError> {
         let source = source(&config.source)?;
         let record = RecordPlan::new(&config.record).or_else(|error| refuse(&error.key, error.message))?;
+        check_rows_have_ids(&source, &record)?;
         let sink = sink(&config.sink, &source)?;
         check_window(&config.window, &source)?;
         for (key, value) in [("batch.tokens", config.batch.tokens), ("batch.rows", config.batch.rows)] {
@@ -157,6 +159,9 @@ impl Plan {
     /// What is promised of every record.
     fn guarantee(&self) -> &'static str {
         match (self.promise, &self.source) {
+            (_, SourcePlan::Kafka(_)) if matches!(self.sink, SinkPlan::Files { .. }) => {
+                "exactly once: a partition's files are a chain, and positions follow it; dead letters at least once"
+            }
             (Promise::ExactlyOnce, _) => "exactly once: rows, dead letters and positions are one transaction a window",
             (Promise::AtLeastOnce, SourcePlan::Kafka(_)) => "at least once: positions are committed after their rows",
             (Promise::AtLeastOnce, SourcePlan::Files(_)) => "each run reads the whole input",
@@ -252,7 +257,7 @@ impl SinkPlan {
             SinkPlan::Files { format, target: Target::File(path) } => {
                 format!("{format:?} file {}, {columns}; appears whole when done", path.display())
             }
-            SinkPlan::Files { format, target: Target::Folder { path, file_rows } } => {
+            SinkPlan::Files { format, target: Target::Folder { path, file_rows, .. } } => {
                 format!("{format:?} files of {file_rows} rows in {}, {columns}; each appears whole", path.display())
             }
         }
@@ -342,7 +347,7 @@ fn kafka_sink(config: &KafkaSinkConfig, source: &SourcePlan) -> Result<SinkPlan,
 }
 
 /// What of a consumer's properties says how to connect; a producer of the same cluster needs it too.
-fn connection(properties: &Properties) -> Properties {
+pub fn connection(properties: &Properties) -> Properties {
     let connects = |name: &str| {
         ["security.", "sasl.", "ssl.", "socket.", "broker.", "client."].iter().any(|prefix| name.starts_with(prefix))
     };
@@ -350,18 +355,25 @@ fn connection(properties: &Properties) -> Properties {
 }
 
 fn sink(config: &SinkConfig, source: &SourcePlan) -> Result<SinkPlan, PlanError> {
-    let files = |key: &str, format, path: &str, file_rows| {
+    let files = |key: &str, format, path: &str, (file_rows, file_seconds)| {
         if path.is_empty() {
             return refuse(&format!("sink.{key}.path"), "expected a file's name, or a folder's that ends with /");
         }
         if file_rows == 0 {
             return refuse(&format!("sink.{key}.file_rows"), "expected at least 1, found 0");
         }
-        Ok(SinkPlan::Files { format, target: Target::new(path, file_rows) })
+        if file_seconds == 0 {
+            return refuse(&format!("sink.{key}.file_seconds"), "expected at least 1, found 0");
+        }
+        Ok(SinkPlan::Files { format, target: Target::new(path, file_rows, file_seconds) })
     };
     match (&config.arrow, &config.parquet, &config.stdout, &config.kafka) {
-        (Some(arrow), None, None, None) => files("arrow", FileFormat::Arrow, &arrow.path, arrow.file_rows),
-        (None, Some(parquet), None, None) => files("parquet", FileFormat::Parquet, &parquet.path, parquet.file_rows),
+        (Some(arrow), None, None, None) => {
+            files("arrow", FileFormat::Arrow, &arrow.path, (arrow.file_rows, arrow.file_seconds))
+        }
+        (None, Some(parquet), None, None) => {
+            files("parquet", FileFormat::Parquet, &parquet.path, (parquet.file_rows, parquet.file_seconds))
+        }
         (None, None, Some(stdout), None) => Ok(SinkPlan::Stdout(stdout.clone())),
         (None, None, None, Some(kafka)) => kafka_sink(kafka, source),
         (None, None, None, None) => refuse("sink", "no sink is given; expected one of arrow, parquet, stdout, kafka"),
@@ -401,25 +413,46 @@ fn dead_letter(config: &DeadLetterConfig, source: &SourcePlan, sink: &SinkPlan) 
         ),
         (Some(path), None, _) => Ok(DeadLetterPlan::File(path.clone())),
         (None, Some(topic), SinkPlan::Kafka { config, .. }) => {
-            if topic.is_empty() || *topic == config.topic {
+            let is_read = matches!(source, SourcePlan::Kafka(kafka) if kafka.topics.contains(topic));
+            if topic.is_empty() || *topic == config.topic || is_read {
                 return refuse("dead_letter.topic", "expected a topic of its own");
             }
             Ok(DeadLetterPlan::Topic(topic.clone()))
         }
-        (None, Some(_), _) => {
-            refuse("dead_letter.topic", "needs `sink.kafka`, whose cluster it is of; expected `path` with this sink")
-        }
+        (None, Some(topic), _) => match source {
+            SourcePlan::Kafka(kafka) if topic.is_empty() || kafka.topics.contains(topic) => {
+                refuse("dead_letter.topic", "expected a topic of its own")
+            }
+            SourcePlan::Kafka(_) => Ok(DeadLetterPlan::Topic(topic.clone())),
+            SourcePlan::Files(_) => {
+                refuse("dead_letter.topic", "needs Kafka as source or sink, whose cluster it is of; expected `path`")
+            }
+        },
         (None, None, _) => refuse("dead_letter", "expected `path: FILE` or `topic: TOPIC`"),
         (Some(_), Some(_), _) => refuse("dead_letter", "expected one of path and topic, found both"),
     }
 }
 
-/// A file that replaces an earlier run's would take rows with it whose positions are committed.
+/// Rows of one message would all get the message's position as their id.
+fn check_rows_have_ids(source: &SourcePlan, record: &RecordPlan) -> Result<(), PlanError> {
+    match source {
+        SourcePlan::Kafka(kafka) if kafka.format == ValueFormat::Arrow && record.id.is_none() => refuse(
+            "record.id",
+            "is needed with source.kafka.format: arrow, where a message holds many rows; name a column",
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// One file would replace an earlier run's, with rows whose positions are committed.
 fn check_files_of_topics(source: &SourcePlan, sink: &SinkPlan) -> Result<(), PlanError> {
     match (source, sink) {
-        (SourcePlan::Kafka(_), SinkPlan::Files { .. }) => refuse(
-            "sink",
-            "files of a Kafka topic's rows are not supported yet: a later run would replace them; expected kafka or stdout",
+        (SourcePlan::Kafka(_), SinkPlan::Files { format, target: Target::File(path) }) => refuse(
+            &format!("sink.{}.path", format.extension()),
+            format!(
+                "rows of a Kafka topic go to many files, each named by the positions that it holds; expected a folder: {}/",
+                path.display()
+            ),
         ),
         _ => Ok(()),
     }
@@ -438,10 +471,11 @@ fn check_promise(promise: Promise, source: &SourcePlan, sink: &SinkPlan) -> Resu
             }
             Ok(())
         }
+        (Promise::ExactlyOnce, SourcePlan::Kafka(_), SinkPlan::Files { .. }) => Ok(()),
         (Promise::ExactlyOnce, ..) => refuse(
             "delivery",
-            "exactly_once is promised from a Kafka topic to a Kafka topic, where rows and positions are one transaction; \
-             expected at_least_once with this source and sink",
+            "exactly_once is promised from a Kafka topic to a Kafka topic, where rows and positions are one transaction, \
+             and to a folder, where files tell what they hold; expected at_least_once with this source and sink",
         ),
     }
 }
@@ -474,8 +508,8 @@ mod tests {
         check(&["dead_letter.path=out.arrow"], "dead_letter.path", "same file");
         check(
             &["source={kafka: {brokers: b, topics: [t], group: g}}", "source.files=null"],
-            "sink",
-            "not supported yet",
+            "sink.arrow.path",
+            "expected a folder: out.arrow/",
         );
         check(&["record.template='{{'"], "record.template", "syntax error");
         check(&["observe.listen=9464"], "observe.listen", "expected an address and a port");

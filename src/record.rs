@@ -78,6 +78,8 @@ pub struct Records {
 pub enum Body {
     /// Records that come one by one: lines, CSV rows, messages.
     Each(Vec<Record>),
+    /// One record that holds any number of rows, as an Arrow IPC stream: a message.
+    Batch(Box<Record>),
     /// Records that are columnar already: a batch of a Parquet or Arrow file. Row `i` has offset `first_offset + i`.
     Table { first_offset: u64, table: Table },
 }
@@ -87,6 +89,7 @@ impl Body {
     pub fn len(&self) -> usize {
         match self {
             Body::Each(records) => records.len(),
+            Body::Batch(_) => 1,
             Body::Table { table, .. } => table.rows(),
         }
     }
@@ -99,6 +102,7 @@ impl Body {
     pub fn offset(&self, index: usize) -> u64 {
         match self {
             Body::Each(records) => records[index].offset,
+            Body::Batch(record) => record.offset,
             Body::Table { first_offset, .. } => first_offset + index as u64,
         }
     }
@@ -107,6 +111,7 @@ impl Body {
     pub fn bytes(&self, index: usize) -> usize {
         match self {
             Body::Each(records) => records[index].bytes(),
+            Body::Batch(record) => record.bytes(),
             Body::Table { table, .. } => table.bytes() / table.rows().max(1),
         }
     }
@@ -115,6 +120,7 @@ impl Body {
     pub fn raw(&self, index: usize) -> Bytes {
         match self {
             Body::Each(records) => records[index].payload.raw(),
+            Body::Batch(record) => record.payload.raw(),
             Body::Table { table, .. } => Bytes::from(table.row_as_json(index)),
         }
     }
@@ -123,6 +129,7 @@ impl Body {
     pub fn envelope(&self, index: usize) -> Option<&Envelope> {
         match self {
             Body::Each(records) => records[index].envelope.as_deref(),
+            Body::Batch(record) => record.envelope.as_deref(),
             Body::Table { .. } => None,
         }
     }
@@ -131,6 +138,8 @@ impl Body {
     pub fn split_off(&mut self, at: usize) -> Body {
         match self {
             Body::Each(records) => Body::Each(records.split_off(at)),
+            Body::Batch(_) if at == 0 => std::mem::replace(self, Body::Each(Vec::new())),
+            Body::Batch(_) => Body::Each(Vec::new()),
             Body::Table { first_offset, table } => {
                 let tail = table.slice(at, table.rows() - at);
                 *table = table.slice(0, at);
@@ -172,7 +181,8 @@ pub struct Envelope {
 }
 
 impl Envelope {
-    fn bytes(&self) -> usize {
+    /// Bytes of the key and the headers.
+    pub fn bytes(&self) -> usize {
         let headers = self.headers.iter().map(|(name, value)| name.len() + value.as_ref().map_or(0, Bytes::len));
         self.key.as_ref().map_or(0, Bytes::len) + headers.sum::<usize>()
     }
@@ -185,6 +195,8 @@ pub enum Payload {
     Json(Bytes),
     /// Plain text, to be UTF-8; its one field is called `text`.
     Text(Bytes),
+    /// Any number of rows, as an Arrow IPC stream.
+    Arrow(Bytes),
     /// A row of a CSV file; the header names its fields.
     Row { header: Arc<csv::StringRecord>, row: csv::ByteRecord },
     /// A null value: what has the message's key is deleted.
@@ -196,7 +208,9 @@ pub enum Payload {
 impl Payload {
     fn bytes(&self) -> usize {
         match self {
-            Payload::Json(raw) | Payload::Text(raw) | Payload::Unreadable { raw, .. } => raw.len(),
+            Payload::Json(raw) | Payload::Text(raw) | Payload::Arrow(raw) | Payload::Unreadable { raw, .. } => {
+                raw.len()
+            }
             Payload::Row { row, .. } => row.as_slice().len(),
             Payload::Delete => 0,
         }
@@ -204,7 +218,9 @@ impl Payload {
 
     fn raw(&self) -> Bytes {
         match self {
-            Payload::Json(raw) | Payload::Text(raw) | Payload::Unreadable { raw, .. } => raw.clone(),
+            Payload::Json(raw) | Payload::Text(raw) | Payload::Arrow(raw) | Payload::Unreadable { raw, .. } => {
+                raw.clone()
+            }
             Payload::Delete => Bytes::new(),
             Payload::Row { row, .. } => {
                 let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());

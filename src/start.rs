@@ -12,10 +12,12 @@ use crate::encode::hub::{HubSettings, Progress};
 use crate::encode::modules::ModelSpec;
 use crate::encode::worker::WorkerPool;
 use crate::encode::{LoadError, builder, spec};
+use crate::kafka::config::KafkaSinkConfig;
 use crate::kafka::{KafkaConsumer, KafkaError, KafkaProducer};
 use crate::pipeline::Pipeline;
-use crate::plan::{DeadLetterPlan, Plan, PlanError, SinkPlan, SourcePlan};
-use crate::sink::file::FileSink;
+use crate::plan::{DeadLetterPlan, Plan, PlanError, SinkPlan, SourcePlan, connection};
+use crate::sink::file::{FileSink, Target};
+use crate::sink::partition_files::PartitionFiles;
 use crate::sink::stdout::StdoutSink;
 use crate::sink::{Sink, SinkError};
 use crate::source::file::FileSource;
@@ -113,7 +115,14 @@ fn delivery(plan: &Plan, opened: &Opened, output: &OutputSchema) -> Result<Deliv
     let exactly_once = plan.promise == Promise::ExactlyOnce;
     let topic = plan.dead_letter.as_ref().and_then(DeadLetterPlan::topic);
     let mut producer = None;
+    let mut files = None;
     let sink: Box<dyn Sink> = match &plan.sink {
+        SinkPlan::Files { format, target: Target::Folder { path, file_rows, file_age } }
+            if opened.consumer().is_some() =>
+        {
+            let opened = PartitionFiles::create(*format, path, (*file_rows, *file_age), output.clone())?;
+            Box::new(files.insert(opened).clone())
+        }
         SinkPlan::Files { format, target } => Box::new(FileSink::create(*format, target.clone(), output.clone())?),
         SinkPlan::Stdout(config) => Box::new(StdoutSink::new(config, output)?),
         SinkPlan::Kafka { config, brokers, properties } => {
@@ -122,6 +131,12 @@ fn delivery(plan: &Plan, opened: &Opened, output: &OutputSchema) -> Result<Deliv
             producer.insert(opened).sink()
         }
     };
+    if let (SourcePlan::Kafka(kafka), Some(topic), None) = (&plan.source, topic, &producer) {
+        let properties = connection(&kafka.properties);
+        let to_letters = KafkaSinkConfig { topic: topic.into(), ..KafkaSinkConfig::default() };
+        let cluster = (kafka.brokers.as_str(), &properties);
+        producer = Some(KafkaProducer::open(&to_letters, cluster, Some(topic), false, output.fingerprint())?);
+    }
     let dead_letters: Option<Box<dyn DeadLetterSink>> = match (&plan.dead_letter, &producer) {
         (Some(DeadLetterPlan::File(path)), _) => {
             Some(Box::new(DeadLetterFile::create(path).map_err(DeliveryError::DeadLetter)?))
@@ -129,12 +144,13 @@ fn delivery(plan: &Plan, opened: &Opened, output: &OutputSchema) -> Result<Deliv
         (Some(DeadLetterPlan::Topic(_)), Some(producer)) => Some(producer.dead_letters()),
         _ => None,
     };
-    let guarantee = match (opened.consumer(), &producer) {
-        (None, _) => Guarantee::Whole,
-        (Some(consumer), Some(producer)) if exactly_once => {
+    let guarantee = match (opened.consumer(), files, &producer) {
+        (None, ..) => Guarantee::Whole,
+        (Some(consumer), Some(files), _) => Guarantee::InFiles(consumer.commits(), files),
+        (Some(consumer), None, Some(producer)) if exactly_once => {
             Guarantee::ExactlyOnce(consumer.commits(), producer.transaction(consumer))
         }
-        (Some(consumer), _) => Guarantee::AtLeastOnce(consumer.commits()),
+        (Some(consumer), None, _) => Guarantee::AtLeastOnce(consumer.commits()),
     };
     Ok(Delivery::new(sink, dead_letters, guarantee))
 }

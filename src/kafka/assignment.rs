@@ -27,6 +27,8 @@ pub struct Assignment {
 struct State {
     epoch: u64,
     owned: HashMap<Key, Owned>,
+    /// Partitions of ours that are being taken away: what of them is not durable yet should become so.
+    leaving: Vec<Key>,
 }
 
 /// Offsets are those of the next record: after it was handed out up to 7, `handed` is 8.
@@ -40,7 +42,8 @@ struct Owned {
 
 impl Owned {
     fn is_settled(&self) -> bool {
-        self.handed == self.settled
+        // More than was handed out is settled where files tell that an earlier run had come further.
+        self.settled >= self.handed
     }
 }
 
@@ -67,6 +70,7 @@ impl Assignment {
     pub fn revoke(&self, partitions: &[Key], drain: Duration, last: impl FnOnce(&[(Key, i64)])) {
         let deadline = Instant::now() + drain;
         let mut state = self.lock();
+        state.leaving.extend_from_slice(partitions);
         let settled = |state: &State| partitions.iter().filter_map(|key| state.owned.get(key)).all(Owned::is_settled);
         while !settled(&state) {
             let Some(left) = deadline.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) else {
@@ -86,6 +90,7 @@ impl Assignment {
         for key in partitions {
             state.owned.remove(key);
         }
+        state.leaving.retain(|key| !partitions.contains(key));
     }
 
     /// The partition as it is assigned now; `None` if it is not ours.
@@ -157,6 +162,12 @@ pub struct Held<'a> {
 impl Held<'_> {
     pub fn owns(&self, partition: &Partition) -> bool {
         self.assignment.owns(partition)
+    }
+
+    /// Whether the partition is being taken away.
+    pub fn is_leaving(&self, partition: &Partition) -> bool {
+        let Partition::Topic { topic, partition: number, .. } = partition else { return false };
+        self.assignment.lock().leaving.iter().any(|(name, leaving)| leaving == number && name == topic)
     }
 
     /// Notes that records up to before `next` are settled; `committed` if the group's offset says so too.

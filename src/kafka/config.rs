@@ -53,20 +53,63 @@ pub enum ValueFormat {
     Json,
     /// UTF-8 text; its one field is called `text`.
     Text,
+    /// An Arrow IPC stream of any number of rows. They travel together: if one of them cannot be embedded, the message
+    /// goes to the dead letters whole.
+    Arrow,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
+/// Where to begin in a partition of which the group has committed nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
 pub enum StartAt {
     Earliest,
     Latest,
+    /// The first message of that time or later.
+    Timestamp {
+        milliseconds: i64,
+        written: String,
+    },
+}
+
+impl TryFrom<String> for StartAt {
+    type Error = String;
+
+    fn try_from(written: String) -> Result<StartAt, String> {
+        match written.as_str() {
+            "earliest" => Ok(StartAt::Earliest),
+            "latest" => Ok(StartAt::Latest),
+            other => match chrono::DateTime::parse_from_rfc3339(other) {
+                Ok(time) => Ok(StartAt::Timestamp { milliseconds: time.timestamp_millis(), written }),
+                Err(_) => Err(format!(
+                    "{other:?} is no place to start at; expected earliest, latest, or a time such as 2026-11-24T08:00:00Z"
+                )),
+            },
+        }
+    }
+}
+
+impl From<StartAt> for String {
+    fn from(start: StartAt) -> String {
+        start.as_str().into()
+    }
 }
 
 impl StartAt {
-    pub fn as_str(self) -> &'static str {
+    pub fn as_str(&self) -> &str {
         match self {
             StartAt::Earliest => "earliest",
             StartAt::Latest => "latest",
+            StartAt::Timestamp { written, .. } => written,
+        }
+    }
+
+    /// Where librdkafka begins on its own. Of a time, the source sees to it; a partition whose committed offset is gone
+    /// from the topic begins at what there is.
+    pub fn reset(&self) -> &'static str {
+        match self {
+            StartAt::Latest => "latest",
+            StartAt::Earliest | StartAt::Timestamp { .. } => "earliest",
         }
     }
 }

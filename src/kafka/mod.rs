@@ -3,7 +3,7 @@
 //! - [`config`] is what the pipeline file says
 //! - [`assignment`] knows which partitions are ours and what of them is settled: the source hands out, delivery settles
 //! - `client` makes librdkafka's configuration and its errors ours
-//! - `source` polls in a consumer group; `messages` cuts rows into messages, `publisher` produces them, `transaction` binds
+//! - `source` polls, `group` serves rebalances and keeps positions, `until_end` knows when to stop; `messages` cuts rows into messages, `publisher` produces them, `transaction` binds
 //!   them to the group's positions; `topic` asks the brokers about a topic first; `statistics` looks at lag and brokers
 //!
 //! Without the feature `kafka` everything that needs librdkafka is refused when a run starts.
@@ -15,6 +15,8 @@ pub mod messages;
 #[cfg(feature = "kafka")]
 mod client;
 #[cfg(feature = "kafka")]
+mod group;
+#[cfg(feature = "kafka")]
 mod publisher;
 #[cfg(feature = "kafka")]
 mod source;
@@ -24,6 +26,8 @@ mod statistics;
 mod topic;
 #[cfg(feature = "kafka")]
 mod transaction;
+#[cfg(feature = "kafka")]
+mod until_end;
 #[cfg(feature = "kafka")]
 mod with_librdkafka;
 #[cfg(not(feature = "kafka"))]

@@ -6,6 +6,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use rdkafka::ClientContext;
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
 use rdkafka::message::{Header, OwnedHeaders, ToBytes};
@@ -32,6 +33,10 @@ pub(super) const TRANSACTION_MAX: Duration = Duration::from_secs(30);
 const TRANSACTION_TIMEOUT_MS: &str = "15000";
 /// What a message's key, headers and framing may take of the topic's limit.
 const MESSAGE_OVERHEAD_BYTES: usize = 4 << 10;
+/// Most bytes of a cause where room is scarce.
+const CAUSE_BYTES_MAX: usize = 1 << 10;
+/// How often the record was rejected.
+pub(super) const ATTEMPT: &str = "embedmill.attempt";
 /// Notes the first message that was not taken, and counts.
 pub(super) struct Acks {
     failed: Mutex<Option<ClientError>>,
@@ -87,6 +92,17 @@ pub struct Publisher {
     schema_hash: String,
 }
 
+/// What of a dead letter is left out, in this order, until the topic takes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum LeftOut {
+    Nothing,
+    Value,
+    /// And the headers.
+    Headers,
+    /// And the key.
+    Key,
+}
+
 /// What a producer is made from, and made again after a fatal error.
 #[derive(Clone)]
 struct Settings {
@@ -94,12 +110,14 @@ struct Settings {
     properties: Properties,
     sink: KafkaSinkConfig,
     transactional: bool,
-    message_bytes_max: usize,
+    /// What the topics take at most.
+    rows_bytes_max: usize,
+    letter_bytes_max: usize,
 }
 
 impl Settings {
     fn producer(&self) -> Result<BaseProducer<Acks>, KafkaError> {
-        let limit = self.message_bytes_max.to_string();
+        let limit = self.rows_bytes_max.max(self.letter_bytes_max).to_string();
         // Of its own for each producer: a copy never fences another. What a dead one left open, the coordinator ends
         // after the timeout; zombies are kept out by the group's generation, which goes with the positions.
         let id = format!("embedmill-{}", unique());
@@ -151,13 +169,15 @@ impl Publisher {
         let topic = Topic::describe(&admin, &sink.topic, "sink.kafka")?;
         let dead_letter_topic =
             dead_letter_topic.map(|name| Topic::describe(&admin, name, "dead_letter")).transpose()?;
-        let message_bytes_max = message_bytes_max(&admin, &sink.topic);
+        let rows_bytes_max = message_bytes_max(&admin, &sink.topic);
+        let letter_bytes_max = dead_letter_topic.as_ref().map_or(0, |topic| message_bytes_max(&admin, &topic.name));
         let settings = Settings {
             brokers: brokers.into(),
             properties: properties.clone(),
             sink: sink.clone(),
             transactional,
-            message_bytes_max,
+            rows_bytes_max,
+            letter_bytes_max,
         };
         let producer = settings.producer()?;
         Ok(Publisher { settings, producer, topic, dead_letter_topic, schema_hash })
@@ -241,10 +261,12 @@ impl Publisher {
                     self.delete(block, delete)?;
                 }
                 let one = row..row + 1;
-                let cut = cut(rows.output, std::slice::from_ref(&one), self.value_bytes_max()).map_err(defect)?;
+                let key = block.ids.get(block_row);
+                let value_bytes_max = self.value_bytes_max().saturating_sub(key.len());
+                let cut = cut(rows.output, std::slice::from_ref(&one), value_bytes_max).map_err(defect)?;
                 for message in &cut.messages {
                     let record = BaseRecord::to(&self.topic.name)
-                        .key(block.ids.get(block_row))
+                        .key(key)
                         .payload(message.value.as_slice())
                         .headers(self.headers(message));
                     self.send(record)?;
@@ -262,7 +284,7 @@ impl Publisher {
     }
 
     fn value_bytes_max(&self) -> usize {
-        self.settings.message_bytes_max.saturating_sub(MESSAGE_OVERHEAD_BYTES).max(1)
+        self.settings.rows_bytes_max.saturating_sub(MESSAGE_OVERHEAD_BYTES).max(1)
     }
 
     fn headers(&self, message: &Message) -> OwnedHeaders {
@@ -283,7 +305,7 @@ impl Publisher {
             stage: Stage::Publish,
             cause: format!(
                 "the row takes {bytes} bytes as a message; topic `{}` takes {} at most (`max.message.bytes`)",
-                self.topic.name, self.settings.message_bytes_max
+                self.topic.name, self.settings.rows_bytes_max
             ),
             raw: block.body.raw(record),
             envelope: block.body.envelope(record).cloned(),
@@ -299,33 +321,65 @@ impl Publisher {
                 failure: Failure::Fatal,
             });
         };
+        let left_out = self.left_out(letter);
         let mut headers = OwnedHeaders::new();
         let mut attempt = 1_u32;
         for (name, value) in letter.envelope.iter().flat_map(|envelope| &envelope.headers) {
-            if name == "embedmill.attempt" {
+            if name == ATTEMPT {
                 let before = value.as_ref().and_then(|value| std::str::from_utf8(value).ok()?.parse::<u32>().ok());
                 attempt = before.map_or(1, |before| before.saturating_add(1));
-            } else if !name.starts_with("embedmill.") {
+            } else if !name.starts_with("embedmill.") && left_out < LeftOut::Headers {
                 headers = headers.insert(Header { key: name, value: value.as_deref() });
             }
         }
         let (position, attempt) = (letter.position.to_string(), attempt.to_string());
+        let mut cause = letter.cause.clone();
+        if left_out > LeftOut::Nothing {
+            let what = match left_out {
+                LeftOut::Key => "value, headers and key",
+                LeftOut::Headers => "value and headers",
+                LeftOut::Value | LeftOut::Nothing => "value",
+            };
+            cause = format!(
+                "{} (its {what} of {} bytes are left out: this topic takes {} at most)",
+                short(&cause),
+                weight(letter),
+                self.settings.letter_bytes_max
+            );
+        }
         let ours = [
-            ("embedmill.cause", letter.cause.as_str()),
+            ("embedmill.cause", cause.as_str()),
             ("embedmill.stage", letter.stage.as_str()),
             ("embedmill.position", position.as_str()),
-            ("embedmill.attempt", attempt.as_str()),
+            (ATTEMPT, attempt.as_str()),
             ("embedmill.version", env!("CARGO_PKG_VERSION")),
         ];
         for (key, value) in ours {
             headers = headers.insert(Header { key, value: Some(value) });
         }
         let to = letter.position.partition.ordinal() as i32 % topic.partitions;
-        let mut record = BaseRecord::<[u8], [u8]>::to(&topic.name).partition(to).payload(&letter.raw).headers(headers);
-        if let Some(key) = letter.envelope.as_ref().and_then(|envelope| envelope.key.as_deref()) {
+        let mut record = BaseRecord::<[u8], [u8]>::to(&topic.name).partition(to).headers(headers);
+        let value = if left_out == LeftOut::Nothing { &letter.raw[..] } else { &[] };
+        record = record.payload(value);
+        if let Some(key) = letter.envelope.as_ref().and_then(|envelope| envelope.key.as_deref())
+            && left_out < LeftOut::Key
+        {
             record = record.key(key);
         }
         self.send(record)
+    }
+
+    /// What the dead letters' topic would not take.
+    fn left_out(&self, letter: &DeadLetter) -> LeftOut {
+        let most = self.settings.letter_bytes_max.saturating_sub(MESSAGE_OVERHEAD_BYTES + short(&letter.cause).len());
+        let key = letter.envelope.as_ref().and_then(|envelope| envelope.key.as_ref()).map_or(0, Bytes::len);
+        let value = letter.raw.len();
+        match weight(letter) {
+            whole if whole + letter.cause.len() <= most => LeftOut::Nothing,
+            whole if whole - value <= most => LeftOut::Value,
+            _ if key <= most => LeftOut::Headers,
+            _ => LeftOut::Key,
+        }
     }
 
     /// A new producer in place of one that cannot go on.
@@ -334,6 +388,18 @@ impl Publisher {
         self.producer = self.settings.producer()?;
         Ok(())
     }
+}
+
+/// Bytes of a dead letter's value, key and headers.
+fn weight(letter: &DeadLetter) -> usize {
+    // Each header's framing takes a few bytes.
+    let headers = letter.envelope.as_ref().map_or(0, |envelope| envelope.headers.len()) * 16;
+    letter.raw.len() + headers + letter.envelope.as_ref().map_or(0, |envelope| envelope.bytes())
+}
+
+/// The beginning of a cause that would not leave room for itself.
+fn short(cause: &str) -> &str {
+    &cause[..cause.floor_char_boundary(CAUSE_BYTES_MAX)]
 }
 
 fn defect(error: impl std::fmt::Display) -> KafkaError {
@@ -379,6 +445,12 @@ impl Sink for Shared {
 impl DeadLetterSink for Shared {
     fn write(&mut self, letter: &DeadLetter) -> Result<(), SinkError> {
         Ok(self.lock().write_letter(letter)?)
+    }
+
+    fn flush(&mut self) -> Result<(), SinkError> {
+        let publisher = self.lock();
+        // A transaction's commit flushes.
+        if publisher.settings.transactional { Ok(()) } else { Ok(publisher.flush()?) }
     }
 
     fn finish(self: Box<Self>) -> Result<(), SinkError> {

@@ -1,27 +1,25 @@
 //! Records of topics, in a consumer group. One thread polls, whatever the pipeline does: while it waits for room, the
 //! partitions are paused and polling goes on, so that the group keeps its member. Rebalances are served inside that poll.
 
-use std::collections::{HashSet, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
-use rdkafka::error::{KafkaError as ClientError, KafkaResult, RDKafkaErrorCode as Code};
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
-use rdkafka::{ClientContext, Offset, Statistics, TopicPartitionList};
 
 use super::KafkaError;
 use super::assignment::{Assignment, Key};
-use super::client::{ASK_MAX, Refusal, ask, configuration, creation, failed};
-use super::config::{KafkaSourceConfig, ValueFormat};
-use super::statistics;
-use crate::delivery::Commits;
+use super::client::failed;
+use super::config::ValueFormat;
+use super::group::Group;
+use super::until_end::UntilEnd;
 use crate::failure::Failure;
-use crate::kafka::assignment::Held;
 use crate::record::{Body, Envelope, Partition, Payload, Record};
 use crate::source::{Closed, Outlet, Source, SourceError};
-use crate::telemetry::events;
 
 /// How long a poll may wait for the first message.
 const POLL: Duration = Duration::from_millis(100);
@@ -30,135 +28,8 @@ const TEND: Duration = Duration::from_secs(1);
 /// Most records and bytes handed on at once; see the file source.
 const RUN_RECORDS_MAX: usize = 512;
 const RUN_BYTES_MAX: usize = 512 << 10;
-
-/// Serves rebalances, inside poll.
-pub struct Group {
-    pub assignment: Arc<Assignment>,
-    refusal: Refusal,
-    drain: Duration,
-    ends: Mutex<Ends>,
-}
-
-/// What `until_end` asks.
-struct Ends {
-    /// Partitions of ours that were read to their end.
-    reached: HashSet<Key>,
-    /// When partitions last came or went.
-    rebalanced: Instant,
-}
-
-impl Group {
-    fn ends(&self) -> std::sync::MutexGuard<'_, Ends> {
-        self.ends.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl ClientContext for Group {
-    fn error(&self, error: ClientError, reason: &str) {
-        self.refusal.note(&error, reason);
-        tracing::warn!(%error, reason, "kafka consumer");
-    }
-
-    fn stats(&self, statistics: Statistics) {
-        statistics::observe(&statistics, &self.assignment);
-    }
-}
-
-impl ConsumerContext for Group {
-    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        match rebalance {
-            Rebalance::Revoke(partitions) => {
-                let keys = keys(partitions);
-                let lost = consumer.assignment_lost();
-                tracing::info!(partitions = ?keys, lost, "partitions are taken away");
-                // What is lost is somebody else's already.
-                let drain = if consumer.assignment_lost() { Duration::ZERO } else { self.drain };
-                self.assignment.revoke(&keys, drain, |left| {
-                    if !left.is_empty()
-                        && !consumer.assignment_lost()
-                        && let Err(error) = consumer.commit(&list(left), CommitMode::Sync)
-                    {
-                        tracing::warn!(%error, "positions could not be committed; their records are read again");
-                    }
-                });
-                let gone = keys.iter().map(|(topic, partition)| (&**topic, *partition));
-                events::partitions_revoked(gone, lost, self.assignment.keys().len());
-                let mut ends = self.ends();
-                ends.reached.retain(|key| !keys.contains(key));
-                ends.rebalanced = Instant::now();
-            }
-            Rebalance::Assign(partitions) => {
-                let keys = keys(partitions);
-                tracing::info!(partitions = ?keys, "partitions are ours");
-                self.assignment.assign(keys);
-                events::partitions_assigned(self.assignment.keys().len());
-                self.ends().rebalanced = Instant::now();
-            }
-            Rebalance::Error(error) => {
-                events::rebalance_failed();
-                tracing::warn!(%error, "rebalance");
-            }
-        }
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
-        events::committed(result.is_ok());
-        if let Err(error) = result {
-            tracing::warn!(%error, "positions could not be committed; the next commit has them too");
-        }
-    }
-}
-
-fn keys(partitions: &TopicPartitionList) -> Vec<Key> {
-    partitions.elements().iter().map(|element| (element.topic().into(), element.partition())).collect()
-}
-
-pub fn list(ends: &[(Key, i64)]) -> TopicPartitionList {
-    let mut list = TopicPartitionList::with_capacity(ends.len());
-    for ((topic, partition), next) in ends {
-        let added = list.add_partition_offset(topic, *partition, Offset::Offset(*next));
-        debug_assert!(added.is_ok(), "an offset that was read is a valid one");
-    }
-    list
-}
-
-/// The consumer, before it is asked for anything.
-pub fn open(config: &KafkaSourceConfig) -> Result<Arc<BaseConsumer<Group>>, KafkaError> {
-    let eof = config.until_end.to_string();
-    let ours = [
-        ("group.id", config.group.as_str()),
-        ("auto.offset.reset", config.start.as_str()),
-        ("enable.auto.commit", "false"),
-        ("enable.auto.offset.store", "false"),
-        ("enable.partition.eof", eof.as_str()),
-        ("isolation.level", "read_committed"),
-        ("statistics.interval.ms", statistics::interval_ms()),
-        ("partition.assignment.strategy", "cooperative-sticky"),
-        // Per partition, before decompression; the library's defaults hold gigabytes under lag.
-        ("queued.min.messages", "2000"),
-        ("queued.max.messages.kbytes", "4096"),
-        ("fetch.message.max.bytes", "1048576"),
-    ];
-    let group = Group {
-        assignment: Arc::default(),
-        refusal: Refusal::default(),
-        drain: Duration::from_millis(config.revoke_drain_ms),
-        ends: Mutex::new(Ends { reached: HashSet::new(), rebalanced: Instant::now() }),
-    };
-    let config_of_client = configuration(&config.brokers, &ours, &config.properties);
-    let consumer: BaseConsumer<Group> = config_of_client.create_with_context(group).map_err(creation)?;
-    for topic in config.topics.iter().filter(|topic| !topic.starts_with('^')) {
-        let serve = || drop(consumer.poll(Duration::ZERO));
-        ask(&format!("source.kafka: topic `{topic}`"), &consumer.context().refusal, serve, |wait| {
-            let metadata = consumer.fetch_metadata(Some(topic), wait)?;
-            match metadata.topics().iter().find_map(|found| found.error()) {
-                Some(error) => Err(ClientError::MetadataFetch(error.into())),
-                None => Ok(()),
-            }
-        })?;
-    }
-    Ok(Arc::new(consumer))
-}
+/// How long a drain may wait for the source to leave the group, so that others need not wait until it is missed.
+const LEAVE_MAX: Duration = Duration::from_secs(10);
 
 /// The consumer as a source.
 pub struct KafkaSource {
@@ -182,15 +53,32 @@ impl Run {
 
 impl Source for KafkaSource {
     fn run(self: Box<Self>, outlet: &mut Outlet) -> Result<(), SourceError> {
+        // Before the group is asked for anything, which may take long: these are the ends at the start.
+        let until_end = self.until_end.then(|| UntilEnd::begin(&self.consumer, &self.topics)).transpose()?;
         let topics: Vec<&str> = self.topics.iter().map(String::as_str).collect();
         let subscribed = self.consumer.subscribe(&topics);
         subscribed.map_err(|error| failed(format!("source.kafka: topics {}", topics.join(", ")), &error))?;
-        // The model may have taken long to load; the group has not been asked for anything before this.
-        self.consumer.context().ends().rebalanced = Instant::now();
-        let mut until_end = self.until_end.then(|| UntilEnd::begin(&self.consumer, &self.topics));
+        self.consumer.context().ends().assigned();
+        Reading { consumer: &self.consumer, format: self.format, until_end }.run(outlet)
+    }
+
+    fn leave_max(&self) -> Duration {
+        LEAVE_MAX
+    }
+}
+
+/// A source at work.
+struct Reading<'a> {
+    consumer: &'a BaseConsumer<Group>,
+    format: ValueFormat,
+    until_end: Option<UntilEnd>,
+}
+
+impl Reading<'_> {
+    fn run(mut self, outlet: &mut Outlet) -> Result<(), SourceError> {
         let mut early = VecDeque::new();
         let ended = loop {
-            let at_end = early.is_empty() && until_end.as_mut().is_some_and(|end| end.is_reached(&self.consumer));
+            let at_end = early.is_empty() && self.until_end.as_mut().is_some_and(|end| end.is_reached(self.consumer));
             if outlet.is_closed() || at_end {
                 break Ok(());
             }
@@ -212,9 +100,7 @@ impl Source for KafkaSource {
         }
         ended.map_err(SourceError::from)
     }
-}
 
-impl KafkaSource {
     fn assignment(&self) -> &Assignment {
         &self.consumer.context().assignment
     }
@@ -224,6 +110,9 @@ impl KafkaSource {
         let mut runs: Vec<Run> = Vec::new();
         let (mut records, mut bytes) = (0, 0);
         let mut wait = POLL;
+        if let Some(error) = self.consumer.context().ends().take_failed() {
+            return Err(error);
+        }
         while records < RUN_RECORDS_MAX && bytes < RUN_BYTES_MAX {
             let (partition, record) = match early.pop_front() {
                 Some(early) => early,
@@ -236,7 +125,10 @@ impl KafkaSource {
             wait = Duration::ZERO;
             records += 1;
             bytes += record.bytes();
-            match runs.iter_mut().find(|run| Arc::ptr_eq(&run.partition, &partition)) {
+            // A message of many rows is a run by itself.
+            let together =
+                |run: &&mut Run| self.format != ValueFormat::Arrow && Arc::ptr_eq(&run.partition, &partition);
+            match runs.iter_mut().find(together) {
                 Some(run) => run.records.push(record),
                 None => runs.push(Run { partition, records: vec![record] }),
             }
@@ -255,6 +147,14 @@ impl KafkaSource {
             return Ok(());
         }
         let next = run.next();
+        let Run { partition, mut records } = run;
+        let body = match records.pop() {
+            Some(batch) if matches!(batch.payload, Payload::Arrow(_)) => Body::Batch(Box::new(batch)),
+            last => {
+                records.extend(last);
+                Body::Each(records)
+            }
+        };
         let mut paused = false;
         let mut tend = || {
             self.pause();
@@ -265,30 +165,61 @@ impl KafkaSource {
                 // The next poll outside meets it again if it lasts.
                 Err(error) => tracing::warn!(%error, "kafka consumer"),
             }
-            self.assignment().owns(&run.partition)
+            self.assignment().owns(&partition)
         };
-        let sent = outlet.send_tended(&run.partition, Body::Each(run.records), 0, TEND, &mut tend);
+        let sent = outlet.send_tended(&partition, body, 0, TEND, &mut tend);
         if paused {
             self.resume();
         }
         if sent? {
-            self.assignment().hand_out(&run.partition, next);
+            self.assignment().hand_out(&partition, next);
         }
         Ok(())
     }
 
     fn poll(&self, wait: Duration) -> Result<Polled, KafkaError> {
         match self.consumer.poll(wait) {
-            None => Ok(Polled::Nothing),
+            None => {
+                self.ask_for_ends_again();
+                Ok(Polled::Nothing)
+            }
             Some(Ok(message)) => match self.assignment().partition(message.topic(), message.partition()) {
+                Some(_) if self.is_behind(&message) => {
+                    self.pass(&message);
+                    Ok(Polled::Event)
+                }
                 Some(partition) => Ok(Polled::Record(partition, self.record(&message))),
                 None => Ok(Polled::Event),
             },
             Some(Err(ClientError::PartitionEOF(number))) => {
-                self.note_end(number);
+                self.consumer.context().ends().event(number);
                 Ok(Polled::Event)
             }
             Some(Err(error)) => self.judge(error).map(|()| Polled::Event),
+        }
+    }
+
+    fn is_behind(&self, message: &BorrowedMessage<'_>) -> bool {
+        let until_end = self.until_end.as_ref();
+        until_end.is_some_and(|end| end.is_behind(message.topic(), message.partition(), message.offset()))
+    }
+
+    /// Reads no more of the message's partition; the message is whose turn it is next time.
+    fn pass(&self, message: &BorrowedMessage<'_>) {
+        let key: Key = (message.topic().into(), message.partition());
+        let mut list = TopicPartitionList::new();
+        list.add_partition(&key.0, key.1);
+        if let Err(error) = self.consumer.pause(&list) {
+            tracing::warn!(%error, "a partition could not be paused");
+        }
+        self.consumer.context().ends().passed(key);
+    }
+
+    /// After partitions went, what was told of ends is void; after a pause it is told again.
+    fn ask_for_ends_again(&self) {
+        if self.until_end.is_some() && self.consumer.context().ends().is_unclear() {
+            self.pause();
+            self.resume();
         }
     }
 
@@ -308,16 +239,6 @@ impl KafkaSource {
         }
     }
 
-    /// Notes that a partition of this number was read to its end. The event does not name the topic; of several topics'
-    /// partitions of that number, each tells of its end once.
-    fn note_end(&self, number: i32) {
-        let mut ends = self.consumer.context().ends();
-        let mut of_number = self.assignment().keys().into_iter().filter(|(_, partition)| *partition == number);
-        if let Some(next) = of_number.find(|key| !ends.reached.contains(key)) {
-            ends.reached.insert(next);
-        }
-    }
-
     fn pause(&self) {
         if let Ok(assigned) = self.consumer.assignment()
             && let Err(error) = self.consumer.pause(&assigned)
@@ -327,9 +248,17 @@ impl KafkaSource {
     }
 
     fn resume(&self) {
-        if let Ok(assigned) = self.consumer.assignment()
-            && let Err(error) = self.consumer.resume(&assigned)
-        {
+        let Ok(assigned) = self.consumer.assignment() else { return };
+        let mut ends = self.consumer.context().ends();
+        ends.resumed();
+        let mut resumed = TopicPartitionList::new();
+        for element in assigned.elements() {
+            if !ends.is_passed(&(element.topic().into(), element.partition())) {
+                resumed.add_partition(element.topic(), element.partition());
+            }
+        }
+        drop(ends);
+        if let Err(error) = self.consumer.resume(&resumed) {
             tracing::warn!(%error, "partitions could not be resumed");
         }
     }
@@ -340,6 +269,7 @@ impl KafkaSource {
             (None, _) => Payload::Delete,
             (Some(value), ValueFormat::Json) => Payload::Json(owned(value)),
             (Some(value), ValueFormat::Text) => Payload::Text(owned(value)),
+            (Some(value), ValueFormat::Arrow) => Payload::Arrow(owned(value)),
         };
         let headers = message.headers().into_iter().flat_map(|headers| headers.iter());
         let envelope = Envelope {
@@ -351,94 +281,9 @@ impl KafkaSource {
     }
 }
 
-/// Knows when the topics were read to the ends that they had at the start, by this member or by others of the group.
-struct UntilEnd {
-    /// High watermarks at the start.
-    ends: Vec<(Key, i64)>,
-    asked: Instant,
-}
-
-/// How often the group's positions are asked for.
-const ASK_EVERY: Duration = Duration::from_secs(1);
-/// After so long without a change, partitions of other members are theirs to finish: a dead one would have lost them.
-const OTHERS_MAX: Duration = Duration::from_secs(60);
-
-impl UntilEnd {
-    fn begin(consumer: &BaseConsumer<Group>, topics: &[String]) -> UntilEnd {
-        let mut ends = Vec::new();
-        for topic in topics {
-            let Ok(metadata) = consumer.fetch_metadata(Some(topic), ASK_MAX) else { continue };
-            for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
-                if let Ok((_, end)) = consumer.fetch_watermarks(topic, partition.id(), ASK_MAX) {
-                    ends.push(((topic.as_str().into(), partition.id()), end));
-                }
-            }
-        }
-        UntilEnd { ends, asked: Instant::now() }
-    }
-
-    fn is_reached(&mut self, consumer: &BaseConsumer<Group>) -> bool {
-        let group = consumer.context();
-        let ours = group.assignment.keys();
-        let patience_is_over = {
-            let ends = group.ends();
-            if !ours.iter().all(|key| ends.reached.contains(key)) {
-                return false;
-            }
-            ends.rebalanced.elapsed() > OTHERS_MAX
-        };
-        if patience_is_over {
-            return true;
-        }
-        let others: Vec<(Key, i64)> =
-            self.ends.iter().filter(|(key, end)| *end > 0 && !ours.contains(key)).cloned().collect();
-        if others.is_empty() {
-            return !ours.is_empty();
-        }
-        if self.asked.elapsed() < ASK_EVERY {
-            return false;
-        }
-        self.asked = Instant::now();
-        let committed = consumer.committed_offsets(list(&others), ASK_MAX);
-        committed.is_ok_and(|committed| {
-            let done = |(key, end): &(Key, i64)| {
-                let offset = committed.find_partition(&key.0, key.1).map(|element| element.offset());
-                matches!(offset, Some(Offset::Offset(offset)) if offset >= *end)
-            };
-            others.iter().all(done)
-        })
-    }
-}
-
 enum Polled {
     Record(Arc<Partition>, Record),
     /// Something other than a record happened.
     Event,
     Nothing,
-}
-
-/// The group's positions.
-pub struct GroupCommits {
-    pub consumer: Arc<BaseConsumer<Group>>,
-}
-
-impl Commits for GroupCommits {
-    fn hold(&self) -> Held<'_> {
-        self.consumer.context().assignment.hold()
-    }
-
-    fn commit(&self, ends: &[(Key, i64)]) -> Result<(), KafkaError> {
-        if ends.is_empty() {
-            return Ok(());
-        }
-        self.consumer.commit(&list(ends), CommitMode::Async).map_err(|error| failed("committing positions", &error))
-    }
-
-    fn finish(&self) -> Result<(), KafkaError> {
-        let left = self.consumer.context().assignment.uncommitted();
-        if left.is_empty() {
-            return Ok(());
-        }
-        self.consumer.commit(&list(&left), CommitMode::Sync).map_err(|error| failed("committing positions", &error))
-    }
 }

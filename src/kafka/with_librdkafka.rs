@@ -7,8 +7,9 @@ use rdkafka::consumer::BaseConsumer;
 
 use super::KafkaError;
 use super::config::{KafkaSinkConfig, KafkaSourceConfig, Properties};
+use super::group::{Group, GroupCommits, open};
 use super::publisher::{Publisher, Shared};
-use super::source::{Group, GroupCommits, KafkaSource, open};
+use super::source::KafkaSource;
 use super::transaction::GroupTransaction;
 use crate::dead_letter::DeadLetterSink;
 use crate::delivery::{Commits, Transaction};

@@ -4,18 +4,15 @@
 //! give the same names with the same bytes, and running again after a kill writes them again.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use arrow::ipc::writer::FileWriter;
-use parquet::arrow::ArrowWriter;
-use parquet::basic::{Compression, Encoding, ZstdLevel};
-use parquet::file::properties::WriterProperties;
-use parquet::schema::types::ColumnPath;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::format::{FileFormat, FormatWriter};
 use super::whole_file::WholeFile;
 use super::{Sink, SinkError, WindowRows, Written};
-use crate::columnar::output::{Output, OutputSchema};
+use crate::columnar::output::OutputSchema;
 use crate::dead_letter::DeadLetter;
 
 /// `sink.arrow:` in the pipeline file.
@@ -26,6 +23,8 @@ pub struct ArrowConfig {
     pub path: String,
     /// Rows after which the next file of a folder is begun.
     pub file_rows: u64,
+    /// Of a Kafka topic's rows: seconds after which a file is finished, full or not. Its positions are committed then.
+    pub file_seconds: u64,
 }
 
 /// `sink.parquet:` in the pipeline file.
@@ -36,38 +35,24 @@ pub struct ParquetConfig {
     pub path: String,
     /// Rows after which the next file of a folder is begun.
     pub file_rows: u64,
+    /// Of a Kafka topic's rows: seconds after which a file is finished, full or not. Its positions are committed then.
+    pub file_seconds: u64,
 }
 
 /// A million vectors of 384 floats are 1.5 GB: large enough for readers, small enough to write again.
 const FILE_ROWS: u64 = 1_000_000;
-/// Parquet holds a row group in memory until it is full; 8,192 vectors of 384 floats are 12 MB.
-const ROW_GROUP_ROWS: usize = 8_192;
+/// What is read again after a kill, and how long rows of a quiet topic wait; many small files are a burden to readers.
+const FILE_SECONDS: u64 = 60;
 
 impl Default for ArrowConfig {
     fn default() -> Self {
-        ArrowConfig { path: String::new(), file_rows: FILE_ROWS }
+        ArrowConfig { path: String::new(), file_rows: FILE_ROWS, file_seconds: FILE_SECONDS }
     }
 }
 
 impl Default for ParquetConfig {
     fn default() -> Self {
-        ParquetConfig { path: String::new(), file_rows: FILE_ROWS }
-    }
-}
-
-/// The two file formats.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FileFormat {
-    Arrow,
-    Parquet,
-}
-
-impl FileFormat {
-    fn extension(self) -> &'static str {
-        match self {
-            FileFormat::Arrow => "arrow",
-            FileFormat::Parquet => "parquet",
-        }
+        ParquetConfig { path: String::new(), file_rows: FILE_ROWS, file_seconds: FILE_SECONDS }
     }
 }
 
@@ -75,13 +60,18 @@ impl FileFormat {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     File(PathBuf),
-    Folder { path: PathBuf, file_rows: u64 },
+    /// With the limits of its files; see [`ArrowConfig`].
+    Folder {
+        path: PathBuf,
+        file_rows: u64,
+        file_age: Duration,
+    },
 }
 
 impl Target {
-    pub fn new(path: &str, file_rows: u64) -> Self {
+    pub fn new(path: &str, file_rows: u64, file_seconds: u64) -> Self {
         if path.ends_with('/') || Path::new(path).is_dir() {
-            Target::Folder { path: path.into(), file_rows }
+            Target::Folder { path: path.into(), file_rows, file_age: Duration::from_secs(file_seconds) }
         } else {
             Target::File(path.into())
         }
@@ -144,7 +134,7 @@ impl Sink for FileSink {
                 }
             },
         };
-        open.writer.write(rows.output)?;
+        open.writer.write(&rows.output.batch)?;
         open.rows += rows.output.rows() as u64;
         match self.target {
             Target::Folder { file_rows, .. } if open.rows >= file_rows => self.end(open)?,
@@ -163,72 +153,4 @@ impl Sink for FileSink {
         }
         Ok(self.written)
     }
-}
-
-enum FormatWriter {
-    Arrow(Box<FileWriter<WholeFile>>),
-    Parquet(Box<ArrowWriter<WholeFile>>, PathBuf),
-}
-
-impl FormatWriter {
-    fn new(format: FileFormat, file: WholeFile, schema: &OutputSchema) -> Result<Self, SinkError> {
-        let path = file.path().to_path_buf();
-        match format {
-            FileFormat::Arrow => {
-                let writer = FileWriter::try_new(file, schema.schema()).map_err(|error| arrow_error(&path, error))?;
-                Ok(FormatWriter::Arrow(Box::new(writer)))
-            }
-            FileFormat::Parquet => {
-                let writer = ArrowWriter::try_new(file, schema.schema().clone(), Some(parquet_properties()));
-                let writer = writer.map_err(|error| parquet_error(&path, error))?;
-                Ok(FormatWriter::Parquet(Box::new(writer), path))
-            }
-        }
-    }
-
-    fn write(&mut self, output: &Output) -> Result<(), SinkError> {
-        match self {
-            FormatWriter::Arrow(writer) => {
-                writer.write(&output.batch).map_err(|error| arrow_error(writer.get_ref().path(), error))
-            }
-            FormatWriter::Parquet(writer, path) => {
-                writer.write(&output.batch).map_err(|error| parquet_error(path, error))
-            }
-        }
-    }
-
-    fn into_file(self) -> Result<WholeFile, SinkError> {
-        match self {
-            FormatWriter::Arrow(mut writer) => {
-                writer.finish().map_err(|error| arrow_error(writer.get_ref().path(), error))?;
-                let path = writer.get_ref().path().to_path_buf();
-                writer.into_inner().map_err(|error| arrow_error(&path, error))
-            }
-            FormatWriter::Parquet(writer, path) => writer.into_inner().map_err(|error| parquet_error(&path, error)),
-        }
-    }
-}
-
-/// Floats of vectors neither repeat nor compress as they stand; their bytes regrouped do a little.
-fn parquet_properties() -> WriterProperties {
-    let vector = ColumnPath::from(vec!["vector".to_string(), "list".to_string(), "item".to_string()]);
-    WriterProperties::builder()
-        .set_compression(Compression::ZSTD(ZstdLevel::default()))
-        .set_column_dictionary_enabled(vector.clone(), false)
-        .set_column_encoding(vector, Encoding::BYTE_STREAM_SPLIT)
-        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-        .build()
-}
-
-fn arrow_error(path: &Path, error: arrow::error::ArrowError) -> SinkError {
-    match error {
-        arrow::error::ArrowError::IoError(_, cause) => {
-            SinkError::Io { path: path.to_path_buf(), action: "cannot be written", cause }
-        }
-        other => SinkError::Format { path: path.display().to_string(), message: other.to_string() },
-    }
-}
-
-fn parquet_error(path: &Path, error: parquet::errors::ParquetError) -> SinkError {
-    SinkError::Format { path: path.display().to_string(), message: error.to_string() }
 }

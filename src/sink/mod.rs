@@ -1,7 +1,9 @@
 //! Where rows go. A sink gets whole windows in order, on the delivery thread, and may block.
 
 pub mod file;
+pub mod format;
 pub mod memory;
+pub mod partition_files;
 pub mod stdout;
 pub mod whole_file;
 

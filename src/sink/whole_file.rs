@@ -8,7 +8,7 @@ use std::io::{BufWriter, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, PersistError};
 
 use super::SinkError;
 
@@ -51,8 +51,21 @@ impl WholeFile {
         write(&mut self.writer).map_err(|cause| self.fail("cannot be written", cause))
     }
 
-    /// Syncs and renames; returns the size in bytes.
-    pub fn finish(mut self) -> Result<u64, SinkError> {
+    /// Syncs and renames; returns the size in bytes. A file of that name is replaced.
+    pub fn finish(self) -> Result<u64, SinkError> {
+        self.finish_by(NamedTempFile::persist, "cannot be renamed into place")
+    }
+
+    /// The same, but a file of that name stays, and is an error.
+    pub fn finish_new(self) -> Result<u64, SinkError> {
+        self.finish_by(NamedTempFile::persist_noclobber, "cannot be given its name")
+    }
+
+    fn finish_by(
+        mut self,
+        persist: impl FnOnce(NamedTempFile, PathBuf) -> Result<File, PersistError>,
+        failed: &'static str,
+    ) -> Result<u64, SinkError> {
         if let Err(cause) = self.writer.flush() {
             return Err(self.fail("cannot be written", cause));
         }
@@ -60,7 +73,7 @@ impl WholeFile {
         let fail = |action, cause| SinkError::Io { path: path.clone(), action, cause };
         let temporary = self.writer.into_inner().map_err(|error| fail("cannot be written", error.into_error()))?;
         temporary.as_file().sync_all().map_err(|cause| fail("cannot be synced", cause))?;
-        let file = temporary.persist(&path).map_err(|error| fail("cannot be renamed into place", error.error))?;
+        let file = persist(temporary, path.clone()).map_err(|error| fail(failed, error.error))?;
         // Without this the name itself can be lost with the power, though the bytes are there.
         File::open(folder(&path))
             .and_then(|folder| folder.sync_all())

@@ -35,6 +35,11 @@ pub trait Source: Send {
     /// # Errors
     /// Only what makes going on impossible.
     fn run(self: Box<Self>, outlet: &mut Outlet) -> Result<(), SourceError>;
+
+    /// How long a drain may wait for it to return. It may sit in a read that nobody will answer.
+    fn leave_max(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 /// A source's way into the pipeline. Its methods block, so it is used on the source's own thread.

@@ -15,6 +15,7 @@ use super::pick::pick;
 use crate::columnar::kept::{KeptField, KeptSchema, Misfits, Sample};
 use crate::columnar::{Columns, Table};
 use crate::record::{Block, Body, Envelope, Payload, Position, Record, Records, Rejection, Stage, Strings, Tokens};
+use crate::source::file::arrow_batches;
 use crate::tokenize::Tokenizer;
 
 /// Turns records into rows as the plan says.
@@ -69,6 +70,7 @@ impl Extractor {
                 let all: Vec<usize> = (0..table.rows()).collect();
                 self.table_rows(table, &all, &position, &mut rejected)
             }
+            Body::Batch(record) => self.batch_rows(record, &position, &mut rejected),
             Body::Each(each) => {
                 let csv = csv_table(each, &self.top_fields, &mut rejected);
                 match csv {
@@ -114,7 +116,9 @@ impl Extractor {
                 }
                 Payload::Delete => Err((Stage::Extract, self.cannot_delete())),
                 Payload::Unreadable { cause, .. } => Err((Stage::Read, cause.clone())),
-                Payload::Row { .. } => Err((Stage::Read, "a CSV row among records of another format".to_string())),
+                Payload::Row { .. } | Payload::Arrow(_) => {
+                    Err((Stage::Read, "rows among records of another format".to_string()))
+                }
             };
             match found {
                 Ok((draft, values)) => {
@@ -218,6 +222,28 @@ impl Extractor {
         } else {
             "a null value means a delete, which this sink cannot express; `sink.kafka.layout: row` can".into()
         }
+    }
+
+    /// The rows of a message that holds any number of them: all of them or none.
+    fn batch_rows(&self, record: &Record, position: &dyn Fn(usize) -> String, rejected: &mut Vec<Rejection>) -> Rows {
+        let mut cannot = Vec::new();
+        let table = match &record.payload {
+            Payload::Arrow(bytes) => arrow_batches::table(bytes.clone()),
+            _ => Err("expected an Arrow IPC stream".into()),
+        };
+        let rows = match table {
+            Ok(table) => self.table_rows(&table, &vec![0; table.rows()], position, &mut cannot),
+            Err(cause) => {
+                let cause = format!("expected an Arrow IPC stream: {cause}");
+                cannot.push(Rejection { record: 0, stage: Stage::Read, cause });
+                self.build(Vec::new(), KeptFrom::Json(Vec::new()), rejected)
+            }
+        };
+        let more = cannot.len().saturating_sub(1);
+        let Some(first) = cannot.into_iter().next() else { return rows };
+        let cause = if more > 0 { format!("{} (and {more} more of its rows)", first.cause) } else { first.cause };
+        rejected.push(Rejection { cause, ..first });
+        self.build(Vec::new(), KeptFrom::Json(Vec::new()), rejected)
     }
 
     /// Rows of a table whose row `i` is record `records[i]`.
@@ -382,7 +408,7 @@ impl Rows {
 pub fn fix_kept(plan: &RecordPlan, first: Option<&Body>) -> Result<KeptSchema, String> {
     let top_fields = plan.top_fields();
     match first {
-        None => KeptSchema::fix(&plan.keep, Sample::Empty),
+        None | Some(Body::Batch(_)) => KeptSchema::fix(&plan.keep, Sample::Empty),
         Some(Body::Table { table, .. }) => KeptSchema::fix(&plan.keep, Sample::Typed(table)),
         Some(Body::Each(each)) => {
             if let Some((table, _)) = csv_table(each, &top_fields, &mut Vec::new()) {

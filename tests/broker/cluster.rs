@@ -145,6 +145,27 @@ fn await_stable(addr: &str, topic: &str, partition: i32) {
     }
 }
 
+/// Ids of all rows in the folder's Arrow files, file by file in the order of their names.
+pub fn ids_in_files(folder: &std::path::Path) -> Vec<String> {
+    let listed = std::fs::read_dir(folder).expect("the folder is there");
+    let mut paths: Vec<PathBuf> = listed.map(|entry| entry.expect("it can be listed").path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "arrow"));
+    paths.sort();
+    let mut ids = Vec::new();
+    for path in paths {
+        let file = std::fs::File::open(&path).expect("it can be read");
+        for batch in arrow::ipc::reader::FileReader::try_new(file, None).expect("an Arrow file") {
+            ids.extend(ids_of(&batch.expect("a whole file")));
+        }
+    }
+    ids
+}
+
+fn ids_of(batch: &arrow::array::RecordBatch) -> Vec<String> {
+    let ids = batch.column_by_name("id").expect("a column of ids").as_string::<i32>();
+    ids.iter().map(|id| id.expect("no id is null").to_string()).collect()
+}
+
 impl Found {
     /// The ids in the message's one batch.
     pub fn ids(&self) -> Vec<String> {
@@ -152,8 +173,7 @@ impl Found {
         let reader = StreamReader::try_new(value, None).expect("an Arrow IPC stream");
         let batches: Vec<_> = reader.collect::<Result<_, _>>().expect("a whole stream");
         assert_eq!(batches.len(), 1, "exactly one batch a message");
-        let ids = batches[0].column_by_name("id").expect("a column of ids").as_string::<i32>().clone();
-        ids.iter().map(|id| id.expect("no id is null").to_string()).collect()
+        ids_of(&batches[0])
     }
 }
 
@@ -175,14 +195,18 @@ impl Pipeline {
     /// From one topic to another with the hash encoder; `more` is more YAML.
     pub fn new(addr: &str, topics: [&str; 2], group: &str, more: &str) -> Pipeline {
         let [from, to] = topics;
+        Pipeline::from_topics(addr, from, group, &format!("sink: {{ kafka: {{ topic: {to} }} }}\n{more}"))
+    }
+
+    /// From topics, separated by commas, to the sink that `more` names.
+    pub fn from_topics(addr: &str, from: &str, group: &str, more: &str) -> Pipeline {
         let mut file = NamedTempFile::with_suffix(".yaml").expect("a temporary file");
         write!(
             file,
             "source: {{ kafka: {{ brokers: '{addr}', topics: [{from}], group: {group}, \
              properties: {{ session.timeout.ms: '6000', heartbeat.interval.ms: '500' }} }} }}\n\
              record: {{ id: id }}\n\
-             model: {{ backend: hash, hash_dim: 8 }}\n\
-             sink: {{ kafka: {{ topic: {to} }} }}\n{more}"
+             model: {{ backend: hash, hash_dim: 8 }}\n{more}"
         )
         .expect("a temporary file");
         Pipeline { file }

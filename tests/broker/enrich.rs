@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::cluster::{LIMIT, Pipeline, Sent, create_topics, document, ids, produce, read};
+use crate::cluster::{LIMIT, Pipeline, Sent, create_topics, document, ids, ids_in_files, produce, read};
 use crate::server::shared;
 
 /// `count` documents dealt over the partitions, with ids that tell partition and place.
@@ -106,6 +106,111 @@ fn a_window_is_cut_below_the_topics_limit() {
     assert!(read(addr, "l-out").len() > 3);
     let dead = read(addr, "l-dead");
     assert!(dead[0].headers["embedmill.cause"].contains("max.message.bytes"), "{:?}", dead[0].headers);
+}
+
+#[test]
+fn a_dead_letter_that_its_topic_does_not_take_whole_says_what_is_left_out() {
+    let addr = shared().addr();
+    create_topics(addr, &[("x-in", 1), ("x-out", 1)], &[]);
+    create_topics(addr, &[("x-dead", 1)], &[("max.message.bytes", "20000")]);
+    let mut messages = documents(1, 3);
+    messages[1].value = Some("{".repeat(500_000));
+    produce(addr, "x-in", &messages);
+    let pipeline = Pipeline::new(addr, ["x-in", "x-out"], "x", "dead_letter: { topic: x-dead }\n");
+    assert_eq!(pipeline.run(&[])["rows"], 2);
+    let dead = read(addr, "x-dead");
+    assert_eq!((dead.len(), dead[0].key.as_deref()), (1, Some("0-00001")));
+    assert_eq!(dead[0].value.as_deref(), Some(&b""[..]));
+    assert!(dead[0].headers["embedmill.cause"].contains("left out"), "{:?}", dead[0].headers);
+    assert_eq!(dead[0].headers["origin"], "test");
+}
+
+#[test]
+fn topics_of_a_pattern_are_read_to_the_ends_that_they_had() {
+    let addr = shared().addr();
+    create_topics(addr, &[("m-1", 2), ("m-2", 2), ("m-3", 1), ("y-out", 2)], &[]);
+    let documents = documents(2, 3_000);
+    produce(addr, "m-1", &documents);
+    produce(addr, "m-2", &documents[..500]);
+    let pipeline = Pipeline::new(addr, ["'^m-.*'", "y-out"], "y", "delivery: exactly_once\n");
+    // Whoever goes on producing does not keep it from ending.
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let feeder = std::thread::spawn({
+        let stop = stop.clone();
+        let one = [document(0, "late", "late")];
+        move || {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                produce(addr, "m-1", &one);
+            }
+        }
+    });
+    let rows = pipeline.run(&[])["rows"].as_u64().expect("a number");
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    feeder.join().expect("it does not panic");
+    assert!(rows >= 3_500, "{rows}");
+    let found = ids(addr, "y-out").into_values().flatten().filter(|id| id != "late").count();
+    assert_eq!(found, 3_500);
+}
+
+#[test]
+fn reading_begins_at_a_time() {
+    let addr = shared().addr();
+    create_topics(addr, &[("t-in", 2), ("t-out", 2)], &[]);
+    produce(addr, "t-in", &documents(2, 10));
+    std::thread::sleep(std::time::Duration::from_millis(1_100));
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_millis();
+    let time = chrono::DateTime::from_timestamp_millis(now as i64).expect("a time").to_rfc3339();
+    // One partition has nothing that is young enough.
+    produce(addr, "t-in", &[document(1, "young", "young")]);
+    let pipeline = Pipeline::new(addr, ["t-in", "t-out"], "t", "");
+    assert_eq!(pipeline.run(&["--set", &format!("source.kafka.start='{time}'")])["rows"], 1);
+    assert_eq!(ids(addr, "t-out"), BTreeMap::from([(1, vec!["young".to_string()])]));
+}
+
+#[test]
+fn rows_of_arrow_messages_travel_together() {
+    let addr = shared().addr();
+    create_topics(addr, &[("w-in", 1), ("w-mid", 1), ("w-out", 1), ("w-dead", 1)], &[]);
+    let documents = documents(1, 300);
+    produce(addr, "w-in", &documents);
+    // What embedmill writes is what it reads.
+    assert_eq!(Pipeline::new(addr, ["w-in", "w-mid"], "w1", "window: { records: 50 }\n").run(&[])["rows"], 300);
+    produce(addr, "w-mid", &[document(0, "broken", "no Arrow")]);
+    let pipeline = Pipeline::new(addr, ["w-mid", "w-out"], "w2", "dead_letter: { topic: w-dead }\n");
+    let format = "source.kafka.format=arrow";
+    let summary = pipeline.run(&["--set", format]);
+    assert_eq!((&summary["rows"], &summary["dead_lettered"]), (&300.into(), &1.into()), "{summary}");
+    assert_eq!(ids(addr, "w-out"), expected(&documents));
+    assert!(read(addr, "w-dead")[0].headers["embedmill.cause"].contains("expected an Arrow IPC stream"));
+}
+
+#[test]
+fn rows_of_a_topic_go_into_files_and_a_second_run_goes_on_behind_them() {
+    let addr = shared().addr();
+    create_topics(addr, &[("o-in", 3), ("o-dead", 1)], &[]);
+    let mut messages = documents(3, 3_000);
+    messages[9].value = Some("{ this is no JSON".into());
+    produce(addr, "o-in", &messages);
+    let folder = tempfile::tempdir().expect("a folder");
+    let more = format!(
+        "sink: {{ arrow: {{ path: '{}/', file_rows: 300 }} }}\ndead_letter: {{ topic: o-dead }}\nwindow: {{ records: 100 }}\n",
+        folder.path().display()
+    );
+    // A new group begins at the beginning: what files already have is left out, whoever has committed what.
+    for (group, rows) in [("o1", 2_999), ("o1", 0), ("o2", 2_999)] {
+        let pipeline = Pipeline::from_topics(addr, "o-in", group, &more);
+        assert_eq!(pipeline.run(&[])["rows"], rows);
+        let mut found = ids_in_files(folder.path());
+        found.sort();
+        let mut all: Vec<String> = messages.iter().map(|sent| sent.key.clone()).filter(|id| *id != "0-00003").collect();
+        all.sort();
+        assert_eq!(found, all);
+    }
+    let files = std::fs::read_dir(folder.path()).expect("it is there").count();
+    assert!(files >= 9, "{files} files");
+    produce(addr, "o-in", &[document(2, "2-99999", "one more")]);
+    assert_eq!(Pipeline::from_topics(addr, "o-in", "o2", &more).run(&[])["rows"], 1);
+    assert_eq!(ids_in_files(folder.path()).len(), 3_000);
 }
 
 #[test]

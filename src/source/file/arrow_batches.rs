@@ -20,6 +20,23 @@ const MAGIC: &[u8] = b"ARROW1";
 /// How much is read at once behind the last batch.
 const BLOCK_BYTES: usize = 64 << 10;
 
+/// The rows of a whole IPC stream (or file) in memory, such as a message's value. Compressed ones are decompressed.
+///
+/// # Errors
+/// If it is no Arrow data, ends early, or its batches do not fit together.
+pub fn table(bytes: bytes::Bytes) -> Result<Table, String> {
+    let stream = Stream::new(Box::new(std::io::Cursor::new(bytes)), true).map_err(|error| error.to_string())?;
+    let mut batches = Batches::new(stream);
+    batches.start()?;
+    let mut whole = Vec::new();
+    while !batches.ended {
+        whole.extend(batches.next_batch()?);
+    }
+    let Some(first) = whole.first() else { return Err("holds no row".into()) };
+    let together = guarded(|| arrow::compute::concat_batches(first.schema_ref(), &whole));
+    together.map(Table::new).map_err(|error| format!("its batches do not fit together: {error}"))
+}
+
 /// Reads batches.
 pub struct Batches {
     stream: Stream,

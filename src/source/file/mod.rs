@@ -12,7 +12,7 @@
 //!                                                              └─► arrow_batches, parquet_batches   ─► Body::Table
 //! ```
 
-mod arrow_batches;
+pub(crate) mod arrow_batches;
 mod arrow_messages;
 mod cut;
 mod delimited;

@@ -1,0 +1,229 @@
+//! Membership in the consumer group: what happens when partitions come and go, and the positions that the group keeps.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
+use rdkafka::error::KafkaError as ClientError;
+use rdkafka::types::RDKafkaRespErr as Event;
+use rdkafka::{ClientContext, Offset, Statistics, TopicPartitionList};
+
+use super::KafkaError;
+use super::assignment::{Assignment, Held, Key};
+use super::client::{ASK_MAX, Refusal, ask, configuration, creation, failed};
+use super::config::{KafkaSourceConfig, StartAt};
+use super::statistics;
+use super::until_end::Ends;
+use crate::delivery::Commits;
+use crate::failure::Failure;
+use crate::telemetry::events;
+
+/// How often and how long the last positions of all are tried to be committed.
+const LAST_COMMITS: u32 = 5;
+const LAST_COMMIT_PAUSE: Duration = Duration::from_secs(1);
+
+/// Serves rebalances, inside poll.
+pub struct Group {
+    pub assignment: Arc<Assignment>,
+    pub refusal: Refusal,
+    start: StartAt,
+    drain: Duration,
+    ends: Mutex<Ends>,
+}
+
+impl Group {
+    pub fn ends(&self) -> MutexGuard<'_, Ends> {
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn revoked(&self, consumer: &BaseConsumer<Self>, partitions: &TopicPartitionList) {
+        let keys = keys(partitions);
+        let lost = consumer.assignment_lost();
+        tracing::info!(partitions = ?keys, lost, "partitions are taken away");
+        // What is lost is somebody else's already.
+        let drain = if consumer.assignment_lost() { Duration::ZERO } else { self.drain };
+        self.assignment.revoke(&keys, drain, |left| {
+            if !left.is_empty()
+                && !consumer.assignment_lost()
+                && let Err(error) = consumer.commit(&list(left), CommitMode::Sync)
+            {
+                tracing::warn!(%error, "positions could not be committed; their records are read again");
+            }
+        });
+        let gone = keys.iter().map(|(topic, partition)| (&**topic, *partition));
+        events::partitions_revoked(gone, lost, self.assignment.keys().len());
+        self.ends().revoked(&keys);
+    }
+
+    /// Where to begin in partitions of which the group has committed nothing, if that is a time.
+    fn place(&self, consumer: &BaseConsumer<Self>, partitions: &mut TopicPartitionList) -> Result<(), ClientError> {
+        let StartAt::Timestamp { milliseconds, .. } = self.start else { return Ok(()) };
+        let committed = consumer.committed_offsets(partitions.clone(), ASK_MAX)?;
+        let mut times = TopicPartitionList::new();
+        for element in committed.elements().iter().filter(|element| element.offset() == Offset::Invalid) {
+            times.add_partition_offset(element.topic(), element.partition(), Offset::Offset(milliseconds))?;
+        }
+        if times.count() == 0 {
+            return Ok(());
+        }
+        for found in consumer.offsets_for_times(times, ASK_MAX)?.elements() {
+            // No message is that young: what comes from now on is.
+            let offset = match found.offset() {
+                Offset::Offset(offset) if offset >= 0 => Offset::Offset(offset),
+                _ => Offset::Offset(consumer.fetch_watermarks(found.topic(), found.partition(), ASK_MAX)?.1),
+            };
+            partitions.set_partition_offset(found.topic(), found.partition(), offset)?;
+        }
+        Ok(())
+    }
+
+    fn assigned(&self, consumer: &BaseConsumer<Self>, partitions: &mut TopicPartitionList) {
+        let keys = keys(partitions);
+        tracing::info!(partitions = ?keys, "partitions are ours");
+        if let Err(error) = self.place(consumer, partitions) {
+            let what = "source.kafka.start: the offsets of a time could not be asked for";
+            // Whatever begins elsewhere would be read from the wrong place: the source stops at its next poll.
+            self.ends().failed(failed(what, &error));
+            return;
+        }
+        self.assignment.assign(keys);
+        events::partitions_assigned(self.assignment.keys().len());
+        self.ends().assigned();
+    }
+}
+
+impl ClientContext for Group {
+    fn error(&self, error: ClientError, reason: &str) {
+        self.refusal.note(&error, reason);
+        tracing::warn!(%error, reason, "kafka consumer");
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        statistics::observe(&statistics, &self.assignment);
+    }
+}
+
+impl ConsumerContext for Group {
+    /// As librdkafka does it, but for the place at which a partition begins.
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, event: Event, partitions: &mut TopicPartitionList) {
+        let changed = match event {
+            Event::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
+                self.assigned(consumer, partitions);
+                consumer.incremental_assign(partitions)
+            }
+            _ => {
+                if event != Event::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS {
+                    tracing::warn!(error = ?event, "rebalance");
+                }
+                self.revoked(consumer, partitions);
+                consumer.incremental_unassign(partitions)
+            }
+        };
+        if let Err(error) = changed {
+            events::rebalance_failed();
+            tracing::warn!(%error, "rebalance");
+        }
+    }
+
+    fn pre_rebalance(&self, _consumer: &BaseConsumer<Self>, _rebalance: &Rebalance<'_>) {}
+
+    fn commit_callback(&self, result: Result<(), ClientError>, _offsets: &TopicPartitionList) {
+        match result {
+            Ok(()) => events::committed(true),
+            // There was nothing to commit.
+            Err(ClientError::ConsumerCommit(rdkafka::error::RDKafkaErrorCode::NoOffset)) => {}
+            // The next commit covers it, and so does the one at the end.
+            Err(error) => {
+                events::committed(false);
+                tracing::warn!(%error, "positions could not be committed");
+            }
+        }
+    }
+}
+
+fn keys(partitions: &TopicPartitionList) -> Vec<Key> {
+    partitions.elements().iter().map(|element| (element.topic().into(), element.partition())).collect()
+}
+
+pub fn list(ends: &[(Key, i64)]) -> TopicPartitionList {
+    let mut list = TopicPartitionList::with_capacity(ends.len());
+    for ((topic, partition), next) in ends {
+        let added = list.add_partition_offset(topic, *partition, Offset::Offset(*next));
+        debug_assert!(added.is_ok(), "an offset that was read is a valid one");
+    }
+    list
+}
+
+/// The consumer, before it is asked for anything.
+pub fn open(config: &KafkaSourceConfig) -> Result<Arc<BaseConsumer<Group>>, KafkaError> {
+    let eof = config.until_end.to_string();
+    let ours = [
+        ("group.id", config.group.as_str()),
+        ("auto.offset.reset", config.start.reset()),
+        ("enable.auto.commit", "false"),
+        ("enable.auto.offset.store", "false"),
+        ("enable.partition.eof", eof.as_str()),
+        ("isolation.level", "read_committed"),
+        ("statistics.interval.ms", statistics::interval_ms()),
+        ("partition.assignment.strategy", "cooperative-sticky"),
+        // Per partition, before decompression; the library's defaults hold gigabytes under lag.
+        ("queued.min.messages", "2000"),
+        ("queued.max.messages.kbytes", "4096"),
+        ("fetch.message.max.bytes", "1048576"),
+    ];
+    let group = Group {
+        assignment: Arc::default(),
+        refusal: Refusal::default(),
+        start: config.start.clone(),
+        drain: Duration::from_millis(config.revoke_drain_ms),
+        ends: Mutex::new(Ends::new(Instant::now())),
+    };
+    let config_of_client = configuration(&config.brokers, &ours, &config.properties);
+    let consumer: BaseConsumer<Group> = config_of_client.create_with_context(group).map_err(creation)?;
+    for topic in config.topics.iter().filter(|topic| !topic.starts_with('^')) {
+        let serve = || drop(consumer.poll(Duration::ZERO));
+        ask(&format!("source.kafka: topic `{topic}`"), &consumer.context().refusal, serve, |wait| {
+            let metadata = consumer.fetch_metadata(Some(topic), wait)?;
+            match metadata.topics().iter().find_map(|found| found.error()) {
+                Some(error) => Err(ClientError::MetadataFetch(error.into())),
+                None => Ok(()),
+            }
+        })?;
+    }
+    Ok(Arc::new(consumer))
+}
+
+/// The group's positions.
+pub struct GroupCommits {
+    pub consumer: Arc<BaseConsumer<Group>>,
+}
+
+impl Commits for GroupCommits {
+    fn hold(&self) -> Held<'_> {
+        self.consumer.context().assignment.hold()
+    }
+
+    fn commit(&self, ends: &[(Key, i64)]) -> Result<(), KafkaError> {
+        if ends.is_empty() {
+            return Ok(());
+        }
+        self.consumer.commit(&list(ends), CommitMode::Async).map_err(|error| failed("committing positions", &error))
+    }
+
+    fn finish(&self) -> Result<(), KafkaError> {
+        let left = self.consumer.context().assignment.uncommitted();
+        if left.is_empty() {
+            return Ok(());
+        }
+        for attempt in 1.. {
+            let Err(error) = self.consumer.commit(&list(&left), CommitMode::Sync) else { break };
+            let error = failed("committing positions", &error);
+            if attempt == LAST_COMMITS || error.failure() != Failure::Retry {
+                return Err(error);
+            }
+            tracing::warn!(%error, "positions could not be committed; trying again");
+            std::thread::sleep(LAST_COMMIT_PAUSE);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,131 @@
+//! The two file formats, behind one writer: Arrow IPC files and Parquet.
+
+use std::path::{Path, PathBuf};
+
+use arrow::array::RecordBatch;
+use arrow::ipc::reader::FileReader;
+use arrow::ipc::writer::FileWriter;
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::file::metadata::KeyValue;
+use parquet::file::properties::WriterProperties;
+use parquet::file::reader::{FileReader as _, SerializedFileReader};
+use parquet::schema::types::ColumnPath;
+
+use super::SinkError;
+use super::whole_file::WholeFile;
+use crate::columnar::output::OutputSchema;
+
+/// Parquet holds a row group in memory until it is full; 8,192 vectors of 384 floats are 12 MB.
+const ROW_GROUP_ROWS: usize = 8_192;
+
+/// The two file formats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileFormat {
+    Arrow,
+    Parquet,
+}
+
+impl FileFormat {
+    pub fn extension(self) -> &'static str {
+        match self {
+            FileFormat::Arrow => "arrow",
+            FileFormat::Parquet => "parquet",
+        }
+    }
+}
+
+/// Writes batches to a file of either format.
+pub enum FormatWriter {
+    Arrow(Box<FileWriter<WholeFile>>),
+    Parquet(Box<ArrowWriter<WholeFile>>, PathBuf),
+}
+
+impl FormatWriter {
+    pub fn new(format: FileFormat, file: WholeFile, schema: &OutputSchema) -> Result<Self, SinkError> {
+        let path = file.path().to_path_buf();
+        match format {
+            FileFormat::Arrow => {
+                let writer = FileWriter::try_new(file, schema.schema()).map_err(|error| arrow_error(&path, error))?;
+                Ok(FormatWriter::Arrow(Box::new(writer)))
+            }
+            FileFormat::Parquet => {
+                let writer = ArrowWriter::try_new(file, schema.schema().clone(), Some(parquet_properties()));
+                let writer = writer.map_err(|error| parquet_error(&path, error))?;
+                Ok(FormatWriter::Parquet(Box::new(writer), path))
+            }
+        }
+    }
+
+    pub fn write(&mut self, batch: &RecordBatch) -> Result<(), SinkError> {
+        match self {
+            FormatWriter::Arrow(writer) => {
+                writer.write(batch).map_err(|error| arrow_error(writer.get_ref().path(), error))
+            }
+            FormatWriter::Parquet(writer, path) => writer.write(batch).map_err(|error| parquet_error(path, error)),
+        }
+    }
+
+    /// Puts a word of its own into the file's footer.
+    pub fn note(&mut self, key: &str, value: &str) {
+        match self {
+            FormatWriter::Arrow(writer) => writer.write_metadata(key, value),
+            FormatWriter::Parquet(writer, _) => {
+                writer.append_key_value_metadata(KeyValue::new(key.to_string(), value.to_string()));
+            }
+        }
+    }
+
+    /// The file, whole and under its temporary name.
+    pub fn into_file(self) -> Result<WholeFile, SinkError> {
+        match self {
+            FormatWriter::Arrow(mut writer) => {
+                writer.finish().map_err(|error| arrow_error(writer.get_ref().path(), error))?;
+                let path = writer.get_ref().path().to_path_buf();
+                writer.into_inner().map_err(|error| arrow_error(&path, error))
+            }
+            FormatWriter::Parquet(writer, path) => writer.into_inner().map_err(|error| parquet_error(&path, error)),
+        }
+    }
+}
+
+/// What [`FormatWriter::note`] put into a file's footer; `None` where there is no such word.
+pub fn noted(format: FileFormat, path: &Path, key: &str) -> Result<Option<String>, SinkError> {
+    let file = std::fs::File::open(path);
+    let file = file.map_err(|cause| SinkError::Io { path: path.into(), action: "cannot be read", cause })?;
+    match format {
+        FileFormat::Arrow => {
+            let reader = FileReader::try_new(file, None).map_err(|error| arrow_error(path, error))?;
+            Ok(reader.custom_metadata().get(key).cloned())
+        }
+        FileFormat::Parquet => {
+            let reader = SerializedFileReader::new(file).map_err(|error| parquet_error(path, error))?;
+            let words = reader.metadata().file_metadata().key_value_metadata();
+            Ok(words.and_then(|words| words.iter().find(|word| word.key == key)?.value.clone()))
+        }
+    }
+}
+
+/// Floats of vectors neither repeat nor compress as they stand; their bytes regrouped do a little.
+fn parquet_properties() -> WriterProperties {
+    let vector = ColumnPath::from(vec!["vector".to_string(), "list".to_string(), "item".to_string()]);
+    WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .set_column_dictionary_enabled(vector.clone(), false)
+        .set_column_encoding(vector, Encoding::BYTE_STREAM_SPLIT)
+        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        .build()
+}
+
+fn arrow_error(path: &Path, error: arrow::error::ArrowError) -> SinkError {
+    match error {
+        arrow::error::ArrowError::IoError(_, cause) => {
+            SinkError::Io { path: path.to_path_buf(), action: "cannot be written", cause }
+        }
+        other => SinkError::Format { path: path.display().to_string(), message: other.to_string() },
+    }
+}
+
+fn parquet_error(path: &Path, error: parquet::errors::ParquetError) -> SinkError {
+    SinkError::Format { path: path.display().to_string(), message: error.to_string() }
+}
