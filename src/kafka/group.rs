@@ -45,7 +45,7 @@ impl Group {
         self.assignment.revoke(&keys, drain, |left| {
             if !left.is_empty()
                 && !consumer.assignment_lost()
-                && let Err(error) = consumer.commit(&list(left), CommitMode::Sync)
+                && let Err(error) = commit(consumer, left, CommitMode::Sync)
             {
                 tracing::warn!(%error, "positions could not be committed; their records are read again");
             }
@@ -129,14 +129,9 @@ impl ConsumerContext for Group {
 
     fn commit_callback(&self, result: Result<(), ClientError>, _offsets: &TopicPartitionList) {
         match result {
-            Ok(()) => events::committed(true),
-            // There was nothing to commit.
-            Err(ClientError::ConsumerCommit(rdkafka::error::RDKafkaErrorCode::NoOffset)) => {}
+            Ok(()) | Err(ClientError::ConsumerCommit(rdkafka::error::RDKafkaErrorCode::NoOffset)) => {}
             // The next commit covers it, and so does the one at the end.
-            Err(error) => {
-                events::committed(false);
-                tracing::warn!(%error, "positions could not be committed");
-            }
+            Err(error) => tracing::warn!(%error, "positions could not be committed"),
         }
     }
 }
@@ -193,6 +188,13 @@ pub fn open(config: &KafkaSourceConfig) -> Result<Arc<BaseConsumer<Group>>, Kafk
     Ok(Arc::new(consumer))
 }
 
+/// Commits, and counts it. (rdkafka 0.39 registers no callback for what librdkafka answers to an asynchronous commit.)
+fn commit(consumer: &BaseConsumer<Group>, ends: &[(Key, i64)], mode: CommitMode) -> Result<(), ClientError> {
+    let committed = consumer.commit(&list(ends), mode);
+    events::committed(committed.is_ok());
+    committed
+}
+
 /// The group's positions.
 pub struct GroupCommits {
     pub consumer: Arc<BaseConsumer<Group>>,
@@ -207,7 +209,7 @@ impl Commits for GroupCommits {
         if ends.is_empty() {
             return Ok(());
         }
-        self.consumer.commit(&list(ends), CommitMode::Async).map_err(|error| failed("committing positions", &error))
+        commit(&self.consumer, ends, CommitMode::Async).map_err(|error| failed("committing positions", &error))
     }
 
     fn finish(&self) -> Result<(), KafkaError> {
@@ -216,7 +218,7 @@ impl Commits for GroupCommits {
             return Ok(());
         }
         for attempt in 1.. {
-            let Err(error) = self.consumer.commit(&list(&left), CommitMode::Sync) else { break };
+            let Err(error) = commit(&self.consumer, &left, CommitMode::Sync) else { break };
             let error = failed("committing positions", &error);
             if attempt == LAST_COMMITS || error.failure() != Failure::Retry {
                 return Err(error);

@@ -124,7 +124,7 @@ list! {
     Counter REBALANCES = "embedmill_kafka_rebalances_total" { event: ["assigned", "revoked", "lost", "failed"] }
         "Rebalances of the group that reached this member"
     Counter COMMITS = "embedmill_kafka_commits_total" { outcome: ["ok", "failed"] }
-        "Commits of positions outside transactions"
+        "Commits of positions outside transactions; of those after a window, that the client took them"
     Counter TRANSACTIONS = "embedmill_kafka_transactions_total" { outcome: ["committed", "aborted"] }
         "Transactions: windows under exactly_once"
     Histogram TRANSACTION = "embedmill_kafka_transaction_seconds" {}

@@ -58,7 +58,9 @@ fn fields(body: &Body, index: usize) -> Result<Map<String, Value>, String> {
             }
             Payload::Unreadable { cause, .. } => Err(cause.clone()),
             Payload::Delete => Err("a delete".into()),
+            Payload::Arrow(_) => Err("rows of a message".into()),
         },
+        Body::Batch(_) => Err("rows of a message".into()),
     }
 }
 

@@ -14,7 +14,7 @@ pub fn show(mut reader: impl Reader) -> Vec<String> {
         for Record { offset, payload, .. } in records {
             let number = offset + 1;
             shown.push(match payload {
-                Payload::Delete => format!("{number} deleted"),
+                Payload::Delete | Payload::Arrow(_) => panic!("only a message is one"),
                 Payload::Json(raw) | Payload::Text(raw) => format!("{number} {}", String::from_utf8_lossy(&raw)),
                 Payload::Unreadable { raw, cause } => {
                     format!("{number} UNREADABLE {}: {cause}", String::from_utf8_lossy(&raw))
