@@ -15,7 +15,7 @@ use crate::budget::Budget;
 use crate::delivery::{EncodedWindow, Settled};
 use crate::encode::device::Device;
 use crate::encode::worker::PoolWatch;
-use crate::record::{Partition, Stage};
+use crate::record::{Block, Partition, Stage};
 use crate::window::Window;
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -101,7 +101,9 @@ impl Settling {
         let last = window.blocks.iter().rposition(|block| block.records() > 0);
         let last = last.map(|block| (block, window.blocks[block].records() - 1));
         let mut next: Vec<(String, u64)> = Vec::new();
-        for block in window.blocks.iter().filter(|block| block.records() > 0) {
+        // Of topics, the client's statistics tell, and the assignment: a window in an open file is not committed yet.
+        let of_files = |block: &&Block| block.records() > 0 && !matches!(*block.partition, Partition::Topic { .. });
+        for block in window.blocks.iter().filter(of_files) {
             let (name, end) = (block.partition.name(), block.body.offset(block.records() - 1) + 1);
             match next.iter_mut().find(|(known, _)| *known == name) {
                 Some((_, known)) => *known = end,
@@ -199,10 +201,10 @@ pub fn rebalance_failed() {
 /// A partition of ours goes on at `next` and ends at `end`.
 pub fn partition_seen(topic: &str, partition: i32, next: Option<i64>, end: i64) {
     let (next, end) = (next.and_then(|next| u64::try_from(next).ok()), u64::try_from(end).ok());
+    LIVE.lock().places.note(&name(topic, partition), next, end);
     if let (Some(next), Some(end)) = (next, end) {
         names::LAG.set(end.saturating_sub(next) as f64, &[topic, &partition.to_string()]);
     }
-    LIVE.lock().places.note(&name(topic, partition), next, end);
 }
 
 fn name(topic: &str, partition: i32) -> String {

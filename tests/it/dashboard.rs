@@ -134,6 +134,6 @@ fn the_table_of_metrics_is_that_of_the_code() {
 fn the_readme_names_only_metrics_that_there_are() {
     let readme = fs::read_to_string(deploy("../README.md")).expect("it is there");
     let quoted = readme.split('`').filter(|text| text.contains("embedmill_"));
-    let named: BTreeSet<&str> = quoted.flat_map(|text| check(text)).collect();
+    let named: BTreeSet<&str> = quoted.flat_map(check).collect();
     assert!(named.len() >= 3, "{named:?}");
 }

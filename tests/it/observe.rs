@@ -114,7 +114,7 @@ fn lines() -> String {
         if index % 70 == 3 && index < 490 {
             return "{broken\n".to_string();
         }
-        let text = "word ".repeat(if index % 10 == 0 { 20 } else { 1 + index % 13 });
+        let text = "word ".repeat(if index.is_multiple_of(10) { 20 } else { 1 + index % 13 });
         json!({ "id": index.to_string(), "text": text }).to_string() + "\n"
     };
     (0..500).map(line).collect()
