@@ -32,8 +32,8 @@ pub struct DeadLetter {
     pub position: Position,
     pub stage: Stage,
     pub cause: String,
-    /// The record as it came.
-    pub raw: bytes::Bytes,
+    /// The record as it came; a delete has no value.
+    pub raw: Option<bytes::Bytes>,
     /// What came around it in its message; of other sources nothing.
     pub envelope: Option<Envelope>,
 }
@@ -72,9 +72,10 @@ impl DeadLetterSink for DeadLetterFile {
             "embedmill_version": env!("CARGO_PKG_VERSION"),
         });
         // Bytes that are no text have a key of their own, so that nobody takes one for the other.
-        match std::str::from_utf8(&letter.raw) {
-            Ok(text) => line["raw"] = text.into(),
-            Err(_) => line["raw_base64"] = BASE64_STANDARD.encode(&letter.raw).into(),
+        match letter.raw.as_deref().map(|raw| std::str::from_utf8(raw).map_err(|_| raw)) {
+            None => line["raw"] = serde_json::Value::Null,
+            Some(Ok(text)) => line["raw"] = text.into(),
+            Some(Err(raw)) => line["raw_base64"] = BASE64_STANDARD.encode(raw).into(),
         }
         self.file.write_with(|out| writeln!(out, "{line}"))
     }

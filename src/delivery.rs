@@ -137,8 +137,8 @@ pub trait Commits: Send {
     /// Commits positions, each the offset of the next record, some time soon.
     fn commit(&self, ends: &[(Key, i64)]) -> Result<(), KafkaError>;
 
-    /// Commits whatever is settled, and waits for it.
-    fn finish(&self) -> Result<(), KafkaError>;
+    /// Commits whatever is settled, waits for it, and leaves the group.
+    fn finish(self: Box<Self>) -> Result<(), KafkaError>;
 }
 
 /// Rows, dead letters and positions as one, between `begin` and `commit`.
@@ -149,10 +149,21 @@ pub trait Transaction: Send {
     fn abort(&mut self) -> Result<(), KafkaError>;
 }
 
+/// How far a source that can be read again has come: rows, dead letters and the position as one, between `begin` and
+/// `commit`.
+pub trait Checkpoint: Send {
+    fn begin(&mut self) -> Result<(), KafkaError>;
+    /// `last` is the last record that is settled now.
+    fn commit(&mut self, last: &Position) -> Result<(), KafkaError>;
+    fn abort(&mut self) -> Result<(), KafkaError>;
+}
+
 /// What is promised of a window.
 pub enum Guarantee {
     /// The source has no positions to commit: a run begins at the beginning.
     Whole,
+    /// A run begins where the checkpoint says.
+    Resumable(Box<dyn Checkpoint>),
     AtLeastOnce(Box<dyn Commits>),
     ExactlyOnce(Box<dyn Commits>, Box<dyn Transaction>),
     /// Files tell where they end; the group's positions follow them. The sink is a view of the same files.
@@ -222,6 +233,23 @@ impl Delivery {
                 step.sink.flush()?;
                 Ok(settled)
             }
+            Guarantee::Resumable(checkpoint) => {
+                let all = vec![true; encoded.window.blocks.len()];
+                let Some(last) = encoded.window.blocks.last().map(|block| block.position(block.records() - 1)) else {
+                    return step.publish(&all);
+                };
+                let began = Instant::now();
+                checkpoint.begin()?;
+                let committed = step.publish(&all).and_then(|settled| {
+                    checkpoint.commit(&last)?;
+                    Ok(settled)
+                });
+                events::transaction_ended(began, committed.is_ok());
+                if committed.is_err() {
+                    checkpoint.abort()?;
+                }
+                committed
+            }
             Guarantee::InFiles(commits, files) => {
                 let held = commits.hold();
                 let settled = step.publish(&ours(&encoded.window, &held))?;
@@ -247,11 +275,13 @@ impl Delivery {
                 if ends.is_empty() {
                     return step.publish(&ours);
                 }
+                let began = Instant::now();
                 transaction.begin()?;
                 let committed = step.publish(&ours).and_then(|settled| {
                     transaction.commit(&keys(&ends))?;
                     Ok(settled)
                 });
+                events::transaction_ended(began, committed.is_ok());
                 match committed {
                     Ok(settled) => {
                         ends.iter().for_each(|(partition, next)| held.settle(partition, *next, true));
@@ -273,9 +303,11 @@ impl Delivery {
             dead_letters.finish().map_err(DeliveryError::DeadLetter)?;
         }
         let written = self.sink.finish()?;
-        match &self.guarantee {
-            Guarantee::Whole => {}
-            Guarantee::AtLeastOnce(commits) | Guarantee::ExactlyOnce(commits, _) | Guarantee::InFiles(commits, _) => {
+        match self.guarantee {
+            Guarantee::Whole | Guarantee::Resumable(_) => {}
+            Guarantee::AtLeastOnce(commits) | Guarantee::InFiles(commits, _) => commits.finish()?,
+            Guarantee::ExactlyOnce(commits, transaction) => {
+                drop(transaction);
                 commits.finish()?;
             }
         }

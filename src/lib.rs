@@ -11,12 +11,14 @@
 //! 7. [`columnar`] puts the rows back in source order, as Arrow
 //! 8. [`delivery`] publishes the window through a [`sink`], rejected records through [`dead_letter`]
 //!
-//! [`config`] is what the user wrote, [`plan`] the same checked, [`start`] makes it a [`pipeline`] that runs;
+//! [`config`] is what the user wrote, [`plan`] the same checked, [`start`] makes it a [`pipeline`] that runs, and
+//! [`check`] looks whether it could;
 //! [`kafka`] is a source, a sink and the promise between them; [`record`] holds what flows, [`failure`] what errors mean;
 //! [`telemetry`] shows what a run does, [`graph`] draws what it will do.
 
 pub mod batch;
 pub mod budget;
+pub mod check;
 pub mod columnar;
 pub mod config;
 pub mod dead_letter;

@@ -162,6 +162,9 @@ impl Plan {
             (_, SourcePlan::Kafka(_)) if matches!(self.sink, SinkPlan::Files { .. }) => {
                 "exactly once: a partition's files are a chain, and positions follow it; dead letters at least once"
             }
+            (Promise::ExactlyOnce, SourcePlan::Files(_)) => {
+                "exactly once: rows, dead letters and the checkpoint are one transaction a window"
+            }
             (Promise::ExactlyOnce, _) => "exactly once: rows, dead letters and positions are one transaction a window",
             (Promise::AtLeastOnce, SourcePlan::Kafka(_)) => "at least once: positions are committed after their rows",
             (Promise::AtLeastOnce, SourcePlan::Files(_)) => "each run reads the whole input",
@@ -411,6 +414,9 @@ fn dead_letter(config: &DeadLetterConfig, source: &SourcePlan, sink: &SinkPlan) 
             "dead_letter.path",
             "a later run would replace the file, though its positions are committed; name a topic",
         ),
+        (Some(_), None, _) if matches!(source, SourcePlan::Files(files) if files.checkpoint.is_some()) => {
+            refuse("dead_letter.path", "a run that goes on from the checkpoint would replace the file; name a topic")
+        }
         (Some(path), None, _) => Ok(DeadLetterPlan::File(path.clone())),
         (None, Some(topic), SinkPlan::Kafka { config, .. }) => {
             let is_read = matches!(source, SourcePlan::Kafka(kafka) if kafka.topics.contains(topic));
@@ -460,7 +466,20 @@ fn check_files_of_topics(source: &SourcePlan, sink: &SinkPlan) -> Result<(), Pla
 
 /// Refuses what the source and the sink cannot promise together.
 fn check_promise(promise: Promise, source: &SourcePlan, sink: &SinkPlan) -> Result<(), PlanError> {
+    let checkpoint = match source {
+        SourcePlan::Files(files) => files.checkpoint.as_deref(),
+        SourcePlan::Kafka(_) => None,
+    };
     match (promise, source, sink) {
+        (Promise::ExactlyOnce, SourcePlan::Files(_), SinkPlan::Kafka { .. }) if checkpoint.is_some() => Ok(()),
+        (Promise::ExactlyOnce, SourcePlan::Files(_), SinkPlan::Kafka { .. }) => refuse(
+            "source.files.checkpoint",
+            "is needed for exactly_once: a name under which the sink's cluster keeps how far this has come",
+        ),
+        _ if checkpoint.is_some() => refuse(
+            "source.files.checkpoint",
+            "needs `sink.kafka` and `delivery: exactly_once`, whose transactions keep it",
+        ),
         (Promise::AtLeastOnce, ..) => Ok(()),
         (Promise::ExactlyOnce, SourcePlan::Kafka(kafka), SinkPlan::Kafka { brokers, .. }) => {
             if kafka.brokers != *brokers {
@@ -511,6 +530,13 @@ mod tests {
             "sink.arrow.path",
             "expected a folder: out.arrow/",
         );
+        check(
+            &["sink={kafka: {brokers: b, topic: t}}", "delivery=exactly_once", "source.files.paths=[a]"],
+            "source.files.checkpoint",
+            "is needed for exactly_once",
+        );
+        check(&["source.files.checkpoint=c"], "source.files.checkpoint", "needs `sink.kafka`");
+        check(&["source.files.paths=['-']", "source.files.checkpoint=c"], "source.files.checkpoint", "standard input");
         check(&["record.template='{{'"], "record.template", "syntax error");
         check(&["observe.listen=9464"], "observe.listen", "expected an address and a port");
     }

@@ -116,12 +116,12 @@ impl Body {
         }
     }
 
-    /// The record as it came, for the dead letters; of a columnar source, its row as JSON.
-    pub fn raw(&self, index: usize) -> Bytes {
+    /// The record as it came, for the dead letters; of a columnar source, its row as JSON. A delete has none.
+    pub fn raw(&self, index: usize) -> Option<Bytes> {
         match self {
             Body::Each(records) => records[index].payload.raw(),
             Body::Batch(record) => record.payload.raw(),
-            Body::Table { table, .. } => Bytes::from(table.row_as_json(index)),
+            Body::Table { table, .. } => Some(Bytes::from(table.row_as_json(index))),
         }
     }
 
@@ -216,17 +216,17 @@ impl Payload {
         }
     }
 
-    fn raw(&self) -> Bytes {
+    fn raw(&self) -> Option<Bytes> {
         match self {
             Payload::Json(raw) | Payload::Text(raw) | Payload::Arrow(raw) | Payload::Unreadable { raw, .. } => {
-                raw.clone()
+                Some(raw.clone())
             }
-            Payload::Delete => Bytes::new(),
+            Payload::Delete => None,
             Payload::Row { row, .. } => {
                 let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
                 let written = writer.write_byte_record(row).and_then(|()| Ok(writer.flush()?));
                 debug_assert!(written.is_ok(), "writing a row to memory cannot fail");
-                Bytes::from(writer.into_inner().unwrap_or_default())
+                Some(Bytes::from(writer.into_inner().unwrap_or_default()))
             }
         }
     }

@@ -13,14 +13,14 @@ use crate::encode::modules::ModelSpec;
 use crate::encode::worker::WorkerPool;
 use crate::encode::{LoadError, builder, spec};
 use crate::kafka::config::KafkaSinkConfig;
-use crate::kafka::{KafkaConsumer, KafkaError, KafkaProducer};
+use crate::kafka::{KafkaConsumer, KafkaError, KafkaProducer, Transactions};
 use crate::pipeline::Pipeline;
 use crate::plan::{DeadLetterPlan, Plan, PlanError, SinkPlan, SourcePlan, connection};
 use crate::sink::file::{FileSink, Target};
 use crate::sink::partition_files::PartitionFiles;
 use crate::sink::stdout::StdoutSink;
 use crate::sink::{Sink, SinkError};
-use crate::source::file::FileSource;
+use crate::source::file::{FileSource, FilesConfig};
 use crate::source::{Source, SourceError};
 use crate::text::extract::{Extractor, fix_kept};
 use crate::tokenize::Tokenizer;
@@ -111,8 +111,14 @@ impl Opened {
 }
 
 /// Where rows and dead letters go, and what is promised of them.
-fn delivery(plan: &Plan, opened: &Opened, output: &OutputSchema) -> Result<Delivery, StartError> {
+fn delivery(plan: &Plan, opened: &mut Opened, output: &OutputSchema) -> Result<Delivery, StartError> {
     let exactly_once = plan.promise == Promise::ExactlyOnce;
+    let transactions = match (&plan.source, exactly_once) {
+        (SourcePlan::Files(FilesConfig { checkpoint: Some(name), .. }), _) => Transactions::Named(name.clone()),
+        (_, true) => Transactions::Unique,
+        (_, false) => Transactions::No,
+    };
+    let mut resumable = None;
     let topic = plan.dead_letter.as_ref().and_then(DeadLetterPlan::topic);
     let mut producer = None;
     let mut files = None;
@@ -127,15 +133,30 @@ fn delivery(plan: &Plan, opened: &Opened, output: &OutputSchema) -> Result<Deliv
         SinkPlan::Stdout(config) => Box::new(StdoutSink::new(config, output)?),
         SinkPlan::Kafka { config, brokers, properties } => {
             let cluster = (brokers.as_str(), properties);
-            let opened = KafkaProducer::open(config, cluster, topic, exactly_once, output.fingerprint())?;
-            producer.insert(opened).sink()
+            let to_topic = KafkaProducer::open(config, cluster, topic, transactions, output.fingerprint())?;
+            if let (SourcePlan::Files(FilesConfig { checkpoint: Some(name), .. }), Opened::Files(files)) =
+                (&plan.source, &mut *opened)
+            {
+                let marks = files.marks().ok_or_else(|| PlanError {
+                    key: "source.files.checkpoint".into(),
+                    message: "a pipe is among the inputs, which cannot be read again; expected files".into(),
+                })?;
+                let checkpoint = to_topic.checkpoint(name, &config.topic, cluster, marks)?;
+                if let Some(resume) = checkpoint.resume()? {
+                    tracing::info!(checkpoint = name, ordinal = resume.ordinal, next = resume.next, "goes on");
+                    files.resume(resume);
+                }
+                resumable = Some(checkpoint);
+            }
+            producer.insert(to_topic).sink()
         }
     };
     if let (SourcePlan::Kafka(kafka), Some(topic), None) = (&plan.source, topic, &producer) {
         let properties = connection(&kafka.properties);
         let to_letters = KafkaSinkConfig { topic: topic.into(), ..KafkaSinkConfig::default() };
         let cluster = (kafka.brokers.as_str(), &properties);
-        producer = Some(KafkaProducer::open(&to_letters, cluster, Some(topic), false, output.fingerprint())?);
+        producer =
+            Some(KafkaProducer::open(&to_letters, cluster, Some(topic), Transactions::No, output.fingerprint())?);
     }
     let dead_letters: Option<Box<dyn DeadLetterSink>> = match (&plan.dead_letter, &producer) {
         (Some(DeadLetterPlan::File(path)), _) => {
@@ -145,7 +166,7 @@ fn delivery(plan: &Plan, opened: &Opened, output: &OutputSchema) -> Result<Deliv
         _ => None,
     };
     let guarantee = match (opened.consumer(), files, &producer) {
-        (None, ..) => Guarantee::Whole,
+        (None, ..) => resumable.map_or(Guarantee::Whole, |checkpoint| Guarantee::Resumable(Box::new(checkpoint))),
         (Some(consumer), Some(files), _) => Guarantee::InFiles(consumer.commits(), files),
         (Some(consumer), None, Some(producer)) if exactly_once => {
             Guarantee::ExactlyOnce(consumer.commits(), producer.transaction(consumer))
@@ -166,7 +187,7 @@ pub fn start(plan: Plan, hub: &HubSettings, progress: &dyn Progress) -> Result<S
     let provenance: Vec<(String, String)> =
         spec.provenance().into_iter().map(|(key, value)| (key.to_string(), value)).collect();
     let output = OutputSchema::new(spec.dim, plan.text_column, &kept, &provenance);
-    let delivery = delivery(&plan, &opened, &output)?;
+    let delivery = delivery(&plan, &mut opened, &output)?;
     let workers = WorkerPool::start(&devices, builder(&spec, &devices))?;
     let (input_bytes, inputs) = (opened.input_bytes(), opened.describe());
     let extractor = Extractor::new(plan.record, kept, tokenizer, plan.text_column);

@@ -3,11 +3,13 @@
 //! Data goes to standard output, everything else to standard error. Exit codes: 0 done, 1 failed while running, 2 wrong
 //! usage or configuration, refused before any data moved.
 
+mod check;
 mod encode;
 mod explain;
 mod inspect;
 mod pipeline_file;
 mod progress;
+mod replay;
 mod run;
 mod running;
 mod search;
@@ -47,8 +49,12 @@ enum Command {
     Run(run::RunArgs),
     /// Check a pipeline file without touching anything
     Validate(explain::ValidateArgs),
+    /// Look whether everything that a pipeline needs is there: brokers, topics, model, devices
+    Check(check::CheckArgs),
     /// Show what a pipeline file will do, a line a stage
     Explain(explain::ExplainArgs),
+    /// Put dead letters back into the topics that they came from
+    Replay(replay::ReplayArgs),
     /// Print the JSON Schema of the pipeline file
     #[command(after_help = "Example:\n  embedmill schema > embedmill.schema.json")]
     Schema,
@@ -70,6 +76,8 @@ pub fn main() -> ExitCode {
             Command::Encode(args) => encode::encode(*args),
             Command::Run(args) => run::run(args),
             Command::Validate(args) => explain::validate(args),
+            Command::Check(args) => check::check_pipeline(args),
+            Command::Replay(args) => replay::replay_letters(args),
             Command::Explain(args) => explain::explain(args),
             Command::Schema => print(&serde_json::to_string_pretty(&embedmill::config::schema())?),
             Command::Inspect(args) => inspect::inspect(args),

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance, RebalanceProtocol};
 use rdkafka::error::KafkaError as ClientError;
 use rdkafka::types::RDKafkaRespErr as Event;
 use rdkafka::{ClientContext, Offset, Statistics, TopicPartitionList};
@@ -21,6 +21,8 @@ use crate::telemetry::events;
 /// How often and how long the last positions of all are tried to be committed.
 const LAST_COMMITS: u32 = 5;
 const LAST_COMMIT_PAUSE: Duration = Duration::from_secs(1);
+/// How long leaving the group may take.
+pub const LEAVE_MAX: Duration = Duration::from_secs(10);
 
 /// Serves rebalances, inside poll.
 pub struct Group {
@@ -109,14 +111,21 @@ impl ConsumerContext for Group {
         let changed = match event {
             Event::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
                 self.assigned(consumer, partitions);
-                consumer.incremental_assign(partitions)
+                match consumer.rebalance_protocol() {
+                    RebalanceProtocol::Cooperative => consumer.incremental_assign(partitions),
+                    _ => consumer.assign(partitions),
+                }
             }
             _ => {
                 if event != Event::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS {
                     tracing::warn!(error = ?event, "rebalance");
                 }
                 self.revoked(consumer, partitions);
-                consumer.incremental_unassign(partitions)
+                match consumer.rebalance_protocol() {
+                    RebalanceProtocol::Cooperative => consumer.incremental_unassign(partitions),
+                    // Out of the group, as while it is left, there is no protocol.
+                    _ => consumer.unassign(),
+                }
             }
         };
         if let Err(error) = changed {
@@ -212,12 +221,20 @@ impl Commits for GroupCommits {
         commit(&self.consumer, ends, CommitMode::Async).map_err(|error| failed("committing positions", &error))
     }
 
-    fn finish(&self) -> Result<(), KafkaError> {
-        let left = self.consumer.context().assignment.uncommitted();
-        if left.is_empty() {
-            return Ok(());
-        }
+    fn finish(self: Box<Self>) -> Result<(), KafkaError> {
+        let committed = self.commit_the_last();
+        leave(self.consumer);
+        committed
+    }
+}
+
+impl GroupCommits {
+    fn commit_the_last(&self) -> Result<(), KafkaError> {
         for attempt in 1.. {
+            let left = self.consumer.context().assignment.uncommitted();
+            if left.is_empty() {
+                break;
+            }
             let Err(error) = commit(&self.consumer, &left, CommitMode::Sync) else { break };
             let error = failed("committing positions", &error);
             if attempt == LAST_COMMITS || error.failure() != Failure::Retry {
@@ -227,5 +244,18 @@ impl Commits for GroupCommits {
             std::thread::sleep(LAST_COMMIT_PAUSE);
         }
         Ok(())
+    }
+}
+
+/// Leaves the group. librdkafka 2.12 may wait for ever in it if a rebalance comes at the same time, so it is not waited for
+/// longer than the others of the group would need to miss this member.
+fn leave(consumer: Arc<BaseConsumer<Group>>) {
+    let (left, wait) = std::sync::mpsc::channel();
+    let started = std::thread::Builder::new().name("leave-group".into()).spawn(move || {
+        drop(consumer);
+        let _ = left.send(());
+    });
+    if started.is_err() || wait.recv_timeout(LEAVE_MAX).is_err() {
+        tracing::warn!("the group could not be left in time; it misses this member after the session's timeout");
     }
 }

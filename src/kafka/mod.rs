@@ -5,6 +5,8 @@
 //! - `client` makes librdkafka's configuration and its errors ours
 //! - `source` polls, `group` serves rebalances and keeps positions, `until_end` knows when to stop; `messages` cuts rows into messages, `publisher` produces them, `transaction` binds
 //!   them to the group's positions; `topic` asks the brokers about a topic first; `statistics` looks at lag and brokers
+//! - `checkpoint` keeps how far a run over files has come
+//! - `replay` puts dead letters back, `report` tells what `check` shows
 //!
 //! Without the feature `kafka` everything that needs librdkafka is refused when a run starts.
 
@@ -13,11 +15,17 @@ pub mod config;
 pub mod messages;
 
 #[cfg(feature = "kafka")]
+mod checkpoint;
+#[cfg(feature = "kafka")]
 mod client;
 #[cfg(feature = "kafka")]
 mod group;
 #[cfg(feature = "kafka")]
 mod publisher;
+#[cfg(feature = "kafka")]
+mod replay;
+#[cfg(feature = "kafka")]
+mod report;
 #[cfg(feature = "kafka")]
 mod source;
 #[cfg(feature = "kafka")]
@@ -34,9 +42,9 @@ mod with_librdkafka;
 mod without_librdkafka;
 
 #[cfg(feature = "kafka")]
-pub use with_librdkafka::{KafkaConsumer, KafkaProducer};
+pub use with_librdkafka::{KafkaCheckpoint, KafkaConsumer, KafkaProducer, Replayed, Transactions, Wanted, replay};
 #[cfg(not(feature = "kafka"))]
-pub use without_librdkafka::{KafkaConsumer, KafkaProducer};
+pub use without_librdkafka::{KafkaCheckpoint, KafkaConsumer, KafkaProducer, Replayed, Transactions, Wanted, replay};
 
 use crate::failure::Failure;
 

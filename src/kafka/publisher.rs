@@ -35,6 +35,8 @@ const TRANSACTION_TIMEOUT_MS: &str = "15000";
 const MESSAGE_OVERHEAD_BYTES: usize = 4 << 10;
 /// Most bytes of a cause where room is scarce.
 const CAUSE_BYTES_MAX: usize = 1 << 10;
+/// There if the value was too large for the dead letters' topic.
+pub(super) const VALUE_LEFT_OUT: &str = "embedmill.value-left-out";
 /// How often the record was rejected.
 pub(super) const ATTEMPT: &str = "embedmill.attempt";
 /// Notes the first message that was not taken, and counts.
@@ -103,24 +105,41 @@ enum LeftOut {
     Key,
 }
 
+/// Whether and how windows are transactions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Transactions {
+    No,
+    /// Of an id of its own for each producer: a copy never fences another. What a dead one left open, the coordinator ends
+    /// after the timeout; zombies are kept out by the group's generation, which goes with the positions.
+    Unique,
+    /// Of this id: whoever begins ends whoever was there before.
+    Named(String),
+}
+
 /// What a producer is made from, and made again after a fatal error.
 #[derive(Clone)]
 struct Settings {
     brokers: String,
     properties: Properties,
     sink: KafkaSinkConfig,
-    transactional: bool,
+    transactions: Transactions,
     /// What the topics take at most.
     rows_bytes_max: usize,
     letter_bytes_max: usize,
 }
 
 impl Settings {
+    fn is_transactional(&self) -> bool {
+        self.transactions != Transactions::No
+    }
+
     fn producer(&self) -> Result<BaseProducer<Acks>, KafkaError> {
         let limit = self.rows_bytes_max.max(self.letter_bytes_max).to_string();
-        // Of its own for each producer: a copy never fences another. What a dead one left open, the coordinator ends
-        // after the timeout; zombies are kept out by the group's generation, which goes with the positions.
-        let id = format!("embedmill-{}", unique());
+        let id = match &self.transactions {
+            Transactions::No => None,
+            Transactions::Unique => Some(format!("embedmill-{}", unique())),
+            Transactions::Named(name) => Some(format!("embedmill-{name}")),
+        };
         let mut ours = vec![
             ("enable.idempotence", "true"),
             ("compression.codec", self.sink.compression.as_str()),
@@ -130,12 +149,12 @@ impl Settings {
             ("linger.ms", "5"),
             ("queue.buffering.max.kbytes", "65536"),
         ];
-        if self.transactional {
+        if let Some(id) = &id {
             ours.extend([("transactional.id", id.as_str()), ("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS)]);
         }
         let config = configuration(&self.brokers, &ours, &self.properties);
         let producer: BaseProducer<Acks> = config.create_with_context(Acks::default()).map_err(creation)?;
-        if self.transactional {
+        if id.is_some() {
             let began = producer.init_transactions(TRANSACTION_MAX);
             began.map_err(|error| failed("sink.kafka: beginning transactions", &error))?;
         }
@@ -161,7 +180,7 @@ impl Publisher {
         sink: &KafkaSinkConfig,
         (brokers, properties): (&str, &Properties),
         dead_letter_topic: Option<&str>,
-        transactional: bool,
+        transactions: Transactions,
         schema_hash: String,
     ) -> Result<Publisher, KafkaError> {
         let asking = configuration(brokers, &[], properties);
@@ -175,12 +194,27 @@ impl Publisher {
             brokers: brokers.into(),
             properties: properties.clone(),
             sink: sink.clone(),
-            transactional,
+            transactions,
             rows_bytes_max,
             letter_bytes_max,
         };
         let producer = settings.producer()?;
         Ok(Publisher { settings, producer, topic, dead_letter_topic, schema_hash })
+    }
+
+    /// A line a topic.
+    pub fn report(&self) -> Vec<String> {
+        let line = |topic: &Topic, bytes_max: usize| {
+            format!("topic {}: {} partitions, messages of at most {bytes_max} bytes", topic.name, topic.partitions)
+        };
+        let mut lines = vec![line(&self.topic, self.settings.rows_bytes_max)];
+        lines.extend(
+            self.dead_letter_topic.iter().map(|topic| line(topic, self.settings.letter_bytes_max) + " (dead letters)"),
+        );
+        if self.settings.is_transactional() {
+            lines.push("transactions can be begun".into());
+        }
+        lines
     }
 
     /// Hands a message to the producer; waits where its queue is full.
@@ -205,7 +239,7 @@ impl Publisher {
     /// In a transaction any error may pass: it is aborted, by a new producer if need be.
     fn unsent(&self, topic: &str, error: &ClientError) -> KafkaError {
         let what = format!("topic `{topic}`");
-        if self.settings.transactional { transaction(&what, error) } else { failed(what, error) }
+        if self.settings.is_transactional() { transaction(&what, error) } else { failed(what, error) }
     }
 
     /// Waits until all is acknowledged.
@@ -357,10 +391,15 @@ impl Publisher {
         for (key, value) in ours {
             headers = headers.insert(Header { key, value: Some(value) });
         }
+        if left_out > LeftOut::Nothing {
+            headers = headers.insert(Header { key: VALUE_LEFT_OUT, value: Some("true") });
+        }
         let to = letter.position.partition.ordinal() as i32 % topic.partitions;
         let mut record = BaseRecord::<[u8], [u8]>::to(&topic.name).partition(to).headers(headers);
-        let value = if left_out == LeftOut::Nothing { &letter.raw[..] } else { &[] };
-        record = record.payload(value);
+        // A delete has no value, which is not an empty one.
+        if let Some(value) = &letter.raw {
+            record = record.payload(if left_out == LeftOut::Nothing { &value[..] } else { &[] });
+        }
         if let Some(key) = letter.envelope.as_ref().and_then(|envelope| envelope.key.as_deref())
             && left_out < LeftOut::Key
         {
@@ -373,7 +412,7 @@ impl Publisher {
     fn left_out(&self, letter: &DeadLetter) -> LeftOut {
         let most = self.settings.letter_bytes_max.saturating_sub(MESSAGE_OVERHEAD_BYTES + short(&letter.cause).len());
         let key = letter.envelope.as_ref().and_then(|envelope| envelope.key.as_ref()).map_or(0, Bytes::len);
-        let value = letter.raw.len();
+        let value = letter.raw.as_ref().map_or(0, Bytes::len);
         match weight(letter) {
             whole if whole + letter.cause.len() <= most => LeftOut::Nothing,
             whole if whole - value <= most => LeftOut::Value,
@@ -394,7 +433,9 @@ impl Publisher {
 fn weight(letter: &DeadLetter) -> usize {
     // Each header's framing takes a few bytes.
     let headers = letter.envelope.as_ref().map_or(0, |envelope| envelope.headers.len()) * 16;
-    letter.raw.len() + headers + letter.envelope.as_ref().map_or(0, |envelope| envelope.bytes())
+    letter.raw.as_ref().map_or(0, Bytes::len)
+        + headers
+        + letter.envelope.as_ref().map_or(0, |envelope| envelope.bytes())
 }
 
 /// The beginning of a cause that would not leave room for itself.
@@ -435,7 +476,7 @@ impl Sink for Shared {
 
     fn finish(self: Box<Self>) -> Result<Vec<Written>, SinkError> {
         let publisher = self.lock();
-        if !publisher.settings.transactional {
+        if !publisher.settings.is_transactional() {
             publisher.flush()?;
         }
         Ok(Vec::new())
@@ -450,7 +491,7 @@ impl DeadLetterSink for Shared {
     fn flush(&mut self) -> Result<(), SinkError> {
         let publisher = self.lock();
         // A transaction's commit flushes.
-        if publisher.settings.transactional { Ok(()) } else { Ok(publisher.flush()?) }
+        if publisher.settings.is_transactional() { Ok(()) } else { Ok(publisher.flush()?) }
     }
 
     fn finish(self: Box<Self>) -> Result<(), SinkError> {

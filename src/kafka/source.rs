@@ -15,7 +15,7 @@ use super::KafkaError;
 use super::assignment::{Assignment, Key};
 use super::client::failed;
 use super::config::ValueFormat;
-use super::group::Group;
+use super::group::{Group, LEAVE_MAX};
 use super::until_end::UntilEnd;
 use crate::failure::Failure;
 use crate::record::{Body, Envelope, Partition, Payload, Record};
@@ -28,8 +28,6 @@ const TEND: Duration = Duration::from_secs(1);
 /// Most records and bytes handed on at once; see the file source.
 const RUN_RECORDS_MAX: usize = 512;
 const RUN_BYTES_MAX: usize = 512 << 10;
-/// How long a drain may wait for the source to leave the group, so that others need not wait until it is missed.
-const LEAVE_MAX: Duration = Duration::from_secs(10);
 
 /// The consumer as a source.
 pub struct KafkaSource {

@@ -14,7 +14,6 @@ use super::group::{Group, list};
 use super::publisher::{Shared, TRANSACTION_MAX};
 use crate::delivery::Transaction;
 use crate::failure::Failure;
-use crate::telemetry::events;
 
 /// One call of an abort, which is resumed by the next.
 const ABORT_STEP: Duration = Duration::from_secs(1);
@@ -22,13 +21,10 @@ const ABORT_STEP: Duration = Duration::from_secs(1);
 pub struct GroupTransaction {
     pub publisher: Shared,
     pub consumer: Arc<BaseConsumer<Group>>,
-    /// When the open transaction was begun.
-    pub began: Instant,
 }
 
 impl Transaction for GroupTransaction {
     fn begin(&mut self) -> Result<(), KafkaError> {
-        self.began = Instant::now();
         let mut publisher = self.publisher.lock();
         *publisher.producer.context().failed() = None;
         match publisher.producer.begin_transaction() {
@@ -57,13 +53,10 @@ impl Transaction for GroupTransaction {
         retried("sending positions", || {
             publisher.producer.send_offsets_to_transaction(&list(ends), &metadata, TRANSACTION_MAX)
         })?;
-        retried("committing", || publisher.producer.commit_transaction(TRANSACTION_MAX))?;
-        events::transaction_ended(self.began, true);
-        Ok(())
+        retried("committing", || publisher.producer.commit_transaction(TRANSACTION_MAX))
     }
 
     fn abort(&mut self) -> Result<(), KafkaError> {
-        events::transaction_ended(self.began, false);
         let mut publisher = self.publisher.lock();
         // An abort waits until what was sent is acknowledged, and this call of rdkafka's does not take acknowledgements in.
         let abort = || {

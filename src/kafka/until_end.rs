@@ -101,25 +101,9 @@ pub struct UntilEnd {
 }
 
 impl UntilEnd {
-    /// Asks for them; a topic that begins with ^ is a pattern.
+    /// Asks for them.
     pub fn begin(consumer: &BaseConsumer<Group>, topics: &[String]) -> Result<UntilEnd, KafkaError> {
-        let asking = |error| failed("source.kafka: asking for the topics' ends", &error);
-        let patterns: Vec<regex::Regex> = topics
-            .iter()
-            .filter(|topic| topic.starts_with('^'))
-            .filter_map(|topic| regex::Regex::new(topic).ok())
-            .collect();
-        let metadata = consumer.fetch_metadata(None, ASK_MAX).map_err(asking)?;
-        let wanted = |name: &str| {
-            topics.iter().any(|topic| topic == name) || patterns.iter().any(|pattern| pattern.is_match(name))
-        };
-        let mut ends = HashMap::new();
-        for topic in metadata.topics().iter().filter(|topic| wanted(topic.name())) {
-            for partition in topic.partitions() {
-                let (_, end) = consumer.fetch_watermarks(topic.name(), partition.id(), ASK_MAX).map_err(asking)?;
-                ends.insert((topic.name().into(), partition.id()), end);
-            }
-        }
+        let ends = ends_of(consumer, topics)?;
         Ok(UntilEnd { ends, asked: Instant::now() })
     }
 
@@ -164,6 +148,27 @@ impl UntilEnd {
             others.iter().all(done)
         })
     }
+}
+
+/// The high watermarks of the topics' partitions; a topic that begins with ^ is a pattern.
+pub fn ends_of(consumer: &BaseConsumer<Group>, topics: &[String]) -> Result<HashMap<Key, i64>, KafkaError> {
+    let asking = |error| failed("source.kafka: asking for the topics' ends", &error);
+    let patterns: Vec<regex::Regex> = topics
+        .iter()
+        .filter(|topic| topic.starts_with('^'))
+        .filter_map(|topic| regex::Regex::new(topic).ok())
+        .collect();
+    let metadata = consumer.fetch_metadata(None, ASK_MAX).map_err(asking)?;
+    let wanted =
+        |name: &str| topics.iter().any(|topic| topic == name) || patterns.iter().any(|pattern| pattern.is_match(name));
+    let mut ends = HashMap::new();
+    for topic in metadata.topics().iter().filter(|topic| wanted(topic.name())) {
+        for partition in topic.partitions() {
+            let (_, end) = consumer.fetch_watermarks(topic.name(), partition.id(), ASK_MAX).map_err(asking)?;
+            ends.insert((topic.name().into(), partition.id()), end);
+        }
+    }
+    Ok(ends)
 }
 
 #[cfg(test)]

@@ -1,20 +1,24 @@
 //! Kafka's two ends, as the rest of embedmill opens them.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use rdkafka::consumer::BaseConsumer;
 
 use super::KafkaError;
+pub use super::checkpoint::KafkaCheckpoint;
 use super::config::{KafkaSinkConfig, KafkaSourceConfig, Properties};
 use super::group::{Group, GroupCommits, open};
+pub use super::publisher::Transactions;
 use super::publisher::{Publisher, Shared};
+pub use super::replay::{Replayed, Wanted, replay};
+use super::report;
 use super::source::KafkaSource;
 use super::transaction::GroupTransaction;
 use crate::dead_letter::DeadLetterSink;
 use crate::delivery::{Commits, Transaction};
 use crate::sink::Sink;
 use crate::source::Source;
+use crate::source::file::Marks;
 use crate::telemetry::events;
 
 /// A member of a consumer group.
@@ -40,6 +44,11 @@ impl KafkaConsumer {
         })
     }
 
+    /// A line a topic, for people.
+    pub fn report(&self) -> Result<Vec<String>, KafkaError> {
+        report::source(&self.consumer, &self.config)
+    }
+
     pub fn commits(&self) -> Box<dyn Commits> {
         Box::new(GroupCommits { consumer: self.consumer.clone() })
     }
@@ -55,10 +64,10 @@ impl KafkaProducer {
         sink: &KafkaSinkConfig,
         cluster: (&str, &Properties),
         dead_letter_topic: Option<&str>,
-        transactional: bool,
+        transactions: Transactions,
         schema_hash: String,
     ) -> Result<KafkaProducer, KafkaError> {
-        let publisher = Publisher::open(sink, cluster, dead_letter_topic, transactional, schema_hash)?;
+        let publisher = Publisher::open(sink, cluster, dead_letter_topic, transactions, schema_hash)?;
         Ok(KafkaProducer(Shared::new(publisher)))
     }
 
@@ -66,12 +75,27 @@ impl KafkaProducer {
         Box::new(self.0.clone())
     }
 
+    /// A line a topic, for people.
+    pub fn report(&self) -> Vec<String> {
+        self.0.lock().report()
+    }
+
     pub fn dead_letters(&self) -> Box<dyn DeadLetterSink> {
         Box::new(self.0.clone())
     }
 
+    /// How far a run over files has come; `topic` is the sink's.
+    pub fn checkpoint(
+        &self,
+        name: &str,
+        topic: &str,
+        cluster: (&str, &Properties),
+        marks: Marks,
+    ) -> Result<KafkaCheckpoint, KafkaError> {
+        KafkaCheckpoint::open(name, topic, cluster, self.0.clone(), marks)
+    }
+
     pub fn transaction(&self, consumer: &KafkaConsumer) -> Box<dyn Transaction> {
-        let (publisher, consumer) = (self.0.clone(), consumer.consumer.clone());
-        Box::new(GroupTransaction { publisher, consumer, began: Instant::now() })
+        Box::new(GroupTransaction { publisher: self.0.clone(), consumer: consumer.consumer.clone() })
     }
 }

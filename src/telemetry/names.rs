@@ -126,7 +126,7 @@ list! {
     Counter COMMITS = "embedmill_kafka_commits_total" { outcome: ["ok", "failed"] }
         "Commits of positions outside transactions; of those after a window, that the client took them"
     Counter TRANSACTIONS = "embedmill_kafka_transactions_total" { outcome: ["committed", "aborted"] }
-        "Transactions: windows under exactly_once"
+        "Transactions, each a try at a window under exactly_once"
     Histogram TRANSACTION = "embedmill_kafka_transaction_seconds" {}
         "From a transaction's beginning to its commit or abort"
     Counter MESSAGES = "embedmill_kafka_messages_total" { outcome: ["acknowledged", "failed"] }

@@ -218,7 +218,7 @@ impl Pipeline {
         command
     }
 
-    fn path(&self) -> PathBuf {
+    pub fn path(&self) -> PathBuf {
         self.file.path().to_path_buf()
     }
 

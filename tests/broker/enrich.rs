@@ -65,6 +65,62 @@ fn a_record_that_cannot_be_embedded_goes_to_its_topic_as_it_came() {
     assert_eq!(dead[0].value.as_deref(), messages[7].value.as_deref().map(str::as_bytes));
     assert!(header(1, "embedmill.cause").contains("`text`"), "{}", header(1, "embedmill.cause"));
     assert!(header(2, "embedmill.cause").contains("delete"), "{}", header(2, "embedmill.cause"));
+    assert_eq!(dead[2].value, None);
+}
+
+#[test]
+fn dead_letters_go_back_once_and_count_their_attempts() {
+    let addr = shared().addr();
+    create_topics(addr, &[("v-in", 2), ("v-out", 2), ("v-dead", 1)], &[]);
+    let mut messages = documents(2, 40);
+    messages[3].value = Some(r#"{"id": "1-00001"}"#.into());
+    messages[8].value = None;
+    produce(addr, "v-in", &messages);
+    let pipeline = Pipeline::new(addr, ["v-in", "v-out"], "v", "dead_letter: { topic: v-dead }\n");
+    assert_eq!(pipeline.run(&[])["dead_lettered"], 2);
+    let replay = |arguments: &[&str]| {
+        let mut command = assert_cmd::Command::new(env!("CARGO_BIN_EXE_embedmill"));
+        let output = command.arg("replay").arg(pipeline.path()).args(arguments).assert().success();
+        String::from_utf8_lossy(&output.get_output().stderr).into_owned()
+    };
+    assert!(replay(&["--dry-run"]).contains("2 dead letters of v-dead would be put back"));
+    // With another setting the record that had no text has one.
+    assert!(replay(&[]).contains("2 dead letters of v-dead put back"));
+    assert!(replay(&[]).contains("0 dead letters of v-dead put back"));
+    let summary = pipeline.run(&["--set", "record.text=id"]);
+    assert_eq!((&summary["rows"], &summary["dead_lettered"]), (&1.into(), &1.into()), "{summary}");
+    assert_eq!(ids(addr, "v-out")[&1].last().map(String::as_str), Some("1-00001"));
+    let dead = read(addr, "v-dead");
+    assert_eq!(dead.len(), 3);
+    assert_eq!((&dead[2].value, dead[2].key.as_deref()), (&None, Some("0-00004")));
+    assert_eq!((dead[2].headers["embedmill.attempt"].as_str(), dead[2].headers["origin"].as_str()), ("2", "test"));
+    assert!(replay(&["--stage", "encode"]).contains("1 are of other stages"));
+}
+
+#[test]
+fn a_check_says_what_is_there_and_what_is_not() {
+    let addr = shared().addr();
+    create_topics(addr, &[("c-in", 2), ("c-out", 3)], &[("max.message.bytes", "50000")]);
+    produce(addr, "c-in", &documents(2, 12));
+    let check = |pipeline: &Pipeline| {
+        let mut command = assert_cmd::Command::new(env!("CARGO_BIN_EXE_embedmill"));
+        let output = command.arg("check").arg(pipeline.path()).output().expect("embedmill starts");
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let (code, found) = check(&Pipeline::new(addr, ["c-in", "c-out"], "c", "delivery: exactly_once\n"));
+    assert_eq!(code, Some(0), "{found}");
+    for part in [
+        "topic c-in: 2 partitions, about 12 records ahead of group c",
+        "topic c-out: 3 partitions, messages of at most 50000 bytes",
+        "transactions can be begun",
+        "model       ",
+        "devices     cpu",
+    ] {
+        assert!(found.contains(part), "{part:?} is not in: {found}");
+    }
+    let (code, found) = check(&Pipeline::new(addr, ["c-in", "c-nowhere"], "c", ""));
+    assert_eq!(code, Some(1));
+    assert!(found.contains("FAILED sink        sink.kafka: topic `c-nowhere`"), "{found}");
 }
 
 #[test]
@@ -230,6 +286,57 @@ fn files_go_into_a_topic() {
     std::fs::write(&pipeline, text).expect("it can be written");
     assert_cmd::Command::new(env!("CARGO_BIN_EXE_embedmill")).arg("run").arg(&pipeline).assert().success();
     assert_eq!(ids(addr, "f-out")[&0], (0..500).map(|index| format!("{index:03}")).collect::<Vec<_>>());
+}
+
+#[test]
+fn files_go_into_a_topic_once_however_often_the_run_is_killed() {
+    let addr = shared().addr();
+    create_topics(addr, &[("k-out", 2), ("k-dead", 1)], &[]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, from: usize, to: usize| {
+        let lines: String =
+            (from..to).map(|id| format!("{{\"id\": \"{id:05}\", \"text\": \"line {id}\"}}\n")).collect();
+        std::fs::write(folder.path().join(name), lines + "{ no JSON\n").expect("it can be written");
+    };
+    write("a.jsonl", 0, 20_000);
+    write("b.jsonl", 20_000, 30_000);
+    let pipeline = folder.path().join("pipeline.yaml");
+    let text = format!(
+        "source: {{ files: {{ paths: ['{}/*.jsonl'], checkpoint: k }} }}\nrecord: {{ id: id }}\n\
+         model: {{ backend: hash, hash_dim: 8 }}\nwindow: {{ records: 50 }}\n\
+         sink: {{ kafka: {{ brokers: '{addr}', topic: k-out }} }}\ndelivery: exactly_once\n\
+         dead_letter: {{ topic: k-dead }}\n",
+        folder.path().display()
+    );
+    std::fs::write(&pipeline, text).expect("it can be written");
+    let command = || {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_embedmill"));
+        command.arg("run").arg(&pipeline).stderr(std::process::Stdio::piped());
+        command
+    };
+    for wait_ms in [900, 1_400, 1_900] {
+        let mut child = command().spawn().expect("embedmill starts");
+        std::thread::sleep(std::time::Duration::from_millis(wait_ms));
+        child.kill().expect("it is a child");
+        child.wait().expect("it is a child");
+    }
+    let all = |count: usize| (0..count).map(|id| format!("{id:05}")).collect::<Vec<_>>();
+    let found = || {
+        let mut found: Vec<String> = ids(addr, "k-out").into_values().flatten().collect();
+        found.sort();
+        found
+    };
+    assert_cmd::Command::from_std(command()).assert().success();
+    assert_eq!(found(), all(30_000));
+    assert_eq!(read(addr, "k-dead").len(), 2);
+    // A file that comes behind the others is all that a further run reads; one among them is refused.
+    write("c.jsonl", 30_000, 30_010);
+    assert_cmd::Command::from_std(command()).assert().success();
+    assert_eq!(found(), all(30_010));
+    write("aa.jsonl", 0, 1);
+    let refused = assert_cmd::Command::from_std(command()).assert().code(2);
+    let stderr = String::from_utf8_lossy(&refused.get_output().stderr).into_owned();
+    assert!(stderr.contains("source.files.checkpoint: `k`: the inputs before number"), "{stderr}");
 }
 
 #[test]

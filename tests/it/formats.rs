@@ -48,7 +48,7 @@ fn drain(config: &FilesConfig, columns: &[&str]) -> Found {
 fn fields(body: &Body, index: usize) -> Result<Map<String, Value>, String> {
     let object = |raw: &[u8]| serde_json::from_slice(raw).map_err(|error| error.to_string());
     match body {
-        Body::Table { .. } => object(&body.raw(index)),
+        Body::Table { .. } => object(&body.raw(index).expect("a row is no delete")),
         Body::Each(records) => match &records[index].payload {
             Payload::Json(raw) => object(raw),
             Payload::Text(raw) => Ok(Map::from_iter([("text".into(), String::from_utf8_lossy(raw).into())])),

@@ -21,6 +21,7 @@ mod inputs;
 mod json;
 mod lines;
 mod parquet_batches;
+mod resume;
 mod sniff;
 mod stream;
 
@@ -34,6 +35,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::inputs::{Input, Kind};
+pub use self::resume::{Marks, Resume};
 use self::stream::Compression;
 use super::{Outlet, Source, SourceError};
 use crate::record::{Body, Partition, Payload, Record};
@@ -65,11 +67,21 @@ pub struct FilesConfig {
     /// Most bytes of one line, row, JSON value or document. What is longer is not read into memory: it is rejected, as
     /// invalid records are.
     pub record_bytes_max: usize,
+    /// With `delivery: exactly_once` into a Kafka topic: the name under which the sink's cluster keeps how far this has
+    /// come, as a consumer group's. A run that is started again goes on there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<String>,
 }
 
 impl Default for FilesConfig {
     fn default() -> Self {
-        FilesConfig { paths: Vec::new(), format: Format::Auto, delimiter: None, record_bytes_max: 16 << 20 }
+        FilesConfig {
+            paths: Vec::new(),
+            format: Format::Auto,
+            delimiter: None,
+            record_bytes_max: 16 << 20,
+            checkpoint: None,
+        }
     }
 }
 
@@ -87,6 +99,12 @@ impl FilesConfig {
         }
         if self.record_bytes_max == 0 {
             return Err(("record_bytes_max", "expected at least 1, found 0".into()));
+        }
+        if self.checkpoint.as_deref() == Some("") {
+            return Err(("checkpoint", "expected a name, found nothing".into()));
+        }
+        if self.checkpoint.is_some() && self.paths.iter().any(|path| path == "-") {
+            return Err(("checkpoint", "standard input cannot be read again; expected files".into()));
         }
         match self.delimiter {
             Some(delimiter) if !delimiter.is_ascii() || matches!(delimiter, '"' | '\n' | '\r' | '\0') => {
@@ -222,6 +240,8 @@ pub struct FileSource {
     /// Read by [`FileSource::first`], not yet sent.
     ahead: VecDeque<Run>,
     sample: Option<Body>,
+    /// What an earlier run has settled is left out.
+    resume: Option<Resume>,
 }
 
 /// The input being read.
@@ -263,6 +283,7 @@ impl FileSource {
             bytes_done: 0,
             ahead: VecDeque::new(),
             sample: None,
+            resume: None,
         })
     }
 
@@ -312,6 +333,13 @@ impl FileSource {
         loop {
             let Some(reading) = &mut self.reading else {
                 let Some(input) = self.inputs.get(self.next_input) else { return Ok(None) };
+                if self.resume.is_some_and(|resume| self.next_input < resume.ordinal as usize) {
+                    if let Kind::File { bytes, .. } = input.kind {
+                        self.bytes_done += bytes;
+                    }
+                    self.next_input += 1;
+                    continue;
+                }
                 self.reading = Some(open_input(&self.config, &self.columns, input, self.next_input)?);
                 self.next_input += 1;
                 continue;
@@ -330,6 +358,30 @@ impl FileSource {
             }
             self.bytes_done += reading.bytes.unwrap_or_else(|| reading.reader.input_bytes_read());
             self.reading = None;
+        }
+    }
+
+    /// `None` where standard input or a pipe is among the inputs.
+    pub fn marks(&self) -> Option<Marks> {
+        Marks::new(&self.inputs)
+    }
+
+    /// Leaves out what an earlier run has settled.
+    pub fn resume(&mut self, resume: Resume) {
+        self.resume = Some(resume);
+    }
+
+    /// What of the run is to be sent.
+    fn unsettled(&self, mut run: Run) -> Option<Run> {
+        let Some(Resume { ordinal, next }) = self.resume else { return Some(run) };
+        match run.partition.ordinal() {
+            before if before < ordinal => None,
+            here if here == ordinal => {
+                let settled = (0..run.body.len()).take_while(|&index| run.body.offset(index) < next).count();
+                run.body = run.body.split_off(settled);
+                (!run.body.is_empty()).then_some(run)
+            }
+            _ => Some(run),
         }
     }
 
@@ -371,6 +423,7 @@ impl Source for FileSource {
                     None => return Ok(()),
                 },
             };
+            let Some(run) = self.unsettled(run) else { continue };
             if outlet.send(&run.partition, run.body, run.input_bytes_read).is_err() {
                 return Ok(());
             }
