@@ -13,7 +13,7 @@ ROUNDS ?= 1
 SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test check chaos golden bench memory clean-demo tools python
+.PHONY: help setup build demo test check chaos golden bench bench-kafka memory clean-demo tools python
 
 help: ## Lists these targets
 	@printf 'embedmill: text records in, vectors out. Start with `make demo`.\n\n'
@@ -58,6 +58,10 @@ bench: build ## Compares speed and vectors with sentence-transformers, in one ru
 
 memory: build ## Peak memory for 200,000 records against 20,000
 	@$(PYTHON) benches/memory.py --binary $(BINARY) --model $(MODEL) $(ARGS)
+
+bench-kafka: build ## From topic to topic: records/s, memory, and speed against the bare encoder
+	@$(PYTHON) deploy/kafka.py
+	cargo test --release --locked --test broker -- speed --ignored --nocapture --test-threads 1
 
 clean-demo: ## Removes what the demo made
 	rm -rf demo

@@ -531,7 +531,7 @@ mod tests {
             "expected a folder: out.arrow/",
         );
         check(
-            &["sink={kafka: {brokers: b, topic: t}}", "delivery=exactly_once", "source.files.paths=[a]"],
+            &["sink.arrow=null", "sink.kafka={brokers: b, topic: t}", "delivery=exactly_once"],
             "source.files.checkpoint",
             "is needed for exactly_once",
         );

@@ -62,7 +62,11 @@ enum Opened {
 impl Opened {
     fn open(plan: &Plan) -> Result<Opened, StartError> {
         Ok(match &plan.source {
-            SourcePlan::Files(files) => Opened::Files(Box::new(FileSource::open(files, &plan.record.top_fields())?)),
+            SourcePlan::Files(files) => {
+                let source = FileSource::open(files, &plan.record.top_fields())?;
+                refuse_to_replace_inputs(plan, &source)?;
+                Opened::Files(Box::new(source))
+            }
             SourcePlan::Kafka(kafka) => {
                 let shown = format!("kafka topics {} in group {}", kafka.topics.join(", "), kafka.group);
                 Opened::Kafka(KafkaConsumer::open(kafka)?, shown)
@@ -108,6 +112,27 @@ impl Opened {
             Opened::Kafka(consumer, _) => consumer.source(),
         }
     }
+}
+
+/// An output that replaces an input would leave neither for a second try.
+fn refuse_to_replace_inputs(plan: &Plan, source: &FileSource) -> Result<(), PlanError> {
+    let sink = match &plan.sink {
+        SinkPlan::Files { target: Target::File(path), .. } => Some(("sink", path)),
+        _ => None,
+    };
+    let letters = match &plan.dead_letter {
+        Some(DeadLetterPlan::File(path)) => Some(("dead_letter.path", path)),
+        _ => None,
+    };
+    for (key, path) in [sink, letters].into_iter().flatten() {
+        let Ok(output) = std::fs::canonicalize(path) else { continue };
+        if source.paths().any(|input| std::fs::canonicalize(input).is_ok_and(|input| input == output)) {
+            let message =
+                format!("{} is one of the inputs, which it would replace; expected another name", path.display());
+            return Err(PlanError { key: key.into(), message });
+        }
+    }
+    Ok(())
 }
 
 /// Where rows and dead letters go, and what is promised of them.

@@ -43,6 +43,7 @@ pub fn run(plan: Plan, hub: &HubSettings, shown_as: ShownAs) -> anyhow::Result<(
     if let Some(observer) = &observer {
         tracing::info!(url = format!("http://{}", observer.address()), "observed");
     }
+    let live = plan.live;
     let loading = Instant::now();
     let bar = LoadBar::start();
     let started = start(plan, hub, &bar);
@@ -65,8 +66,15 @@ pub fn run(plan: Plan, hub: &HubSettings, shown_as: ShownAs) -> anyhow::Result<(
         ShownAs::Json => eprintln!("{}", as_json(&summary, load)),
         ShownAs::None => {}
     }
+    // Whoever waits for the files must not take a part for the whole; a live stream has no end to come to.
+    if summary.drained && !live {
+        anyhow::bail!("stopped by a signal before the end of the input");
+    }
     Ok(())
 }
+
+/// SIGXFSZ, the same number on Linux and macOS: a file would become larger than the system lets it.
+const FILE_SIZE_LIMIT: i32 = 25;
 
 /// The first signal drains, or aborts where only a whole output makes sense; the second aborts.
 async fn listen(stop: Stop, abort_at_once: bool) {
@@ -75,6 +83,8 @@ async fn listen(stop: Stop, abort_at_once: bool) {
         tracing::warn!("signals cannot be caught here; Ctrl-C stops the run at once");
         return;
     };
+    // Caught, it no longer ends the process: writing fails with an error that is told like any other.
+    let _file_size_limit = signal(SignalKind::from_raw(FILE_SIZE_LIMIT));
     for count in 0.. {
         tokio::select! {
             _ = interrupt.recv() => {}

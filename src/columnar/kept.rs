@@ -71,7 +71,28 @@ impl KeptSchema {
             };
             columns.push(Field::new(&field.name, data_type, true));
         }
-        Ok(KeptSchema { fields: fields.to_vec(), schema: Arc::new(Schema::new(columns)) })
+        let kept = KeptSchema { fields: fields.to_vec(), schema: Arc::new(Schema::new(columns)) };
+        kept.check_json_types(&sample)?;
+        Ok(kept)
+    }
+
+    /// Refuses types that values of JSON cannot have, whatever they are.
+    fn check_json_types(&self, sample: &Sample<'_>) -> Result<(), String> {
+        if matches!(sample, Sample::Typed(_) | Sample::Strings(_)) {
+            return Ok(());
+        }
+        for field in self.schema.fields() {
+            let schema = Arc::new(Schema::new(vec![field.clone()]));
+            let row = serde_json::json!({});
+            let decoded = arrow::json::ReaderBuilder::new(schema).build_decoder().and_then(|mut decoder| {
+                decoder.serialize(&[row])?;
+                decoder.flush()
+            });
+            decoded.map_err(|error| {
+                format!("column `{}` cannot be {} from JSON: {}", field.name(), field.data_type(), plain(&error))
+            })?;
+        }
+        Ok(())
     }
 
     pub fn fields(&self) -> &[KeptField] {
@@ -96,6 +117,13 @@ impl KeptSchema {
             decoder.serialize(rows)?;
             Ok(decoder.flush()?.unwrap_or_else(|| RecordBatch::new_empty(self.schema.clone())))
         };
+        let broken = self.fractions(rows);
+        if !broken.is_empty() {
+            return Err(broken);
+        }
+        if rows.is_empty() {
+            return Ok(Columns(RecordBatch::new_empty(self.schema.clone())));
+        }
         decode(rows).map(Columns).map_err(|whole| {
             // One misfit fails the whole batch without saying where: only then is each row tried by itself.
             let tried = rows.iter().enumerate().filter_map(|(index, row)| {
@@ -104,6 +132,28 @@ impl KeptSchema {
             });
             or_all(tried.collect(), rows.len(), &whole)
         })
+    }
+
+    /// Rows whose number would lose its fraction in a column of whole numbers: Arrow cuts it off without a word.
+    fn fractions(&self, rows: &[Value]) -> Misfits {
+        let whole: Vec<&str> = self
+            .schema
+            .fields()
+            .iter()
+            .filter(|field| field.data_type().is_integer())
+            .map(|field| field.name().as_str())
+            .collect();
+        if whole.is_empty() {
+            return Misfits::new();
+        }
+        let broken = |(index, row): (usize, &Value)| {
+            whole.iter().find_map(|name| {
+                let number = row.get(name)?.as_number().filter(|number| number.is_f64())?;
+                let cause = format!("kept column `{name}`: expected a whole number of 64 bits, found {number}");
+                Some((index, cause))
+            })
+        };
+        rows.iter().enumerate().filter_map(broken).collect()
     }
 
     /// Columns from rows of a table, by index.

@@ -18,6 +18,8 @@ pub mod messages;
 mod checkpoint;
 #[cfg(feature = "kafka")]
 mod client;
+#[cfg(all(test, feature = "kafka"))]
+mod faults_tests;
 #[cfg(feature = "kafka")]
 mod group;
 #[cfg(feature = "kafka")]

@@ -86,6 +86,20 @@ pub struct FileSink {
     written: Vec<Written>,
 }
 
+/// Files of an earlier run that this one does not write again stay beside its own.
+fn warn_of_others(folder: &Path, format: FileFormat) {
+    let extension = std::ffi::OsStr::new(format.extension());
+    let others = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let others = others.filter(|entry| entry.path().extension() == Some(extension)).count();
+    if others > 0 {
+        tracing::warn!(
+            folder = %folder.display(),
+            files = others,
+            "there are files of an earlier run; those whose names this run does not write stay as they are"
+        );
+    }
+}
+
 struct OpenFile {
     writer: FormatWriter,
     rows: u64,
@@ -102,6 +116,7 @@ impl FileSink {
                 let fail = |cause| SinkError::Io { path: path.clone(), action: "cannot be created", cause };
                 std::fs::create_dir_all(path).map_err(fail)?;
                 drop(WholeFile::create(&path.join("probe"))?);
+                warn_of_others(path, format);
             }
         }
         Ok(sink)

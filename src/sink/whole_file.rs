@@ -31,6 +31,16 @@ impl WholeFile {
                 std::io::Error::other("it is a folder; give a file's name, or end the path with / for many files");
             return Err(fail("cannot be created", cause));
         }
+        // What the name leads to is replaced, not the link. A device or a pipe is neither replaced nor a file.
+        let path = &std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+        if std::fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+            let cause = std::io::Error::other("it is a device or a pipe; expected a file, or - for standard output");
+            return Err(fail("cannot be created", cause));
+        }
+        if let Some(missing) = path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists()) {
+            let cause = std::io::Error::other(format!("there is no folder {}", missing.display()));
+            return Err(fail("cannot be created", cause));
+        }
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let temporary = tempfile::Builder::new()
             .prefix(&format!(".{name}."))

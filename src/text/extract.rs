@@ -493,6 +493,10 @@ fn not_utf8(error: &std::str::Utf8Error) -> String {
 fn json_id(path: &FieldPath, fields: &Map<String, Value>) -> Result<String, String> {
     match path.find(fields) {
         Some(Value::String(id)) => Ok(id.clone()),
+        // A number with a fraction or more digits has lost some of them by now.
+        Some(Value::Number(id)) if id.is_f64() => Err(format!(
+            "field `{path}`: expected a string or a whole number of 64 bits as id, found {id}; write it as a string"
+        )),
         Some(Value::Number(id)) => Ok(id.to_string()),
         Some(other) => Err(format!("field `{path}`: expected a string or a number as id, found {}", kind(other))),
         None => Err(format!("no field `{path}`, which is to be the id")),

@@ -198,15 +198,23 @@ impl Pipeline {
         Pipeline::from_topics(addr, from, group, &format!("sink: {{ kafka: {{ topic: {to} }} }}\n{more}"))
     }
 
+    /// The same with the model that `more` names.
+    pub fn with_model(addr: &str, [from, to]: [&str; 2], group: &str, more: &str) -> Pipeline {
+        Pipeline::written(addr, from, group, &format!("sink: {{ kafka: {{ topic: {to} }} }}\n{more}"))
+    }
+
     /// From topics, separated by commas, to the sink that `more` names.
     pub fn from_topics(addr: &str, from: &str, group: &str, more: &str) -> Pipeline {
+        Pipeline::written(addr, from, group, &format!("model: {{ backend: hash, hash_dim: 8 }}\n{more}"))
+    }
+
+    fn written(addr: &str, from: &str, group: &str, more: &str) -> Pipeline {
         let mut file = NamedTempFile::with_suffix(".yaml").expect("a temporary file");
         write!(
             file,
             "source: {{ kafka: {{ brokers: '{addr}', topics: [{from}], group: {group}, \
              properties: {{ session.timeout.ms: '6000', heartbeat.interval.ms: '500' }} }} }}\n\
-             record: {{ id: id }}\n\
-             model: {{ backend: hash, hash_dim: 8 }}\n{more}"
+             record: {{ id: id }}\n{more}"
         )
         .expect("a temporary file");
         Pipeline { file }

@@ -164,6 +164,40 @@ fn a_window_is_cut_below_the_topics_limit() {
     assert!(dead[0].headers["embedmill.cause"].contains("max.message.bytes"), "{:?}", dead[0].headers);
 }
 
+/// What a reader with nothing but pyarrow sees.
+const PYARROW: &str = "
+import sys, pyarrow as pa
+with pa.ipc.open_stream(sys.argv[1]) as reader:
+    table = reader.read_all()
+vector = reader.schema.field('vector')
+assert vector.type == pa.list_(pa.field('item', pa.float32(), nullable=False), 8) and not vector.nullable, vector
+assert table.column('id').to_pylist() == ['0-%05d' % index for index in range(20)], table.column('id')
+assert len(table.to_batches()) == 1
+assert reader.schema.metadata[b'embedmill.dim'] == b'8', reader.schema.metadata
+";
+
+#[test]
+fn pyarrow_reads_the_messages() {
+    let python = |arguments: &[&str]| {
+        let mut command = std::process::Command::new("python3");
+        command.args(arguments).output().expect("python3 is there")
+    };
+    if !python(&["-c", "import pyarrow"]).status.success() {
+        eprintln!("skipped: this python3 has no pyarrow (python3 -m pip install pyarrow)");
+        return;
+    }
+    let addr = shared().addr();
+    create_topics(addr, &[("z-in", 1), ("z-out", 1)], &[]);
+    produce(addr, "z-in", &documents(1, 20));
+    assert_eq!(Pipeline::new(addr, ["z-in", "z-out"], "z", "").run(&[])["rows"], 20);
+    let found = read(addr, "z-out");
+    assert_eq!((found.len(), found[0].headers["content-type"].as_str()), (1, "application/vnd.apache.arrow.stream"));
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    std::fs::write(file.path(), found[0].value.as_deref().expect("a value")).expect("it can be written");
+    let output = python(&["-c", PYARROW, &file.path().display().to_string()]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
 #[test]
 fn a_dead_letter_that_its_topic_does_not_take_whole_says_what_is_left_out() {
     let addr = shared().addr();
@@ -303,7 +337,7 @@ fn files_go_into_a_topic_once_however_often_the_run_is_killed() {
     let pipeline = folder.path().join("pipeline.yaml");
     let text = format!(
         "source: {{ files: {{ paths: ['{}/*.jsonl'], checkpoint: k }} }}\nrecord: {{ id: id }}\n\
-         model: {{ backend: hash, hash_dim: 8 }}\nwindow: {{ records: 50 }}\n\
+         model: {{ backend: hash, hash_dim: 8 }}\nwindow: {{ records: 200 }}\n\
          sink: {{ kafka: {{ brokers: '{addr}', topic: k-out }} }}\ndelivery: exactly_once\n\
          dead_letter: {{ topic: k-dead }}\n",
         folder.path().display()

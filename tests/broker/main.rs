@@ -8,3 +8,4 @@ mod observe;
 mod prometheus;
 mod refused;
 mod server;
+mod speed;

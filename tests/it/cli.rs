@@ -242,3 +242,76 @@ fn an_output_of_before_stays_until_the_new_one_is_whole() {
     encode(folder.path(), &["a.jsonl"], "out.arrow").assert().success();
     assert_eq!(rows(&folder.path().join("out.arrow")).len(), 4);
 }
+
+#[test]
+fn what_it_writes_it_reads() {
+    let folder = folder_with(&[("a.jsonl", &documents(300))]);
+    encode(folder.path(), &["a.jsonl"], "first.arrow").args(["--id", "id"]).assert().success();
+    encode(folder.path(), &["first.arrow"], "second.arrow").args(["--id", "id"]).assert().success();
+    let vectors = |name: &str| -> Vec<Value> {
+        rows(&folder.path().join(name)).into_iter().map(|row| row["vector"].clone()).collect()
+    };
+    assert_eq!(vectors("first.arrow").len(), 300);
+    assert_eq!(vectors("first.arrow"), vectors("second.arrow"));
+    // An end mark in the middle, as a broken copy may have it: the footer knows better.
+    let mut bytes = fs::read(folder.path().join("first.arrow")).expect("the output");
+    let marks: Vec<usize> = (8..bytes.len() - 8).filter(|&at| bytes[at..at + 4] == [0xff; 4] && at % 8 == 0).collect();
+    bytes[marks[1] + 4..marks[1] + 8].fill(0);
+    fs::write(folder.path().join("broken.arrow"), bytes).expect("a file");
+    let cause = predicate::str::contains("its footer names").and(predicate::str::contains("it is broken"));
+    encode(folder.path(), &["broken.arrow"], "third.arrow").assert().code(1).stderr(cause);
+}
+
+#[test]
+fn an_output_replaces_neither_its_input_nor_what_is_no_file() {
+    let folder = folder_with(&[("a.jsonl", &documents(3)), ("real.arrow", "")]);
+    let path = |name: &str| folder.path().join(name);
+    let refused = |output: &str, more: &[&str], part: &str| {
+        let assert = encode(folder.path(), &["a.jsonl"], output).args(more).assert().code(2);
+        assert.stderr(predicate::str::contains(part));
+    };
+    refused("./a.jsonl", &["--output-format", "arrow"], "a.jsonl is one of the inputs");
+    refused("out.arrow", &["--dead-letter", "a.jsonl"], "a.jsonl is one of the inputs");
+    assert_eq!(fs::read_to_string(path("a.jsonl")).expect("it is still there"), documents(3));
+    let made = std::process::Command::new("mkfifo").arg(path("pipe.arrow")).status().expect("mkfifo is there");
+    assert!(made.success());
+    refused("pipe.arrow", &[], "it is a device or a pipe");
+    refused("nowhere/out.arrow", &[], "there is no folder");
+    std::os::unix::fs::symlink("real.arrow", path("link.arrow")).expect("a link");
+    encode(folder.path(), &["a.jsonl"], "link.arrow").assert().success();
+    assert!(path("link.arrow").is_symlink());
+    assert_eq!(rows(&path("real.arrow")).len(), 3);
+}
+
+#[test]
+fn kept_columns_lose_nothing_and_what_json_cannot_be_is_refused() {
+    let lines = "{\"text\":\"a\",\"id\":1,\"n\":1,\"at\":\"2026-01-02T03:04:05Z\"}\n{\"text\":\"b\",\"id\":2,\"n\":1.5,\"at\":null}\n\
+                 {\"text\":\"c\",\"id\":99999999999999999999,\"n\":3}\n";
+    let folder = folder_with(&[("a.jsonl", lines)]);
+    let pipeline = |keep: &str| {
+        let text = format!(
+            "source: {{files: {{paths: [a.jsonl]}}}}\nrecord: {{id: id, keep: [{keep}]}}\nmodel: {{backend: hash}}\n\
+             sink: {{arrow: {{path: out.arrow}}}}\ndead_letter: {{path: bad.jsonl}}\n"
+        );
+        fs::write(folder.path().join("p.yaml"), text).expect("a file");
+        embedmill(folder.path()).args(["run", "p.yaml"]).assert()
+    };
+    pipeline("{ field: n, type: int64 }, { field: at, type: 'Timestamp(Millisecond, Some(\"Europe/Berlin\"))' }")
+        .success();
+    assert_eq!(rows(&folder.path().join("out.arrow")).len(), 1);
+    let bad = fs::read_to_string(folder.path().join("bad.jsonl")).expect("the dead letters");
+    let causes = ["expected a whole number of 64 bits, found 1.5", "whole number of 64 bits as id, found 1e"];
+    causes.iter().for_each(|cause| assert!(bad.contains(cause), "{bad}"));
+    pipeline("{ field: n, type: 'Dictionary(Int32, Utf8)' }").code(2).stderr(predicate::str::contains("from JSON"));
+    pipeline("{ field: at, type: 'Timestamp(Millisecond, Some(\"nonsense\"))' }").code(2);
+}
+
+#[test]
+fn a_file_that_may_not_grow_is_an_error_like_any_other() {
+    let folder = folder_with(&[("a.jsonl", &documents(3_000))]);
+    let binary = assert_cmd::cargo::cargo_bin("embedmill");
+    let command = format!("ulimit -f 100; exec {} encode a.jsonl -o out.arrow --backend hash", binary.display());
+    let output = Command::new("bash").args(["-c", &command]).current_dir(folder.path()).assert().code(1);
+    output.stderr(predicate::str::contains("out.arrow: cannot be written: File too large"));
+    assert_eq!(fs::read_dir(folder.path()).expect("the folder").count(), 1);
+}

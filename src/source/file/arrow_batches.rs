@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use arrow::array::RecordBatch;
 use arrow::buffer::Buffer;
 use arrow::ipc::reader::StreamDecoder;
+use arrow::ipc::root_as_footer;
 
 use super::arrow_messages::{self, END, MARKER, Next, cut_off};
 use super::stream::Stream;
@@ -17,6 +18,8 @@ use crate::columnar::Table;
 
 /// What a file begins with, padded to eight bytes, and ends with.
 const MAGIC: &[u8] = b"ARROW1";
+/// Most bytes behind the last batch: the footer, which takes some tens of bytes a batch.
+const FOOTER_BYTES_MAX: usize = 64 << 20;
 /// How much is read at once behind the last batch.
 const BLOCK_BYTES: usize = 64 << 10;
 
@@ -51,6 +54,8 @@ pub struct Batches {
     started: bool,
     /// Whether there was any message.
     any: bool,
+    /// Messages that hold a batch.
+    batches: usize,
     ended: bool,
 }
 
@@ -65,6 +70,7 @@ impl Batches {
             offset: 0,
             started: false,
             any: false,
+            batches: 0,
             ended: false,
         }
     }
@@ -83,6 +89,10 @@ impl Batches {
         }
         if self.file {
             self.stream.fill(&mut [0; 8]).map_err(|error| error.to_string())?;
+            // Some writers pad the magic word further, to 64 bytes for one; no message begins with zeros.
+            while self.stream.peek(8) == [0; 8] {
+                self.stream.fill(&mut [0; 8]).map_err(|error| error.to_string())?;
+            }
         }
         Ok(())
     }
@@ -129,26 +139,48 @@ impl Batches {
             self.any = true;
             let decoded = guarded(|| self.decoder.decode(bytes));
             match decoded.map_err(|error| format!("a batch cannot be read: {error}"))? {
-                Some(batch) if batch.num_rows() > 0 => return Ok(Some(batch)),
-                _ => {}
+                Some(batch) => {
+                    self.batches += 1;
+                    if batch.num_rows() > 0 {
+                        return Ok(Some(batch));
+                    }
+                }
+                None => {}
             }
         }
         Ok(None)
     }
 
-    /// Reads to the file's end, which says that it was written to its end.
+    /// Reads to the file's end, which says that it was written to its end, and how many batches there are.
     fn footer(&mut self) -> Result<(), String> {
-        let mut tail = Vec::new();
+        let mut rest = Vec::new();
         loop {
-            let keep = tail.len().saturating_sub(MAGIC.len());
-            tail.drain(..keep);
-            let start = tail.len();
-            tail.resize(start + BLOCK_BYTES, 0);
-            let filled = self.stream.fill(&mut tail[start..]).map_err(|error| error.to_string())?;
-            tail.truncate(start + filled);
+            let start = rest.len();
+            rest.resize(start + BLOCK_BYTES, 0);
+            let filled = self.stream.fill(&mut rest[start..]).map_err(|error| error.to_string())?;
+            rest.truncate(start + filled);
             if filled == 0 {
-                return if tail.ends_with(MAGIC) { Ok(()) } else { Err(cut_off()) };
+                break;
             }
+            if rest.len() > FOOTER_BYTES_MAX {
+                return Err(format!(
+                    "goes on for more than {FOOTER_BYTES_MAX} bytes behind its end mark; is it broken?"
+                ));
+            }
+        }
+        let before = rest.strip_suffix(MAGIC).ok_or_else(cut_off)?;
+        let footer = before.split_last_chunk::<4>().and_then(|(footer, length)| {
+            let length = usize::try_from(i32::from_le_bytes(*length)).ok()?;
+            root_as_footer(footer.get(footer.len().checked_sub(length)?..)?).ok()
+        });
+        let named = footer.map(|footer| footer.recordBatches().map_or(0, |batches| batches.len()));
+        match named {
+            Some(named) if named == self.batches => Ok(()),
+            Some(named) => Err(format!(
+                "its footer names {named} batches, but {} stand before its end mark: it is broken; write it again",
+                self.batches
+            )),
+            None => Err("its footer cannot be read: it is broken; write it again".into()),
         }
     }
 

@@ -14,6 +14,8 @@ use crate::record::{Body, Payload, Record};
 
 /// How much is decompressed at once: a few hundred usual records.
 const BLOCK_BYTES: usize = 256 << 10;
+/// The first block: records hold on to the whole block that they lie in, and many files are small.
+const FIRST_BLOCK_BYTES: usize = 4 << 10;
 
 /// A line end may stand behind a record that is as long as allowed.
 const LINE_END_BYTES_MAX: usize = 2;
@@ -51,6 +53,8 @@ pub struct Cutter<B> {
     /// The offset of the first record in the buffer.
     offset: u64,
     record_bytes_max: usize,
+    /// The next block's size.
+    block_bytes: usize,
     /// Inside a record that was too long.
     skipping: bool,
     started: bool,
@@ -73,6 +77,7 @@ impl<B: Boundary> Cutter<B> {
             found: None,
             offset: 0,
             record_bytes_max,
+            block_bytes: FIRST_BLOCK_BYTES,
             skipping: false,
             started: false,
             ended: false,
@@ -196,7 +201,8 @@ impl<B: Boundary> Cutter<B> {
         }
         let start = self.buffer.len();
         // The block is zeroed before it is read into, which costs a hundredth of what cutting it does.
-        self.buffer.resize(start + BLOCK_BYTES, 0);
+        self.buffer.resize(start + self.block_bytes, 0);
+        self.block_bytes = (self.block_bytes * 2).min(BLOCK_BYTES);
         let filled = self.stream.fill(&mut self.buffer[start..]);
         self.buffer.truncate(start + *filled.as_ref().unwrap_or(&0));
         filled.map_err(|error| error.to_string())

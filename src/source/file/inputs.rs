@@ -78,6 +78,8 @@ pub fn expand(config: &FilesConfig) -> Result<Vec<Input>, SourceError> {
             let identity = if argument == "-" { path.clone() } else { fs::canonicalize(&path).unwrap_or(path.clone()) };
             if seen.insert(identity) {
                 inputs.push(look(path, config.format)?);
+            } else {
+                tracing::warn!(path = %path.display(), "the input is named more than once; it is read once");
             }
         }
     }

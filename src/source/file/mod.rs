@@ -361,6 +361,11 @@ impl FileSource {
         }
     }
 
+    /// The files that will be read.
+    pub fn paths(&self) -> impl Iterator<Item = &std::path::Path> {
+        self.inputs.iter().filter(|input| matches!(input.kind, Kind::File { .. })).map(|input| input.path.as_path())
+    }
+
     /// `None` where standard input or a pipe is among the inputs.
     pub fn marks(&self) -> Option<Marks> {
         Marks::new(&self.inputs)
