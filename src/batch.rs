@@ -34,6 +34,18 @@ pub enum BatchClosed {
     Window,
 }
 
+impl BatchClosed {
+    pub const ALL: [BatchClosed; 3] = [BatchClosed::Tokens, BatchClosed::Rows, BatchClosed::Window];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            BatchClosed::Tokens => "tokens",
+            BatchClosed::Rows => "rows",
+            BatchClosed::Window => "window",
+        }
+    }
+}
+
 /// The rows of one micro-batch, as numbers within the window, longest first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BatchPlan {

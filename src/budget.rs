@@ -37,6 +37,11 @@ impl Budget {
         Permit { permit, record_overhead_bytes: self.record_overhead_bytes }
     }
 
+    /// Bytes that can be in flight at once.
+    pub fn bytes_max(&self) -> usize {
+        self.bytes_max
+    }
+
     /// Bytes in flight now.
     pub fn in_flight(&self) -> usize {
         self.bytes_max - self.bytes.available_permits()

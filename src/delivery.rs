@@ -23,6 +23,7 @@ use crate::kafka::assignment::{Held, Key};
 use crate::record::{Block, Partition, Position, Stage};
 use crate::sink::partition_files::{Fate, PartitionFiles};
 use crate::sink::{BlockRows, Sink, SinkError, WindowRows, Written};
+use crate::telemetry::events::{self, Settling};
 use crate::window::Window;
 
 /// `delivery:` in the pipeline file.
@@ -52,6 +53,8 @@ pub struct Settled {
     pub records: u64,
     pub rows: u64,
     pub dead_lettered: u64,
+    /// The same by stage, in the order of [`Stage::ALL`].
+    pub dead_letters: [u64; Stage::ALL.len()],
     pub deletes: u64,
     /// Records of partitions that were taken away: whoever has them now reads them again.
     pub given_up: u64,
@@ -59,6 +62,40 @@ pub struct Settled {
     pub truncated_rows: u64,
     pub truncated_tokens: u64,
     pub input_bytes_read: u64,
+}
+
+impl Settled {
+    pub const NOTHING: Settled = Settled {
+        records: 0,
+        rows: 0,
+        dead_lettered: 0,
+        dead_letters: [0; Stage::ALL.len()],
+        deletes: 0,
+        given_up: 0,
+        tokens: 0,
+        truncated_rows: 0,
+        truncated_tokens: 0,
+        input_bytes_read: 0,
+    };
+
+    /// Records that are none of the others: their rows went out.
+    pub fn published(&self) -> u64 {
+        self.records.saturating_sub(self.dead_lettered + self.deletes + self.given_up)
+    }
+
+    /// Adds what became of a later window.
+    pub fn add(&mut self, other: &Settled) {
+        self.records += other.records;
+        self.rows += other.rows;
+        self.dead_lettered += other.dead_lettered;
+        self.dead_letters.iter_mut().zip(other.dead_letters).for_each(|(sum, count)| *sum += count);
+        self.deletes += other.deletes;
+        self.given_up += other.given_up;
+        self.tokens += other.tokens;
+        self.truncated_rows += other.truncated_rows;
+        self.truncated_tokens += other.truncated_tokens;
+        self.input_bytes_read = other.input_bytes_read;
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -169,13 +206,19 @@ impl Delivery {
     /// Publishes one window. Its memory budget comes back when it is dropped here.
     pub fn settle(&mut self, encoded: EncodedWindow) -> Result<Settled, DeliveryError> {
         let started = Instant::now();
+        let settling = Settling::begin(&encoded);
         loop {
             match self.attempt(&encoded) {
                 Err(error) if error.failure() == Failure::Retry && started.elapsed() < RETRY_MAX => {
+                    events::publish_failed(&error);
                     tracing::warn!(window = encoded.window.number, %error, "publishing failed; trying again");
                     thread::sleep(RETRY_PAUSE);
                 }
-                other => return other,
+                Ok(settled) => {
+                    settling.settled(&settled);
+                    return Ok(settled);
+                }
+                Err(error) => return Err(error),
             }
         }
     }
@@ -195,11 +238,13 @@ impl Delivery {
                 let Some(last) = encoded.window.blocks.last().map(|block| block.position(block.records() - 1)) else {
                     return step.publish(&all);
                 };
+                let began = Instant::now();
                 checkpoint.begin()?;
                 let committed = step.publish(&all).and_then(|settled| {
                     checkpoint.commit(&last)?;
                     Ok(settled)
                 });
+                events::transaction_ended(began, committed.is_ok());
                 if committed.is_err() {
                     checkpoint.abort()?;
                 }
@@ -230,11 +275,13 @@ impl Delivery {
                 if ends.is_empty() {
                     return step.publish(&ours);
                 }
+                let began = Instant::now();
                 transaction.begin()?;
                 let committed = step.publish(&ours).and_then(|settled| {
                     transaction.commit(&keys(&ends))?;
                     Ok(settled)
                 });
+                events::transaction_ended(began, committed.is_ok());
                 match committed {
                     Ok(settled) => {
                         ends.iter().for_each(|(partition, next)| held.settle(partition, *next, true));
@@ -328,6 +375,9 @@ impl Step<'_> {
         }
         settled.rows -= too_large.len() as u64;
         settled.dead_lettered = (rejected.len() + too_large.len()) as u64;
+        for letter in rejected.into_iter().chain(&too_large) {
+            settled.dead_letters[letter.stage as usize] += 1;
+        }
         Ok(settled)
     }
 

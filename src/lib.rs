@@ -13,7 +13,8 @@
 //!
 //! [`config`] is what the user wrote, [`plan`] the same checked, [`start`] makes it a [`pipeline`] that runs, and
 //! [`check`] looks whether it could;
-//! [`kafka`] is a source, a sink and the promise between them; [`record`] holds what flows, [`failure`] what errors mean.
+//! [`kafka`] is a source, a sink and the promise between them; [`record`] holds what flows, [`failure`] what errors mean;
+//! [`telemetry`] shows what a run does, [`graph`] draws what it will do.
 
 pub mod batch;
 pub mod budget;
@@ -24,6 +25,7 @@ pub mod dead_letter;
 pub mod delivery;
 pub mod encode;
 pub mod failure;
+pub mod graph;
 pub mod kafka;
 pub mod pipeline;
 pub mod plan;

@@ -33,6 +33,7 @@ use crate::encode::{EncodeError, Matrix};
 use crate::record::{Block, Records, Rejection, Stage};
 use crate::sink::Written;
 use crate::source::{Outlet, Source, SourceError};
+use crate::telemetry::events;
 use crate::text::extract::Extractor;
 use crate::window::{Window, WindowBuilder, WindowConfig};
 
@@ -115,6 +116,7 @@ impl Pipeline {
         let open_window_bytes = self.window.bytes + self.window.records * overhead_bytes;
         let budget = Budget::new(self.window.in_flight_bytes, open_window_bytes, overhead_bytes);
         let drain = stop.drain.clone();
+        events::running(budget.clone(), self.workers.watch(), drain.clone());
         // Tells the source, whatever way this returns, that nobody waits for it.
         let over = CancellationToken::new();
         let _over_on_return = over.clone().drop_guard();
@@ -241,7 +243,12 @@ async fn prepare(
             received = records.recv(), if room => match received {
                 Some(records) => {
                     let extractor = extractor.clone();
-                    blocks.push_back(spawn_blocking(move || extractor.block(records)));
+                    blocks.push_back(spawn_blocking(move || {
+                        let started = Instant::now();
+                        let block = extractor.block(records);
+                        events::block_prepared(started.elapsed());
+                        block
+                    }));
                 }
                 None => more = false,
             },
@@ -298,6 +305,7 @@ impl EncodeStage {
         let rows: Vec<&[u32]> = window.row_places().map(|(block, row)| block.tokens.ids(row)).collect();
         let lengths: Vec<usize> = rows.iter().map(|ids| ids.len()).collect();
         let plans = batch::plan(&lengths, &self.batch);
+        events::window_closed(&window, &plans, &self.batch);
         let queued: Vec<_> = plans
             .into_iter()
             .map(|plan| {
@@ -387,20 +395,6 @@ fn start_delivery(
     };
     spawn_named("delivery", run);
     result
-}
-
-impl Settled {
-    fn add(&mut self, other: &Settled) {
-        self.records += other.records;
-        self.rows += other.rows;
-        self.dead_lettered += other.dead_lettered;
-        self.deletes += other.deletes;
-        self.given_up += other.given_up;
-        self.tokens += other.tokens;
-        self.truncated_rows += other.truncated_rows;
-        self.truncated_tokens += other.truncated_tokens;
-        self.input_bytes_read = other.input_bytes_read;
-    }
 }
 
 impl Progress {

@@ -3,6 +3,7 @@
 //! Making a plan touches neither disk nor network; what only the machine can say (are the files there, does the model
 //! load) is asked in [`crate::start`], still before any data moves.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::batch::BatchConfig;
@@ -20,6 +21,7 @@ use crate::sink::format::FileFormat;
 use crate::sink::stdout::StdoutConfig;
 use crate::source::SourceConfig;
 use crate::source::file::FilesConfig;
+use crate::telemetry::observer;
 use crate::text::field::RecordPlan;
 use crate::window::WindowConfig;
 
@@ -40,6 +42,8 @@ pub struct Plan {
     pub ranges: Option<RangesConfig>,
     pub promise: Promise,
     pub dead_letter: Option<DeadLetterPlan>,
+    /// Where the run is watched.
+    pub observe: Option<SocketAddr>,
 }
 
 /// Where records come from.
@@ -123,6 +127,8 @@ impl Plan {
         }
         check_files_of_topics(&source, &sink)?;
         check_promise(config.delivery, &source, &sink)?;
+        let observe = config.observe.as_ref().map(|observe| observe.address()).transpose();
+        let observe = observe.or_else(|message| refuse("observe.listen", message))?;
         let live = match &source {
             SourcePlan::Files(files) => {
                 files.paths.iter().any(|path| path == "-") && matches!(sink, SinkPlan::Stdout(_))
@@ -143,6 +149,7 @@ impl Plan {
             ranges,
             promise: config.delivery,
             dead_letter,
+            observe,
         })
     }
 
@@ -188,6 +195,11 @@ impl Plan {
 
     /// The plan, a line a stage. `spec` adds what the model's own files say.
     pub fn explain(&self, spec: Option<&ModelSpec>) -> String {
+        self.lines(spec).iter().map(|(stage, line)| format!("{stage:<9}{line}\n")).collect()
+    }
+
+    /// The stages by name, and what each does.
+    pub fn lines(&self, spec: Option<&ModelSpec>) -> Vec<(&'static str, String)> {
         let model = match (spec, self.model.backend, &self.model.id) {
             (Some(spec), ..) => spec.describe(),
             (None, Backend::Hash, None) => format!("hash of the words, dim {}", self.model.hash_dim),
@@ -198,7 +210,7 @@ impl Plan {
         };
         let WindowConfig { tokens, records, bytes, linger_ms, in_flight_bytes } = &self.window;
         let age = if self.live { format!(", {linger_ms} ms") } else { String::new() };
-        let lines = [
+        let mut lines = vec![
             ("source", self.source.describe()),
             ("record", self.record.describe()),
             (
@@ -224,7 +236,8 @@ impl Plan {
             ),
             ("delivery", self.guarantee().into()),
         ];
-        lines.map(|(stage, line)| format!("{stage:<9}{line}\n")).concat()
+        lines.extend(self.observe.map(|address| ("observe", format!("http://{address}: {}", observer::PATHS))));
+        lines
     }
 }
 
@@ -572,5 +585,6 @@ mod tests {
         check(&["source.files.checkpoint=c"], "source.files.checkpoint", "needs `sink.kafka`");
         check(&["source.files.paths=['-']", "source.files.checkpoint=c"], "source.files.checkpoint", "standard input");
         check(&["record.template='{{'"], "record.template", "syntax error");
+        check(&["observe.listen=9464"], "observe.listen", "expected an address and a port");
     }
 }

@@ -358,6 +358,9 @@ pub enum Stage {
 }
 
 impl Stage {
+    /// In the order in which a record meets them.
+    pub const ALL: [Stage; 5] = [Stage::Read, Stage::Extract, Stage::Tokenize, Stage::Encode, Stage::Publish];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Stage::Read => "read",

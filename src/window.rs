@@ -52,6 +52,21 @@ pub enum WindowClosed {
     End,
 }
 
+impl WindowClosed {
+    pub const ALL: [WindowClosed; 5] =
+        [WindowClosed::Tokens, WindowClosed::Records, WindowClosed::Bytes, WindowClosed::Linger, WindowClosed::End];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            WindowClosed::Tokens => "tokens",
+            WindowClosed::Records => "records",
+            WindowClosed::Bytes => "bytes",
+            WindowClosed::Linger => "linger",
+            WindowClosed::End => "end",
+        }
+    }
+}
+
 /// Records on their way to being published together.
 #[derive(Debug)]
 pub struct Window {

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use embedmill::config::hub_settings;
+use embedmill::graph;
 
 use super::pipeline_file::PipelineArgs;
 
@@ -13,10 +14,16 @@ pub struct ValidateArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  embedmill explain pipelines/files.yaml")]
+#[command(after_help = "\
+Examples:
+  embedmill explain pipelines/files.yaml
+  embedmill explain --graph pipelines/kafka-enrich.yaml > pipeline.mmd")]
 pub struct ExplainArgs {
     #[command(flatten)]
     pipeline: PipelineArgs,
+    /// Draw it as a Mermaid flowchart, which code forges show in Markdown
+    #[arg(long)]
+    graph: bool,
 }
 
 pub fn validate(args: ValidateArgs) -> anyhow::Result<()> {
@@ -30,5 +37,6 @@ pub fn explain(args: ExplainArgs) -> anyhow::Result<()> {
     let mut hub = hub_settings(&plan.model);
     hub.offline = true;
     let spec = embedmill::encode::spec(&plan.model, &hub, &()).ok();
-    super::print(&plan.explain(spec.as_ref()))
+    let shown = if args.graph { graph::mermaid(&plan, spec.as_ref()) } else { plan.explain(spec.as_ref()) };
+    super::print(&shown)
 }

@@ -16,6 +16,8 @@ mod replay;
 mod run;
 mod running;
 mod search;
+mod top;
+mod top_view;
 
 use std::process::ExitCode;
 
@@ -26,6 +28,7 @@ use embedmill::config::ConfigError;
 use embedmill::encode::LoadError;
 use embedmill::plan::PlanError;
 use embedmill::start::StartError;
+use embedmill::telemetry::observer::ObserveError;
 
 #[derive(Debug, Parser)]
 #[command(name = "embedmill", version, about, long_about = LONG_ABOUT, max_term_width = 110)]
@@ -66,13 +69,15 @@ enum Command {
     Inspect(inspect::InspectArgs),
     /// Find the rows nearest to a text, exactly
     Search(search::SearchArgs),
+    /// Watch a run: rates, devices, partitions, last errors
+    Top(top::TopArgs),
 }
 
 /// Runs the command that the arguments ask for.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let level = if matches!(cli.command, Command::Run(_)) { "info" } else { "warn" };
-    let outcome = embedmill::telemetry::start(level, embedmill::config::log_filter().as_deref())
+    let outcome = embedmill::telemetry::logs::start(level, embedmill::config::log_filter().as_deref())
         .map_err(usage)
         .and_then(|()| match cli.command {
             Command::Encode(args) => encode::encode(*args),
@@ -86,6 +91,7 @@ pub fn main() -> ExitCode {
             Command::Models(args) => models::models(args),
             Command::Inspect(args) => inspect::inspect(args),
             Command::Search(args) => search::search(args),
+            Command::Top(args) => top::top(args),
         });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -126,6 +132,7 @@ fn exit_code(error: &Error) -> u8 {
         || error.is::<PlanError>()
         || error.is::<LoadError>()
         || error.is::<StartError>()
+        || error.is::<ObserveError>()
         || error.is::<ReadError>();
     if refused { 2 } else { 1 }
 }

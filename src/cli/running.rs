@@ -11,6 +11,8 @@ use embedmill::pipeline::{Progress, Stop, Summary};
 use embedmill::plan::{Plan, SinkPlan};
 use embedmill::sink::file::Target;
 use embedmill::start::{Started, start};
+use embedmill::telemetry::status::PlanLine;
+use embedmill::telemetry::{Observer, events};
 use indicatif::{HumanBytes, HumanCount};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -31,6 +33,16 @@ pub fn run(plan: Plan, hub: &HubSettings, shown_as: ShownAs) -> anyhow::Result<(
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
     // A part of a file would pass for the whole, so a single file is given up when the run is stopped early.
     let single_file = matches!(plan.sink, SinkPlan::Files { target: Target::File(_), .. } | SinkPlan::Ranges(_));
+    let observer = plan.observe.map(|address| {
+        let lines = plan.lines(None).into_iter().map(|(stage, what)| PlanLine { stage: stage.into(), what });
+        let _runtime = runtime.enter();
+        Observer::start(address, lines.collect())
+    });
+    // Until the run is over; what cannot be watched as asked does not begin.
+    let observer = observer.transpose()?;
+    if let Some(observer) = &observer {
+        tracing::info!(url = format!("http://{}", observer.address()), "observed");
+    }
     let live = plan.live;
     let loading = Instant::now();
     let bar = LoadBar::start();
@@ -38,6 +50,7 @@ pub fn run(plan: Plan, hub: &HubSettings, shown_as: ShownAs) -> anyhow::Result<(
     bar.finish();
     let Started { pipeline, spec, input_bytes, inputs } = started?;
     let load = loading.elapsed();
+    events::model_loaded(spec.describe(), &spec.provenance());
     tracing::info!(model = spec.describe(), inputs, load_seconds = load.as_secs_f64(), "started");
     let summary = runtime.block_on(async {
         let stop = Stop::default();

@@ -20,6 +20,7 @@ use crate::encode::ModelConfig;
 use crate::encode::hub::{HubSettings, Secret};
 use crate::sink::{OutputConfig, SinkConfig};
 use crate::source::SourceConfig;
+use crate::telemetry::ObserveConfig;
 use crate::text::field::RecordConfig;
 use crate::window::WindowConfig;
 
@@ -50,6 +51,8 @@ pub struct Config {
     pub delivery: Promise,
     /// Where records go that cannot be embedded. Left out, the first of them stops the run.
     pub dead_letter: Option<DeadLetterConfig>,
+    /// Where the run can be watched. Left out: nowhere.
+    pub observe: Option<ObserveConfig>,
 }
 
 impl Default for Config {
@@ -65,6 +68,7 @@ impl Default for Config {
             output: OutputConfig::default(),
             delivery: Promise::default(),
             dead_letter: None,
+            observe: None,
         }
     }
 }

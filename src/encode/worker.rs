@@ -18,6 +18,7 @@ use futures::channel::oneshot;
 use super::device::Device;
 use super::{EncodeError, Encoder, LoadError, Matrix};
 use crate::batch::TokenBatch;
+use crate::telemetry::events;
 
 /// Builds a device's encoder, on that device's thread.
 pub type Builder = Arc<dyn Fn(&Device) -> Result<Box<dyn Encoder>, LoadError> + Send + Sync>;
@@ -40,7 +41,7 @@ struct Worker {
     thread: Option<JoinHandle<()>>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Counts {
     batches: AtomicU64,
     rows: AtomicU64,
@@ -72,13 +73,13 @@ impl WorkerPool {
         let (queue, jobs) = async_channel::unbounded();
         let mut pool = WorkerPool { queue, workers: Vec::new(), dim: 0 };
         let mut loading = Vec::new();
-        for &device in devices {
+        for (number, &device) in devices.iter().enumerate() {
             let (ready, loaded) = mpsc::channel();
             let counts = Arc::new(Counts::default());
             let worker = (jobs.clone(), counts.clone(), builder.clone());
             let thread = std::thread::Builder::new().name(format!("encode-{device}")).spawn(move || {
                 let (jobs, counts, builder) = worker;
-                run(device, &builder, ready, &jobs, &counts);
+                run((device, number), &builder, ready, &jobs, &counts);
             });
             let thread = thread.map_err(|error| LoadError::Load { device, message: format!("no thread: {error}") })?;
             pool.workers.push(Worker { device, counts, thread: Some(thread) });
@@ -115,9 +116,34 @@ impl WorkerPool {
 
     /// One entry a worker, in the order of the devices.
     pub fn counters(&self) -> Vec<DeviceCounters> {
+        self.watch().counters()
+    }
+
+    /// A look at the pool that does not keep it.
+    pub fn watch(&self) -> PoolWatch {
+        let workers = self.workers.iter().map(|worker| (worker.device, worker.counts.clone()));
+        PoolWatch { queue: self.queue.downgrade(), workers: workers.collect() }
+    }
+}
+
+/// Looks at a pool for as long as it is there.
+#[derive(Clone)]
+pub struct PoolWatch {
+    queue: async_channel::WeakSender<Job>,
+    workers: Vec<(Device, Arc<Counts>)>,
+}
+
+impl PoolWatch {
+    /// Batches that no worker has taken yet.
+    pub fn queued(&self) -> usize {
+        self.queue.upgrade().map_or(0, |queue| queue.len())
+    }
+
+    /// One entry a worker, in the order of the devices.
+    pub fn counters(&self) -> Vec<DeviceCounters> {
         self.workers
             .iter()
-            .map(|Worker { device, counts, .. }| DeviceCounters {
+            .map(|(device, counts)| DeviceCounters {
                 device: *device,
                 batches: counts.batches.load(Relaxed),
                 rows: counts.rows.load(Relaxed),
@@ -143,7 +169,7 @@ impl Drop for WorkerPool {
 
 /// A worker's life: build, report, then batches until the queue is closed and empty.
 fn run(
-    device: Device,
+    (device, number): (Device, usize),
     builder: &Builder,
     ready: mpsc::Sender<Result<usize, LoadError>>,
     jobs: &async_channel::Receiver<Job>,
@@ -160,7 +186,11 @@ fn run(
     while let Ok(Job { batch, reply }) = jobs.recv_blocking() {
         let start = Instant::now();
         // After a panic the encoder is dropped unused, so a broken invariant in it cannot be seen.
-        let Ok(result) = catch_unwind(AssertUnwindSafe(|| encode(encoder.as_mut(), &batch, counts))) else {
+        let mut split = || {
+            counts.splits.fetch_add(1, Relaxed);
+            events::batch_split(device, number);
+        };
+        let Ok(result) = catch_unwind(AssertUnwindSafe(|| encode(encoder.as_mut(), &batch, &mut split))) else {
             jobs.close();
             drop(reply.send(Err(EncodeError::WorkerGone)));
             while let Ok(job) = jobs.try_recv() {
@@ -168,7 +198,9 @@ fn run(
             }
             return;
         };
-        counts.busy_ns.fetch_add(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX), Relaxed);
+        let took = start.elapsed();
+        counts.busy_ns.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+        events::batch_encoded(device, number, took);
         if result.is_ok() {
             counts.batches.fetch_add(1, Relaxed);
             counts.rows.fetch_add(batch.rows() as u64, Relaxed);
@@ -180,7 +212,7 @@ fn run(
 }
 
 /// Encodes a batch; one that the device's memory does not hold is split until it does or is a single row.
-fn encode(encoder: &mut dyn Encoder, batch: &TokenBatch, counts: &Counts) -> Result<Matrix, EncodeError> {
+fn encode(encoder: &mut dyn Encoder, batch: &TokenBatch, split: &mut dyn FnMut()) -> Result<Matrix, EncodeError> {
     let error = match encoder.encode(batch) {
         Err(error @ EncodeError::OutOfMemory { .. }) => error,
         other => {
@@ -191,9 +223,9 @@ fn encode(encoder: &mut dyn Encoder, batch: &TokenBatch, counts: &Counts) -> Res
         }
     };
     let Some((first, second)) = batch.halves() else { return Err(error) };
-    counts.splits.fetch_add(1, Relaxed);
-    let first = encode(encoder, &first, counts)?;
-    let second = encode(encoder, &second, counts)?;
+    split();
+    let first = encode(encoder, &first, split)?;
+    let second = encode(encoder, &second, split)?;
     let dim = first.dim();
     let mut values = first.into_values();
     values.extend(second.into_values());

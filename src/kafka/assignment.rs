@@ -121,6 +121,12 @@ impl Assignment {
         self.lock().owned.keys().cloned().collect()
     }
 
+    /// The partitions that are ours, and where what is settled of them ends.
+    pub fn settled(&self) -> Vec<(Arc<str>, i32, Option<i64>)> {
+        let state = self.lock();
+        state.owned.iter().map(|((topic, number), owned)| (topic.clone(), *number, owned.settled)).collect()
+    }
+
     /// Whether nothing of ours is on its way.
     pub fn all_settled(&self) -> bool {
         self.lock().owned.values().all(Owned::is_settled)

@@ -7,15 +7,17 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance, RebalanceProtocol};
 use rdkafka::error::KafkaError as ClientError;
 use rdkafka::types::RDKafkaRespErr as Event;
-use rdkafka::{ClientContext, Offset, TopicPartitionList};
+use rdkafka::{ClientContext, Offset, Statistics, TopicPartitionList};
 
 use super::KafkaError;
 use super::assignment::{Assignment, Held, Key};
 use super::client::{ASK_MAX, Refusal, ask, configuration, creation, failed, log};
 use super::config::{KafkaSourceConfig, StartAt};
+use super::statistics;
 use super::until_end::Ends;
 use crate::delivery::Commits;
 use crate::failure::Failure;
+use crate::telemetry::events;
 
 /// How often and how long the last positions of all are tried to be committed.
 const LAST_COMMITS: u32 = 5;
@@ -39,17 +41,20 @@ impl Group {
 
     fn revoked(&self, consumer: &BaseConsumer<Self>, partitions: &TopicPartitionList) {
         let keys = keys(partitions);
-        tracing::info!(partitions = ?keys, lost = consumer.assignment_lost(), "partitions are taken away");
+        let lost = consumer.assignment_lost();
+        tracing::info!(partitions = ?keys, lost, "partitions are taken away");
         // What is lost is somebody else's already.
         let drain = if consumer.assignment_lost() { Duration::ZERO } else { self.drain };
         self.assignment.revoke(&keys, drain, |left| {
             if !left.is_empty()
                 && !consumer.assignment_lost()
-                && let Err(error) = consumer.commit(&list(left), CommitMode::Sync)
+                && let Err(error) = commit(consumer, left, CommitMode::Sync)
             {
                 tracing::warn!(%error, "positions could not be committed; their records are read again");
             }
         });
+        let gone = keys.iter().map(|(topic, partition)| (&**topic, *partition));
+        events::partitions_revoked(gone, lost, self.assignment.keys().len());
         self.ends().revoked(&keys);
     }
 
@@ -85,6 +90,7 @@ impl Group {
             return;
         }
         self.assignment.assign(keys);
+        events::partitions_assigned(self.assignment.keys().len());
         self.ends().assigned();
     }
 }
@@ -97,6 +103,10 @@ impl ClientContext for Group {
     fn error(&self, error: ClientError, reason: &str) {
         self.refusal.note(&error, reason);
         tracing::warn!(%error, reason, "kafka consumer");
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        statistics::observe(&statistics, &self.assignment);
     }
 }
 
@@ -124,6 +134,7 @@ impl ConsumerContext for Group {
             }
         };
         if let Err(error) = changed {
+            events::rebalance_failed();
             tracing::warn!(%error, "rebalance");
         }
     }
@@ -162,6 +173,7 @@ pub fn open(config: &KafkaSourceConfig) -> Result<Arc<BaseConsumer<Group>>, Kafk
         ("enable.auto.offset.store", "false"),
         ("enable.partition.eof", eof.as_str()),
         ("isolation.level", "read_committed"),
+        ("statistics.interval.ms", statistics::interval_ms()),
         ("partition.assignment.strategy", "cooperative-sticky"),
         // Per partition, before decompression; the library's defaults hold gigabytes under lag.
         ("queued.min.messages", "2000"),
@@ -190,6 +202,13 @@ pub fn open(config: &KafkaSourceConfig) -> Result<Arc<BaseConsumer<Group>>, Kafk
     Ok(Arc::new(consumer))
 }
 
+/// Commits, and counts it. (rdkafka 0.39 registers no callback for what librdkafka answers to an asynchronous commit.)
+fn commit(consumer: &BaseConsumer<Group>, ends: &[(Key, i64)], mode: CommitMode) -> Result<(), ClientError> {
+    let committed = consumer.commit(&list(ends), mode);
+    events::committed(committed.is_ok());
+    committed
+}
+
 /// The group's positions.
 pub struct GroupCommits {
     pub consumer: Arc<BaseConsumer<Group>>,
@@ -204,7 +223,7 @@ impl Commits for GroupCommits {
         if ends.is_empty() {
             return Ok(());
         }
-        self.consumer.commit(&list(ends), CommitMode::Async).map_err(|error| failed("committing positions", &error))
+        commit(&self.consumer, ends, CommitMode::Async).map_err(|error| failed("committing positions", &error))
     }
 
     fn finish(self: Box<Self>) -> Result<(), KafkaError> {
@@ -221,7 +240,7 @@ impl GroupCommits {
             if left.is_empty() {
                 break;
             }
-            let Err(error) = self.consumer.commit(&list(&left), CommitMode::Sync) else { break };
+            let Err(error) = commit(&self.consumer, &left, CommitMode::Sync) else { break };
             let error = failed("committing positions", &error);
             if attempt == LAST_COMMITS || error.failure() != Failure::Retry {
                 return Err(error);

@@ -4,7 +4,7 @@
 //! - [`assignment`] knows which partitions are ours and what of them is settled: the source hands out, delivery settles
 //! - `client` makes librdkafka's configuration and its errors ours
 //! - `source` polls, `group` serves rebalances and keeps positions, `until_end` knows when to stop; `messages` cuts rows into messages, `publisher` produces them, `transaction` binds
-//!   them to the group's positions; `topic` asks the brokers about a topic first
+//!   them to the group's positions; `topic` asks the brokers about a topic first; `statistics` looks at lag and brokers
 //! - `checkpoint` keeps how far a run over files has come
 //! - `replay` puts dead letters back, `report` tells what `check` shows
 //!
@@ -30,6 +30,8 @@ mod replay;
 mod report;
 #[cfg(feature = "kafka")]
 mod source;
+#[cfg(feature = "kafka")]
+mod statistics;
 #[cfg(feature = "kafka")]
 mod topic;
 #[cfg(feature = "kafka")]

@@ -24,6 +24,7 @@ use crate::encode::folder::hex;
 use crate::failure::Failure;
 use crate::record::{Block, Partition, Stage};
 use crate::sink::{BlockRows, Sink, SinkError, WindowRows, Written};
+use crate::telemetry::{events, names};
 
 /// How long everything produced may take to be acknowledged before a window is tried again.
 const FLUSH_MAX: Duration = Duration::from_secs(60);
@@ -39,10 +40,21 @@ const CAUSE_BYTES_MAX: usize = 1 << 10;
 pub(super) const VALUE_LEFT_OUT: &str = "embedmill.value-left-out";
 /// How often the record was rejected.
 pub(super) const ATTEMPT: &str = "embedmill.attempt";
-/// Notes the first message that was not taken.
-#[derive(Default)]
+/// Notes the first message that was not taken, and counts.
 pub(super) struct Acks {
     failed: Mutex<Option<ClientError>>,
+    acknowledged_count: metrics::Counter,
+    failed_count: metrics::Counter,
+}
+
+impl Default for Acks {
+    fn default() -> Self {
+        Acks {
+            failed: Mutex::new(None),
+            acknowledged_count: names::MESSAGES.handle(&["acknowledged"]),
+            failed_count: names::MESSAGES.handle(&["failed"]),
+        }
+    }
 }
 
 impl Acks {
@@ -57,6 +69,9 @@ impl ClientContext for Acks {
     }
 
     fn error(&self, error: ClientError, reason: &str) {
+        if error.rdkafka_error_code() == Some(Code::AllBrokersDown) {
+            events::sink_unreachable(reason);
+        }
         tracing::warn!(%error, reason, "kafka producer");
     }
 }
@@ -65,8 +80,12 @@ impl ProducerContext for Acks {
     type DeliveryOpaque = ();
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        if let Err((error, _)) = result {
-            self.failed().get_or_insert_with(|| error.clone());
+        match result {
+            Ok(_) => self.acknowledged_count.increment(1),
+            Err((error, _)) => {
+                self.failed_count.increment(1);
+                self.failed().get_or_insert_with(|| error.clone());
+            }
         }
     }
 }

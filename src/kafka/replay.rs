@@ -86,7 +86,9 @@ fn assign(consumer: &BaseConsumer, topic: &str) -> Result<HashSet<i32>, KafkaErr
     let numbers: HashSet<i32> =
         found.into_iter().flat_map(|found| found.partitions()).map(|partition| partition.id()).collect();
     let mut partitions = TopicPartitionList::new();
-    numbers.iter().for_each(|&number| drop(partitions.add_partition(topic, number)));
+    for &number in &numbers {
+        partitions.add_partition(topic, number);
+    }
     let mut placed = consumer.committed_offsets(partitions, ASK_MAX).map_err(failed)?;
     for &number in &numbers {
         let is_new = placed.find_partition(topic, number).is_none_or(|element| element.offset() == Offset::Invalid);

@@ -19,6 +19,7 @@ use crate::delivery::{Commits, Transaction};
 use crate::sink::Sink;
 use crate::source::Source;
 use crate::source::file::Marks;
+use crate::telemetry::events;
 
 /// A member of a consumer group.
 pub struct KafkaConsumer {
@@ -33,6 +34,8 @@ impl KafkaConsumer {
     }
 
     pub fn source(&self) -> Box<dyn Source> {
+        // Before the run begins, or it would be ready for a moment.
+        events::group_joining(&self.config.group);
         Box::new(KafkaSource {
             consumer: self.consumer.clone(),
             topics: self.config.topics.clone(),

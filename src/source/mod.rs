@@ -4,7 +4,7 @@ pub mod file;
 pub mod memory;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::budget::Budget;
 use crate::failure::Failure;
 use crate::record::{Body, Partition, Records};
+use crate::telemetry::events;
 
 /// `source:` in the pipeline file: exactly one of them.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -89,10 +90,14 @@ impl Outlet {
         let Some(sender) = &self.records else { return Err(Closed) };
         let bytes = (0..body.len()).map(|index| body.bytes(index)).sum();
         let rows = body.len();
+        let began = Instant::now();
         let sent = async {
             let permit = self.budget.acquire(rows, bytes).await;
-            let records = Records { partition: partition.clone(), body, input_bytes_read, permit };
-            sender.send(records).await.map_err(|_| Closed)
+            let place = sender.reserve().await.map_err(|_| Closed)?;
+            // Before they go: nobody may see records settled that were not read.
+            events::records_read(rows, began.elapsed());
+            place.send(Records { partition: partition.clone(), body, input_bytes_read, permit });
+            Ok(())
         };
         self.runtime.block_on(async {
             let mut sent = std::pin::pin!(sent);

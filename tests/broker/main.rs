@@ -3,6 +3,9 @@
 mod chaos;
 mod cluster;
 mod enrich;
+mod observe;
+#[path = "../it/prometheus.rs"]
+mod prometheus;
 mod refused;
 mod server;
 mod speed;

@@ -190,7 +190,20 @@ fn the_schema_is_one_and_the_help_has_examples() {
     let schema = embedmill(folder.path()).arg("schema").assert().success().get_output().stdout.clone();
     let schema: Value = serde_json::from_slice(&schema).expect("the schema is JSON");
     assert!(schema["properties"]["model"].is_object());
-    for command in ["encode", "run", "calibrate", "validate", "explain", "schema", "models", "inspect", "search"] {
+    for command in [
+        "encode",
+        "run",
+        "calibrate",
+        "validate",
+        "check",
+        "explain",
+        "replay",
+        "schema",
+        "models",
+        "inspect",
+        "search",
+        "top",
+    ] {
         embedmill(folder.path())
             .args([command, "--help"])
             .assert()

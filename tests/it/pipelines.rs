@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use embedmill::config::{Config, Layers, schema};
+use embedmill::graph::mermaid;
 use embedmill::plan::Plan;
 use serde_json::Value;
 
@@ -27,6 +28,7 @@ fn every_example_plans_and_explains_itself() {
         let text = fs::read_to_string(&path).expect("it can be read");
         let plan = Plan::new(&load(&text, &[])).expect("the example is consistent");
         insta::assert_snapshot!(format!("explain-{name}"), plan.explain(None));
+        insta::assert_snapshot!(format!("graph-{name}"), mermaid(&plan, None));
         seen += 1;
     }
     assert!(seen >= 3, "only {seen} examples were found");

@@ -47,6 +47,10 @@ fn every_crate_stays_in_its_room() {
     check("hf_hub::", &["encode/hub.rs"]);
     check("anyhow::", &["cli/"]);
     check("clap::", &["cli/"]);
+    check("ratatui::", &["cli/top"]);
+    check("metrics::", &["telemetry/", "kafka/publisher.rs"]);
+    check("hyper::", &["telemetry/observer.rs"]);
+    check("ureq::", &["cli/top.rs"]);
 }
 
 #[test]
