@@ -13,6 +13,7 @@ use embedmill::batch::{BatchConfig, TokenBatch, plan};
 use embedmill::encode::device::Device;
 use embedmill::encode::folder::{hex, sha256_file};
 use embedmill::encode::hub::HubSettings;
+use embedmill::encode::modules::ModelSpec;
 use embedmill::encode::worker::WorkerPool;
 use embedmill::encode::{ModelConfig, builder, spec};
 use embedmill::record::Tokens;
@@ -24,27 +25,30 @@ use serde_json::Value;
 /// The promise for the real model; the tiny ones' vectors are not all of length 1 and get as much more as they are longer.
 const DIFFERENCE_MAX: f32 = 1e-6;
 
-struct Model {
+pub struct Model {
     tokenizer: Tokenizer,
     pool: WorkerPool,
 }
 
+/// A hub that is never asked.
+pub fn nowhere() -> HubSettings {
+    HubSettings { endpoint: "http://127.0.0.1:1".into(), token: None, cache: PathBuf::from("/nowhere"), offline: true }
+}
+
 impl Model {
     fn load(folder: &Path) -> Model {
-        let nowhere = HubSettings {
-            endpoint: "http://127.0.0.1:1".into(),
-            token: None,
-            cache: PathBuf::from("/nowhere"),
-            offline: true,
-        };
         let config = ModelConfig { id: Some(folder.display().to_string()), ..ModelConfig::default() };
-        let spec = Arc::new(spec(&config, &nowhere, &()).unwrap_or_else(|error| panic!("{error}")));
+        Model::start(spec(&config, &nowhere(), &()).unwrap_or_else(|error| panic!("{error}")))
+    }
+
+    pub fn start(spec: ModelSpec) -> Model {
+        let spec = Arc::new(spec);
         let devices = [Device::Cpu, Device::Cpu];
         let pool = WorkerPool::start(&devices, builder(&spec, &devices)).unwrap_or_else(|error| panic!("{error}"));
         Model { tokenizer: Tokenizer::load(&spec).unwrap_or_else(|error| panic!("{error}")), pool }
     }
 
-    fn tokenize(&self, texts: &[String]) -> Tokens {
+    pub fn tokenize(&self, texts: &[String]) -> Tokens {
         let mut tokens = Tokens::default();
         for text in texts {
             self.tokenizer.encode(text, &mut tokens).unwrap_or_else(|error| panic!("{text:?}: {error}"));
@@ -53,7 +57,7 @@ impl Model {
     }
 
     /// The vectors of `rows` of the tokens, encoded in these batches.
-    fn encode(&self, tokens: &Tokens, batches: &[Vec<usize>]) -> Vec<Vec<f32>> {
+    pub fn encode(&self, tokens: &Tokens, batches: &[Vec<usize>]) -> Vec<Vec<f32>> {
         let submit =
             |rows: &Vec<usize>| self.pool.submit(rows.iter().map(|&row| tokens.ids(row)).collect::<TokenBatch>());
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime without drivers");
@@ -69,7 +73,7 @@ impl Model {
     }
 
     /// The vectors, batched as the pipeline does it.
-    fn encode_all(&self, tokens: &Tokens) -> Vec<Vec<f32>> {
+    pub fn encode_all(&self, tokens: &Tokens) -> Vec<Vec<f32>> {
         let lengths: Vec<usize> = (0..tokens.len()).map(|row| tokens.ids(row).len()).collect();
         let batches = plan(&lengths, &BatchConfig { tokens: 2_048, rows: 256 });
         self.encode(tokens, &batches.into_iter().map(|batch| batch.rows).collect::<Vec<_>>())
@@ -98,12 +102,12 @@ impl Golden {
     }
 }
 
-fn golden_folder() -> PathBuf {
+pub fn golden_folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
 }
 
 /// texts.jsonl: a text, or a text and how often it is repeated.
-fn odd_texts() -> Vec<String> {
+pub fn odd_texts() -> Vec<String> {
     let lines = std::fs::read_to_string(golden_folder().join("texts.jsonl")).expect("texts.jsonl");
     let texts = lines.lines().map(|line| {
         let entry: Value = serde_json::from_str(line).expect("a line of JSON");
@@ -128,35 +132,39 @@ fn real_model() -> PathBuf {
     folder
 }
 
-fn norm(vector: &[f32]) -> f32 {
+pub fn norm(vector: &[f32]) -> f32 {
     vector.iter().map(|value| value * value).sum::<f32>().sqrt()
 }
 
-fn difference(a: &[f32], b: &[f32]) -> f32 {
+pub fn difference(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
 
 /// Holds a model to a golden file; returns the largest difference.
 fn check(folder: &Path, texts: &[String], golden: &str) -> f32 {
+    check_model(&Model::load(folder), &folder.display().to_string(), texts, golden, DIFFERENCE_MAX)
+}
+
+/// The same with a loaded model, its name, and how much may be between vectors of length 1.
+pub fn check_model(model: &Model, name: &str, texts: &[String], golden: &str, difference_max: f32) -> f32 {
     let golden = Golden::read(golden);
-    assert_eq!(golden.vectors.len(), texts.len());
-    let model = Model::load(folder);
+    assert_eq!(golden.vectors.len(), texts.len(), "{name}");
     let tokens = model.tokenize(texts);
     let vectors = model.encode_all(&tokens);
     let mut largest = 0f32;
     for (row, text) in texts.iter().enumerate() {
         let text: String = text.chars().take(60).collect();
         let expected = &golden.vectors[row];
-        assert_eq!(tokens.ids(row).len() as i32, golden.tokens[row], "tokens of text {row}, {text:?}");
-        assert_eq!(tokens.truncated(row) as i32, golden.cut[row], "tokens cut off from text {row}, {text:?}");
-        let most = DIFFERENCE_MAX * norm(expected).max(1.0);
+        assert_eq!(tokens.ids(row).len() as i32, golden.tokens[row], "{name}: tokens of text {row}, {text:?}");
+        assert_eq!(tokens.truncated(row) as i32, golden.cut[row], "{name}: tokens cut off from text {row}, {text:?}");
+        let most = difference_max * norm(expected).max(1.0);
         let found = difference(&vectors[row], expected);
-        assert!(found <= most, "text {row}, {text:?}: largest difference {found:e}");
-        assert!((norm(&vectors[row]) - norm(expected)).abs() <= most, "norm of text {row}, {text:?}");
+        assert!(found <= most, "{name}: text {row}, {text:?}: largest difference {found:e}");
+        assert!((norm(&vectors[row]) - norm(expected)).abs() <= most, "{name}: norm of text {row}, {text:?}");
         largest = largest.max(found);
     }
-    eprintln!("{}: largest difference {largest:e} over {} texts", folder.display(), texts.len());
+    eprintln!("{name}: largest difference {largest:e} over {} texts", texts.len());
     largest
 }
 
@@ -202,25 +210,28 @@ fn the_real_model_on_real_paragraphs() {
     check(&real_model(), &texts.collect::<Vec<_>>(), "all-MiniLM-L6-v2.corpus.safetensors");
 }
 
-/// A row's vector is the same whatever is in its batch, in whatever order, and alone.
 #[test]
 fn packed_alone_and_in_any_order_agree() {
     let tiny = golden_folder().join("tiny");
     for folder in [real_model(), tiny.join("mean"), tiny.join("max"), tiny.join("cls")] {
-        let model = Model::load(&folder);
-        let mut texts = odd_texts();
-        // The longest are covered by `check`; here each text is encoded five times.
-        texts.retain(|text| text.len() < 400);
-        let tokens = model.tokenize(&texts);
-        let alone = model.encode(&tokens, &(0..tokens.len()).map(|row| vec![row]).collect::<Vec<_>>());
-        for seed in 1..=4u64 {
-            let batches = shuffled(tokens.len(), seed);
-            let packed = model.encode(&tokens, &batches);
-            for row in 0..tokens.len() {
-                let found = difference(&packed[row], &alone[row]);
-                let most = DIFFERENCE_MAX * norm(&alone[row]).max(1.0);
-                assert!(found <= most, "{}, seed {seed}, row {row}: {found:e}", folder.display());
-            }
+        check_order(&Model::load(&folder), &folder.display().to_string());
+    }
+}
+
+/// A row's vector is the same whatever is in its batch, in whatever order, and alone.
+pub fn check_order(model: &Model, name: &str) {
+    let mut texts = odd_texts();
+    // The longest are covered by `check`; here each text is encoded five times.
+    texts.retain(|text| text.len() < 400);
+    let tokens = model.tokenize(&texts);
+    let alone = model.encode(&tokens, &(0..tokens.len()).map(|row| vec![row]).collect::<Vec<_>>());
+    for seed in 1..=4u64 {
+        let batches = shuffled(tokens.len(), seed);
+        let packed = model.encode(&tokens, &batches);
+        for row in 0..tokens.len() {
+            let found = difference(&packed[row], &alone[row]);
+            let most = DIFFERENCE_MAX * norm(&alone[row]).max(1.0);
+            assert!(found <= most, "{name}, seed {seed}, row {row}: {found:e}");
         }
     }
 }

@@ -2,4 +2,5 @@
 #![cfg(feature = "torch")]
 
 mod cli;
+mod families;
 mod golden;
