@@ -208,6 +208,13 @@ FAMILIES = (
         max_seq_length=150,
         weight_std=0.3,
     ),
+    Family(
+        "umt5",
+        "UMT5Encoder",
+        {"d_model": 18, "d_kv": 5, "d_ff": 21, "num_layers": 3, "num_heads": 2, "feed_forward_proj": "gated-silu"}
+        | {"relative_attention_num_buckets": 9, "relative_attention_max_distance": 19},
+        weight_std=0.3,
+    ),
 )
 
 

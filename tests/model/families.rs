@@ -13,7 +13,7 @@ use crate::golden::{Model, check_model, check_order, golden_folder, nowhere, odd
 const DIFFERENCE_MAX: f32 = 1e-5;
 
 /// Folders in tests/golden/families.
-const MODELS: [&str; 25] = [
+const MODELS: [&str; 26] = [
     "albert",
     "camembert",
     "deberta-v2",
@@ -38,6 +38,7 @@ const MODELS: [&str; 25] = [
     "qwen3",
     "roberta",
     "t5",
+    "umt5",
     "xlm-roberta",
 ];
 
@@ -62,6 +63,25 @@ fn every_family_computes_what_sentence_transformers_does() {
             assert!(found <= DIFFERENCE_MAX, "{name}: {found:e}");
         }
     }
+}
+
+/// The configuration that Nomic's authors publish has keys of its own for the same sizes.
+#[test]
+fn nomic_by_its_authors_own_keys() {
+    let changed = tempfile::tempdir().expect("a temporary folder");
+    for file in ["tokenizer.json", "tokenizer_config.json", "model.safetensors"] {
+        std::fs::copy(folder("nomic_bert").join(file), changed.path().join(file)).expect("a copy");
+    }
+    let config = serde_json::json!({
+        "model_type": "nomic_bert", "architectures": ["NomicBertModel"], "activation_function": "swiglu", "causal": false,
+        "layer_norm_epsilon": 1e-12, "mlp_fc1_bias": false, "mlp_fc2_bias": false, "n_embd": 32, "n_head": 2, "n_inner": 27,
+        "n_layer": 2, "n_positions": 64, "parallel_block": false, "prenorm": false, "qkv_proj_bias": false,
+        "rotary_emb_base": 1000, "rotary_emb_fraction": 1.0, "rotary_emb_interleaved": false, "rotary_emb_scale_base": null,
+        "rotary_scaling_factor": null, "type_vocab_size": 2, "use_rms_norm": false, "vocab_size": 206,
+    });
+    std::fs::write(changed.path().join("config.json"), config.to_string()).expect("a file");
+    let model = load(changed.path(), 1).unwrap_or_else(|error| panic!("{error}"));
+    check_model(&model, "nomic_bert", &odd_texts(), "families/nomic_bert.safetensors", DIFFERENCE_MAX);
 }
 
 #[test]

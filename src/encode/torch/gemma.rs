@@ -67,7 +67,7 @@ impl GemmaConfig {
             norm_eps: keys::epsilon(file, "rms_norm_eps", 1e-6)?,
             attention_bias: file.flag("attention_bias")?,
             scale: 1.0 / scalar.sqrt(),
-            kinds: layer_kinds(file, layers, |layer| Ok(usize::from((layer + 1) % pattern != 0)))?,
+            kinds: layer_kinds(file, layers, |layer| Ok(usize::from(!(layer + 1).is_multiple_of(pattern))))?,
             frequencies: [frequencies(0)?, frequencies(1)?],
             reaches: reaches(file)?,
         })

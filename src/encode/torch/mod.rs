@@ -57,8 +57,11 @@ struct Family {
     model_type: &'static str,
     /// Refuses a config.json that the family cannot honour; reads no weights.
     check: fn(&str, &ConfigFile) -> Result<Sizes, LoadError>,
-    build: fn(&str, &ConfigFile, &mut Weights) -> Result<Box<dyn Transformer>, LoadError>,
+    build: Build,
 }
+
+/// Builds a model from its type, its configuration and its weights.
+type Build = fn(&str, &ConfigFile, &mut Weights) -> Result<Box<dyn Transformer>, LoadError>;
 
 /// A line of [`FAMILIES`].
 macro_rules! family {
@@ -68,7 +71,7 @@ macro_rules! family {
 }
 
 /// Every family there is; a new one is a file and a line here.
-const FAMILIES: [Family; 21] = [
+const FAMILIES: [Family; 22] = [
     family!("bert", bert),
     family!("roberta", bert),
     family!("xlm-roberta", bert),
@@ -90,6 +93,7 @@ const FAMILIES: [Family; 21] = [
     family!("gemma3_text", gemma),
     family!("t5", t5),
     family!("mt5", t5),
+    family!("umt5", t5),
 ];
 
 /// The `model_type` of every family.

@@ -57,7 +57,7 @@ impl ModernbertConfig {
             norm_bias: file.flag("norm_bias")?,
             attention_bias: file.flag("attention_bias")?,
             perceptron_bias: file.flag("mlp_bias")?,
-            kinds: layer_kinds(file, layers, |layer| Ok(usize::from(layer % every != 0)))?,
+            kinds: layer_kinds(file, layers, |layer| Ok(usize::from(!layer.is_multiple_of(every))))?,
             frequencies: [frequencies(0)?, frequencies(1)?],
             // The window is as wide as both of its sides together.
             distance_max: file.count("local_attention", 0..=keys::ROWS_MAX)?.unwrap_or(128) as i64 / 2,

@@ -1,8 +1,8 @@
-//! The encoder of T5 (Raffel et al. 2020) and mT5 over packed sequences: RMSNorm before each half of a layer, scores that are
-//! not scaled, and a bias by distance that all layers share. transformers' `T5EncoderModel`. A checkpoint with a decoder
-//! loads; the decoder is not read.
+//! The encoder of T5 (Raffel et al. 2020), mT5 and umT5 (Chung et al. 2023) over packed sequences: RMSNorm before each half of
+//! a layer, scores that are not scaled, and a bias by distance that all layers share. transformers' `T5EncoderModel`,
+//! `MT5EncoderModel`, `UMT5EncoderModel`. A checkpoint with a decoder loads; the decoder is not read.
 
-use super::attention::{DotProduct, Heads};
+use super::attention::{Alternating, DotProduct, Heads};
 use super::block::{Block, Norms, Perceptron, Shape};
 use super::embeddings::Embeddings;
 use super::encoder::Encoder;
@@ -56,7 +56,7 @@ impl T5Config {
 
 /// `feed_forward_proj`: an activation, or `gated-` and one.
 fn perceptron(model_type: &str, file: &ConfigFile) -> Result<(bool, Activation), LoadError> {
-    let default = if model_type == "mt5" { "gated-gelu" } else { "relu" };
+    let default = if model_type == "t5" { "relu" } else { "gated-gelu" };
     let kind = file.text("feed_forward_proj")?.unwrap_or(default);
     let (gated, name) = match kind.strip_prefix("gated-") {
         // The name that T5 1.1 had before transformers knew this GELU by one of its own.
@@ -95,17 +95,28 @@ pub fn build(model_type: &str, file: &ConfigFile, weights: &mut Weights) -> Resu
     let words = names.either(&["shared.weight", "encoder.embed_tokens.weight"]);
     let words = weights.take(words.as_slice(), &[config.vocab_size, config.hidden])?;
     let encoder = names.at("encoder");
-    let table = encoder.at("block.0.layer.0.SelfAttention.relative_attention_bias.weight");
-    let table = weights.take(table.as_slice(), &[config.buckets, config.heads.queries])?;
-    let relative = RelativeBias { table, buckets: config.buckets, distance_max: config.distance_max };
     let blocks = (0..config.layers).map(|layer| block(&config, &encoder.at(&format!("block.{layer}.layer")), weights));
     let blocks = blocks.collect::<Result<Vec<_>, _>>()?;
-    weights.none_left_under("encoder.block.")?;
     let norm = Norm::rms(&encoder.at("final_layer_norm"), config.hidden, config.norm_eps, weights)?;
-    let attention = Box::new(DotProduct::plain(config.heads, &words).scaled(1.0).biased(relative));
+    // All layers share the first one's bias, but for umT5's, which have one each.
+    let layers = if model_type == "umt5" { config.layers } else { 1 };
+    let mut kinds = Vec::with_capacity(layers);
+    for layer in 0..layers {
+        let relative = relative(&config, &encoder.at(&format!("block.{layer}.layer")), weights)?;
+        kinds.push(DotProduct::plain(config.heads, &words).scaled(1.0).biased(relative));
+    }
+    weights.none_left_under("encoder.block.")?;
+    let of_layer = (0..config.layers).map(|layer| layer.min(layers - 1)).collect();
+    let attention = Box::new(Alternating { kinds, of_layer });
     let shape = Shape { heads: config.heads, intermediate: config.intermediate, gated: config.gated };
     let embeddings = Embeddings { words, places: None, steps: Vec::new() };
     Ok(Box::new(Encoder::new(embeddings, blocks, Some(norm), attention, shape, weights)?))
+}
+
+fn relative(config: &T5Config, names: &Names, weights: &mut Weights) -> Result<RelativeBias, LoadError> {
+    let table = names.at("0.SelfAttention.relative_attention_bias.weight");
+    let table = weights.take(table.as_slice(), &[config.buckets, config.heads.queries])?;
+    Ok(RelativeBias { table, buckets: config.buckets, distance_max: config.distance_max })
 }
 
 fn block(config: &T5Config, names: &Names, weights: &mut Weights) -> Result<Block, LoadError> {
