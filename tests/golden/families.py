@@ -51,6 +51,8 @@ class Family(NamedTuple):
     prefix: str = ""
     # transformers saves some families under their authors' names; this one is saved under its own.
     own_names: bool = False
+    # The published configuration says the same in keys that transformers cannot read: written once the vectors are made.
+    published: Dict[str, Any] = {}
 
 
 BERT = {"hidden_size": 20, "num_attention_heads": 5, "num_hidden_layers": 2, "intermediate_size": 33}
@@ -125,6 +127,19 @@ FAMILIES = (
         "Gte",
         {"hidden_size": 24, "num_attention_heads": 3, "num_hidden_layers": 2, "intermediate_size": 27}
         | {"max_position_embeddings": 64, "type_vocab_size": 0, "layer_norm_eps": 1e-5},
+    ),
+    # Published with code of its own, which sentence-transformers fetches from the hub and which is not here: vectors are
+    # those of transformers' GTE with the frequencies that `ntk` with factor 4 makes (base * 4, frequencies / 4 ** (2 / 8)).
+    Family(
+        "new",
+        "Gte",
+        {"hidden_size": 24, "num_attention_heads": 3, "num_hidden_layers": 2, "intermediate_size": 21, "type_vocab_size": 1}
+        | {"max_position_embeddings": 64}
+        | {"rope_parameters": {"rope_type": "linear", "rope_theta": 4000.0, "factor": 4.0 ** (2 / 8)}},
+        prefix="new.",
+        published={"model_type": "new", "architectures": ["NewModel"], "rope_theta": 1000.0, "rope_parameters": None}
+        | {"rope_scaling": {"type": "ntk", "factor": 4.0}, "position_embedding_type": "rope", "layer_norm_type": "layer_norm"}
+        | {"pack_qkv": True, "unpad_inputs": False, "logn_attention_scale": False, "logn_attention_clip1": False},
     ),
     Family(
         "jina_embeddings_v3",
@@ -359,6 +374,10 @@ def make(families: Sequence[Family], texts: Sequence[str], work: Path) -> None:
         model = load_model(folder)
         check_loaded(family, model)
         write_vectors(model, texts, work / f"{family.name}.safetensors")
+        if family.published:
+            config = json.loads((folder / "config.json").read_text(encoding="utf-8")) | family.published
+            config = {key: value for key, value in config.items() if value is not None}
+            generate.write_json(folder / "config.json", config)
 
 
 def read_texts() -> List[str]:

@@ -13,7 +13,7 @@ use crate::golden::{Model, check_model, check_order, golden_folder, nowhere, odd
 const DIFFERENCE_MAX: f32 = 1e-5;
 
 /// Folders in tests/golden/families.
-const MODELS: [&str; 26] = [
+const MODELS: [&str; 27] = [
     "albert",
     "camembert",
     "deberta-v2",
@@ -33,6 +33,7 @@ const MODELS: [&str; 26] = [
     "modernbert-biased",
     "mpnet",
     "mt5",
+    "new",
     "nomic_bert",
     "qwen2",
     "qwen3",
@@ -107,6 +108,22 @@ fn every_family_has_a_model_here() {
     assert_eq!(folders, MODELS.into_iter().map(str::to_owned).collect());
 }
 
+/// RoBERTa and MPNet begin to count places after the padding's id; a longer text would have none.
+#[test]
+fn places_before_the_first_token_do_not_count() {
+    for (name, places) in [("roberta", 47), ("xlm-roberta", 51), ("camembert", 50), ("mpnet", 148), ("electra", 47)] {
+        let limit = |length| {
+            let id = Some(folder(name).display().to_string());
+            let config = ModelConfig { id, max_seq_length: Some(length), ..ModelConfig::default() };
+            spec(&config, &nowhere(), &()).map(|spec| spec.max_seq_length).map_err(|error| error.to_string())
+        };
+        assert_eq!(limit(places), Ok(places), "{name}");
+        let over = places + 1;
+        let expected = format!("model.max_seq_length is {over}, but the model has positions for {places} tokens");
+        assert_eq!(limit(over), Err(expected), "{name}");
+    }
+}
+
 /// README's table of families: a row begins with a model type in backquotes.
 #[test]
 fn the_readme_has_every_family() {
@@ -163,6 +180,12 @@ fn what_a_family_cannot_honour_is_refused_by_name() {
         "conv_kernel_size",
         4.into(),
         "`conv_kernel_size` 4 must be odd, and `conv_groups` 4 divide 20",
+    );
+    check(
+        "new",
+        "rope_scaling",
+        serde_json::json!({"type": "ntk", "factor": 2.0, "mixed_b": 0.6}),
+        "`rope_scaling` of type \"ntk\" is not supported; there is \"ntk\" without `mixed_b`",
     );
     check("nomic_bert", "prenorm", true.into(), &format!("`prenorm` is true, {unsupported}"));
     check("nomic_bert", "rotary_emb_fraction", 0.5.into(), &format!("`rotary_emb_fraction` is 0.5, {unsupported}"));

@@ -54,6 +54,28 @@ impl Frequencies {
         Frequencies::from_map(file, map, dim, base)
     }
 
+    /// By the one rule that the authors of GTE have in their own code, where there is one: the base is multiplied by the
+    /// factor, and what is left of it is shared out among the frequencies.
+    pub fn by_fixed_ntk(file: &ConfigFile, dim: i64, base: Base) -> Result<Frequencies, LoadError> {
+        let Some(map) = object(file, "rope_scaling")?.filter(|map| !map.is_empty()) else {
+            return Frequencies::from_map(file, Map::new(), dim, base);
+        };
+        let own = ConfigFile { path: file.path.clone(), json: map };
+        let kind = own.text("type")?.unwrap_or_default();
+        if kind != "ntk" || own.get("mixed_b").is_some() {
+            let message =
+                format!("`rope_scaling` of type {kind:?} is not supported; there is \"ntk\" without `mixed_b`");
+            return Err(file.error(message));
+        }
+        let factor = positive(&own, "factor")?;
+        let plain = Frequencies::from_map(file, Map::new(), dim, base)?;
+        if factor <= 1.0 {
+            return Ok(plain);
+        }
+        let rule = Rule::Linear { factor: factor.powf(2.0 / dim as f64) };
+        Ok(Frequencies { base: plain.base * factor, rule, ..plain })
+    }
+
     /// Of the layers of one kind, such as `sliding_attention`. `is_scaled` is whether an old file's `rope_scaling` is for
     /// them too.
     pub fn of_kind(

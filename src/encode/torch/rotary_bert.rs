@@ -1,6 +1,6 @@
 //! BERT with rotary places in the attention instead of a table of places: Nomic BERT (Nussbaum et al. 2024), GTE (Zhang et
 //! al. 2024) and Jina embeddings v3 (Sturua et al. 2024) over packed sequences. They differ in their biases and in whether
-//! the perceptron has a gate. transformers' `NomicBertModel`, `GteModel`, `JinaEmbeddingsV3Model`.
+//! the perceptron has a gate. transformers' `NomicBertModel`, `GteModel`, `JinaEmbeddingsV3Model`; model type `new` is GTE as published first.
 //!
 //! Checkpoints have the names of transformers 5 or those of their authors' own code, which transformers 5 also reads.
 
@@ -20,6 +20,8 @@ use crate::encode::folder::ConfigFile;
 struct Variant {
     prefixes: &'static [&'static str],
     base: Base,
+    /// Whether frequencies are scaled by that code's rule instead of transformers'.
+    fixed_ntk: bool,
     norm_eps: f64,
     token_types: usize,
     activation: &'static str,
@@ -32,6 +34,7 @@ struct Variant {
 const NOMIC: Variant = Variant {
     prefixes: &["nomic_bert", "bert"],
     base: Base { key: "rotary_emb_base", default: 1_000.0 },
+    fixed_ntk: false,
     norm_eps: 1e-12,
     token_types: 2,
     activation: "silu",
@@ -43,6 +46,7 @@ const NOMIC: Variant = Variant {
 const GTE: Variant = Variant {
     prefixes: &["gte", "new"],
     base: Base { key: "rope_theta", default: 160_000.0 },
+    fixed_ntk: false,
     norm_eps: 1e-12,
     token_types: 1,
     activation: "gelu",
@@ -54,6 +58,7 @@ const GTE: Variant = Variant {
 const JINA: Variant = Variant {
     prefixes: &["roberta"],
     base: Base { key: "rope_theta", default: 20_000.0 },
+    fixed_ntk: false,
     norm_eps: 1e-5,
     token_types: 1,
     activation: "gelu",
@@ -62,10 +67,14 @@ const JINA: Variant = Variant {
     perceptron_bias: (true, true),
 };
 
+/// GTE as its authors' own code has it.
+const NEW: Variant = Variant { base: Base { key: "rope_theta", default: 10_000.0 }, fixed_ntk: true, ..GTE };
+
 fn variant(model_type: &str) -> Variant {
     match model_type {
         "nomic_bert" => NOMIC,
         "gte" => GTE,
+        "new" => NEW,
         _ => JINA,
     }
 }
@@ -136,7 +145,10 @@ impl Config {
             token_types: types as i64,
             activation: keys::activation(file, "hidden_act", variant.activation)?,
             norm_eps: keys::epsilon(file, either(file, &["layer_norm_eps", "layer_norm_epsilon"]), variant.norm_eps)?,
-            frequencies: Frequencies::read(file, head_dim, variant.base)?,
+            frequencies: match variant.fixed_ntk {
+                true => Frequencies::by_fixed_ntk(file, head_dim, variant.base)?,
+                false => Frequencies::read(file, head_dim, variant.base)?,
+            },
         })
     }
 }
@@ -173,7 +185,7 @@ pub fn build(model_type: &str, file: &ConfigFile, weights: &mut Weights) -> Resu
 
 fn block(variant: &Variant, config: &Config, names: &Names, weights: &mut Weights) -> Result<Block, LoadError> {
     let (hidden, heads) = (config.hidden, config.heads);
-    let attention = names.at("self_attn");
+    let attention = names.either(&["self_attn", "attention"]);
     let fused = names.either(&["attn.Wqkv", "mixer.Wqkv", "attention.qkv_proj"]);
     let qkv = if weights.has(&fused.at("weight")) {
         Linear::load(&fused, (hidden, heads.qkv_width()), variant.attention_bias, weights)?
