@@ -52,6 +52,7 @@ chaos: build ## Kills and stops copies and the broker: ROUNDS rounds from SEED o
 
 golden: setup ## Makes the golden vectors again, with sentence-transformers
 	@$(REFERENCE_PYTHON) tests/golden/generate.py $(ARGS)
+	@$(REFERENCE_PYTHON) tests/golden/families.py
 
 bench: build ## Compares speed and vectors with sentence-transformers, in one run
 	@$(REFERENCE_PYTHON) benches/compare.py --binary $(BINARY) --model $(MODEL) $(ARGS)

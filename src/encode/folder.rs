@@ -106,6 +106,18 @@ impl ConfigFile {
     }
 }
 
+/// What config.json says about a model's size, whatever keys its family has for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    /// Length of a token's vector.
+    pub hidden: usize,
+    pub layers: usize,
+    /// Rows of the word embedding; every token id is below it.
+    pub vocab_size: usize,
+    /// Most tokens of a text; none where the architecture has no end.
+    pub positions: Option<usize>,
+}
+
 /// A JSON value as an error shows it: short, on one line.
 pub fn short(value: &Value) -> String {
     let text = value.to_string();

@@ -69,9 +69,6 @@ pub struct ModelSpec {
     pub threads: Option<usize>,
 }
 
-/// Bounds on what a config may claim. No model comes near; they keep a hostile number from becoming an allocation.
-const HIDDEN_MAX: usize = 65_536;
-const LAYERS_MAX: usize = 1_024;
 const VOCAB_MAX: usize = 10_000_000;
 const POSITIONS_MAX: usize = 10_000_000;
 /// Longest sequence of the words tokenizer where nothing says otherwise.
@@ -158,11 +155,9 @@ impl ModelSpec {
             return Err(LoadError::model(transformer.join("config.json"), message));
         };
         let family = file.text("model_type")?.ok_or_else(|| file.error("`model_type` is missing"))?;
-        torch::check(family, file)?;
+        let sizes = torch::check(family, file)?;
         self.family = family.to_owned();
-        self.hidden = file.needed_count("hidden_size", 1..=HIDDEN_MAX)?;
-        self.layers = file.needed_count("num_hidden_layers", 1..=LAYERS_MAX)?;
-        self.vocab_size = file.needed_count("vocab_size", 1..=VOCAB_MAX)?;
+        (self.hidden, self.layers, self.vocab_size) = (sizes.hidden, sizes.layers, sizes.vocab_size);
         Ok(())
     }
 
@@ -349,9 +344,10 @@ fn max_seq_length(
     file: Option<&ConfigFile>,
     config: &ModelConfig,
 ) -> Result<usize, LoadError> {
-    let positions = match file {
-        Some(file) => file.count("max_position_embeddings", 1..=POSITIONS_MAX)?,
-        None => None,
+    let positions = match (file, config.backend) {
+        (Some(file), Backend::Torch) => torch::check(file.text("model_type")?.unwrap_or_default(), file)?.positions,
+        (Some(file), Backend::Hash) => file.count("max_position_embeddings", 1..=POSITIONS_MAX)?,
+        (None, _) => None,
     };
     let positions_max = positions.unwrap_or(POSITIONS_MAX);
     if let Some(length) = config.max_seq_length {

@@ -3,19 +3,32 @@
 use std::sync::Arc;
 
 use super::device::Device;
-use super::folder::ConfigFile;
+use super::folder::{ConfigFile, Sizes};
 use super::modules::ModelSpec;
 use super::{Encoder, LoadError};
 
-/// Refuses nothing: what a family cannot honour is found by the build that has families.
-pub fn check(_model_type: &str, _file: &ConfigFile) -> Result<(), LoadError> {
-    Ok(())
+/// Sizes by the keys that most families have. Refuses nothing else: what a family cannot honour is found by the build that
+/// has families.
+pub fn check(_model_type: &str, file: &ConfigFile) -> Result<Sizes, LoadError> {
+    let count = |keys: [&str; 3]| {
+        let key = keys.into_iter().find(|key| file.get(key).is_some()).unwrap_or(keys[0]);
+        file.needed_count(key, 1..=COUNT_MAX)
+    };
+    Ok(Sizes {
+        hidden: count(["hidden_size", "dim", "d_model"])?,
+        layers: count(["num_hidden_layers", "n_layers", "num_layers"])?,
+        vocab_size: count(["vocab_size"; 3])?,
+        positions: file.count("max_position_embeddings", 1..=COUNT_MAX)?,
+    })
 }
 
 /// There are none.
 pub fn families() -> Vec<&'static str> {
     Vec::new()
 }
+
+/// More than any size of a model.
+const COUNT_MAX: usize = 10_000_000;
 
 pub fn cuda_devices() -> usize {
     0

@@ -78,7 +78,7 @@ fn a_transaction_that_fails_is_tried_again_and_a_refused_one_is_not() {
         let publisher = publisher(&cluster, Transactions::Unique);
         let mut letters = publisher.clone();
         let mut transaction = GroupTransaction { publisher, consumer: group(&cluster).consumer };
-        cluster.request_errors(api.clone(), &[error]);
+        cluster.request_errors(api, &[error]);
         let mut once = |transaction: &mut GroupTransaction| -> Result<(), crate::delivery::DeliveryError> {
             transaction.begin()?;
             letters.write(&letter())?;

@@ -143,24 +143,28 @@ pub fn difference(a: &[f32], b: &[f32]) -> f32 {
 
 /// Holds a model to a golden file; returns the largest difference.
 fn check(folder: &Path, texts: &[String], golden: &str) -> f32 {
+    check_model(&Model::load(folder), &folder.display().to_string(), texts, golden, DIFFERENCE_MAX)
+}
+
+/// The same with a loaded model, its name, and how much may be between vectors of length 1.
+pub fn check_model(model: &Model, name: &str, texts: &[String], golden: &str, difference_max: f32) -> f32 {
     let golden = Golden::read(golden);
-    assert_eq!(golden.vectors.len(), texts.len());
-    let model = Model::load(folder);
+    assert_eq!(golden.vectors.len(), texts.len(), "{name}");
     let tokens = model.tokenize(texts);
     let vectors = model.encode_all(&tokens);
     let mut largest = 0f32;
     for (row, text) in texts.iter().enumerate() {
         let text: String = text.chars().take(60).collect();
         let expected = &golden.vectors[row];
-        assert_eq!(tokens.ids(row).len() as i32, golden.tokens[row], "tokens of text {row}, {text:?}");
-        assert_eq!(tokens.truncated(row) as i32, golden.cut[row], "tokens cut off from text {row}, {text:?}");
-        let most = DIFFERENCE_MAX * norm(expected).max(1.0);
+        assert_eq!(tokens.ids(row).len() as i32, golden.tokens[row], "{name}: tokens of text {row}, {text:?}");
+        assert_eq!(tokens.truncated(row) as i32, golden.cut[row], "{name}: tokens cut off from text {row}, {text:?}");
+        let most = difference_max * norm(expected).max(1.0);
         let found = difference(&vectors[row], expected);
-        assert!(found <= most, "text {row}, {text:?}: largest difference {found:e}");
-        assert!((norm(&vectors[row]) - norm(expected)).abs() <= most, "norm of text {row}, {text:?}");
+        assert!(found <= most, "{name}: text {row}, {text:?}: largest difference {found:e}");
+        assert!((norm(&vectors[row]) - norm(expected)).abs() <= most, "{name}: norm of text {row}, {text:?}");
         largest = largest.max(found);
     }
-    eprintln!("{}: largest difference {largest:e} over {} texts", folder.display(), texts.len());
+    eprintln!("{name}: largest difference {largest:e} over {} texts", texts.len());
     largest
 }
 
@@ -206,25 +210,28 @@ fn the_real_model_on_real_paragraphs() {
     check(&real_model(), &texts.collect::<Vec<_>>(), "all-MiniLM-L6-v2.corpus.safetensors");
 }
 
-/// A row's vector is the same whatever is in its batch, in whatever order, and alone.
 #[test]
 fn packed_alone_and_in_any_order_agree() {
     let tiny = golden_folder().join("tiny");
     for folder in [real_model(), tiny.join("mean"), tiny.join("max"), tiny.join("cls")] {
-        let model = Model::load(&folder);
-        let mut texts = odd_texts();
-        // The longest are covered by `check`; here each text is encoded five times.
-        texts.retain(|text| text.len() < 400);
-        let tokens = model.tokenize(&texts);
-        let alone = model.encode(&tokens, &(0..tokens.len()).map(|row| vec![row]).collect::<Vec<_>>());
-        for seed in 1..=4u64 {
-            let batches = shuffled(tokens.len(), seed);
-            let packed = model.encode(&tokens, &batches);
-            for row in 0..tokens.len() {
-                let found = difference(&packed[row], &alone[row]);
-                let most = DIFFERENCE_MAX * norm(&alone[row]).max(1.0);
-                assert!(found <= most, "{}, seed {seed}, row {row}: {found:e}", folder.display());
-            }
+        check_order(&Model::load(&folder), &folder.display().to_string());
+    }
+}
+
+/// A row's vector is the same whatever is in its batch, in whatever order, and alone.
+pub fn check_order(model: &Model, name: &str) {
+    let mut texts = odd_texts();
+    // The longest are covered by `check`; here each text is encoded five times.
+    texts.retain(|text| text.len() < 400);
+    let tokens = model.tokenize(&texts);
+    let alone = model.encode(&tokens, &(0..tokens.len()).map(|row| vec![row]).collect::<Vec<_>>());
+    for seed in 1..=4u64 {
+        let batches = shuffled(tokens.len(), seed);
+        let packed = model.encode(&tokens, &batches);
+        for row in 0..tokens.len() {
+            let found = difference(&packed[row], &alone[row]);
+            let most = DIFFERENCE_MAX * norm(&alone[row]).max(1.0);
+            assert!(found <= most, "{name}, seed {seed}, row {row}: {found:e}");
         }
     }
 }

@@ -3,4 +3,5 @@
 
 mod chains;
 mod cli;
+mod families;
 mod golden;

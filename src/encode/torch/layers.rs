@@ -3,9 +3,12 @@
 //! Results of the wide layers are tens of megabytes; fresh memory for each costs page faults that take a tenth of the
 //! time. A [`Buffer`] is kept from batch to batch instead and only ever grows, up to the largest batch.
 
+use std::borrow::Cow;
+
 use tch::{Device, Kind, TchError, Tensor};
 
 use super::memory;
+use super::names::Names;
 use super::simd::gelu::add_bias_and_gelu;
 use super::weights::Weights;
 use crate::encode::LoadError;
@@ -38,43 +41,68 @@ impl Buffer {
     }
 }
 
-/// x Wᵀ + b
+/// x Wᵀ + b, or without b.
 pub struct Linear {
     /// A view of the checkpoint's `[out, in]`. `[in, out]`
     weight: Tensor,
     /// `[out]`
-    bias: Tensor,
+    bias: Option<Tensor>,
 }
+
+/// The width that a linear layer takes and the one that it gives.
+pub type Widths = (i64, i64);
 
 impl Linear {
     pub fn load(
-        names: impl Fn(&str) -> Vec<String>,
-        (width_in, width_out): (i64, i64),
+        names: &Names,
+        (width_in, width_out): Widths,
+        bias: bool,
         weights: &mut Weights,
     ) -> Result<Linear, LoadError> {
-        Linear::fused(&[names], (width_in, width_out), weights)
+        Linear::fused(&[(names.clone(), width_out)], width_in, bias, weights)
     }
 
-    /// Several layers on the same input as one, with their outputs side by side.
-    pub fn fused<N: Fn(&str) -> Vec<String>>(
-        parts: &[N],
-        (width_in, width_out): (i64, i64),
+    /// Several layers on the same input as one, with their outputs side by side. Each part has its own width.
+    pub fn fused(
+        parts: &[(Names, i64)],
+        width_in: i64,
+        bias: bool,
         weights: &mut Weights,
     ) -> Result<Linear, LoadError> {
         let mut matrices = Vec::new();
         let mut biases = Vec::new();
-        for names in parts {
-            matrices.push(weights.take(&names("weight"), &[width_out, width_in])?);
-            biases.push(weights.take(&names("bias"), &[width_out])?);
+        for (names, width_out) in parts {
+            matrices.push(weights.take(names.at("weight").as_slice(), &[*width_out, width_in])?);
+            if bias {
+                biases.push(weights.take(names.at("bias").as_slice(), &[*width_out])?);
+            }
         }
-        let joined = || Ok((Tensor::f_cat(&matrices, 0)?.f_transpose(0, 1)?, Tensor::f_cat(&biases, 0)?));
-        let (weight, bias) = joined().map_err(|error| weights.failed(&error))?;
-        Ok(Linear { weight, bias })
+        let joined = || {
+            let bias = if bias { Some(Tensor::f_cat(&biases, 0)?) } else { None };
+            Ok(Linear { weight: Tensor::f_cat(&matrices, 0)?.f_transpose(0, 1)?, bias })
+        };
+        joined().map_err(|error| weights.failed(&error))
+    }
+
+    /// Two layers that the checkpoint has in one matrix, `[2 * out, in]`, without bias or with one.
+    pub fn halves(
+        names: &Names,
+        (width_in, width_out): Widths,
+        bias: bool,
+        weights: &mut Weights,
+    ) -> Result<[Linear; 2], LoadError> {
+        let both = Linear::load(names, (width_in, 2 * width_out), bias, weights)?;
+        let half = |start| -> Result<Linear, TchError> {
+            let bias = both.bias.as_ref().map(|bias| bias.f_narrow(0, start, width_out)).transpose()?;
+            Ok(Linear { weight: both.weight.f_narrow(1, start, width_out)?, bias })
+        };
+        let halves = || Ok([half(0)?, half(width_out)?]);
+        halves().map_err(|error| weights.failed(&error))
     }
 
     /// The same layer, for another thread: the weights are shared.
     pub fn share(&self) -> Linear {
-        Linear { weight: self.weight.shallow_clone(), bias: self.bias.shallow_clone() }
+        Linear { weight: self.weight.shallow_clone(), bias: self.bias.as_ref().map(Tensor::shallow_clone) }
     }
 
     /// x Wᵀ into `out`, `[tokens, out]`. The [`bias`](Linear::bias) is left to what comes next, which reads every number
@@ -84,43 +112,81 @@ impl Linear {
     }
 
     /// `[out]`
-    pub fn bias(&self) -> &Tensor {
-        &self.bias
+    pub fn bias(&self) -> Option<&Tensor> {
+        self.bias.as_ref()
     }
 
     /// Adds the result to `sum`, `[tokens, out]`, in place: the residual costs no pass of its own.
     pub fn add_to(&self, x: &Tensor, sum: &mut Tensor) -> Result<(), TchError> {
-        drop(sum.f_add_(&self.bias)?);
+        if let Some(bias) = &self.bias {
+            drop(sum.f_add_(bias)?);
+        }
         sum.f_addmm_(x, &self.weight).map(drop)
     }
+
+    /// The result by itself. `[tokens, out]`
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor, TchError> {
+        match &self.bias {
+            Some(bias) => bias.f_addmm(x, &self.weight),
+            None => x.f_mm(&self.weight),
+        }
+    }
 }
 
-pub struct LayerNorm {
+/// What a vector is divided by before it is scaled by the weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Division {
+    /// Its standard deviation, once the mean is taken away: LayerNorm (Ba et al. 2016).
+    Deviation,
+    /// Its root mean square: RMSNorm (Zhang & Sennrich 2019).
+    RootMeanSquare,
+}
+
+/// A normalisation over the last axis.
+pub struct Norm {
+    /// `[width]`
     weight: Tensor,
-    bias: Tensor,
+    /// `[width]`
+    bias: Option<Tensor>,
     width: i64,
     eps: f64,
+    division: Division,
 }
 
-impl LayerNorm {
-    pub fn load(
-        names: impl Fn(&str) -> Vec<String>,
-        width: i64,
-        eps: f64,
-        weights: &mut Weights,
-    ) -> Result<LayerNorm, LoadError> {
+impl Norm {
+    /// LayerNorm; some families leave its bias out.
+    pub fn layer(names: &Names, width: i64, eps: f64, bias: bool, weights: &mut Weights) -> Result<Norm, LoadError> {
         // Checkpoints from TensorFlow's time call them gamma and beta.
-        let mut part = |new: &str, old: &str| weights.take(&[names(new), names(old)].concat(), &[width]);
-        Ok(LayerNorm { weight: part("weight", "gamma")?, bias: part("bias", "beta")?, width, eps })
+        let weight = weights.take(names.either(&["weight", "gamma"]).as_slice(), &[width])?;
+        let bias = if bias { Some(weights.take(names.either(&["bias", "beta"]).as_slice(), &[width])?) } else { None };
+        Ok(Norm { weight, bias, width, eps, division: Division::Deviation })
     }
 
-    /// The same layer, for another thread: the weights are shared.
-    pub fn share(&self) -> LayerNorm {
-        LayerNorm { weight: self.weight.shallow_clone(), bias: self.bias.shallow_clone(), ..*self }
+    /// RMSNorm, which has no bias.
+    pub fn rms(names: &Names, width: i64, eps: f64, weights: &mut Weights) -> Result<Norm, LoadError> {
+        let weight = weights.take(names.at("weight").as_slice(), &[width])?;
+        Ok(Norm { weight, bias: None, width, eps, division: Division::RootMeanSquare })
     }
 
+    /// The same with 1 added to every weight, as families do whose checkpoints hold the distance from 1.
+    pub fn plus_one(mut self) -> Result<Norm, TchError> {
+        drop(self.weight.f_add_scalar_(1.0)?);
+        Ok(self)
+    }
+
+    /// The same norm, for another thread: the weights are shared.
+    pub fn share(&self) -> Norm {
+        Norm { weight: self.weight.shallow_clone(), bias: self.bias.as_ref().map(Tensor::shallow_clone), ..*self }
+    }
+
+    /// `[…, width]`
     pub fn forward(&self, x: &Tensor) -> Result<Tensor, TchError> {
-        x.f_layer_norm([self.width], Some(&self.weight), Some(&self.bias), self.eps, false)
+        match self.division {
+            Division::Deviation => {
+                x.f_layer_norm([self.width], Some(&self.weight), self.bias.as_ref(), self.eps, false)
+            }
+            Division::RootMeanSquare => x.f_rms_norm([self.width], Some(&self.weight), self.eps),
+        }
     }
 }
 
@@ -134,11 +200,16 @@ pub enum Activation {
 }
 
 impl Activation {
+    /// The names that an error offers.
+    pub const KNOWN: &str = "gelu, gelu_new, relu, silu, tanh";
+
     /// By transformers' names; `None` for one that is not known.
     pub fn named(name: &str) -> Option<Activation> {
         Some(match name {
             "gelu" | "gelu_python" => Activation::GeluErf,
-            "gelu_new" | "gelu_fast" | "gelu_pytorch_tanh" | "gelu_accurate" => Activation::GeluTanh,
+            "gelu_new" | "gelu_fast" | "gelu_pytorch_tanh" | "gelu_python_tanh" | "gelu_accurate" => {
+                Activation::GeluTanh
+            }
             "relu" => Activation::Relu,
             "silu" | "swish" => Activation::Silu,
             "tanh" => Activation::Tanh,
@@ -146,15 +217,23 @@ impl Activation {
         })
     }
 
-    /// Adds `bias` to every row of `x` and applies itself, in place.
-    pub fn add_bias_and_apply(self, x: &mut Tensor, bias: &Tensor) -> Result<(), TchError> {
+    /// Adds `bias` to every row of `x`, `[tokens, width]`, and applies itself, in place.
+    pub fn add_bias_and_apply(self, x: &mut Tensor, bias: Option<&Tensor>) -> Result<(), TchError> {
+        // A row of zeros is a few kilobytes, and reading it costs nothing beside the product before.
+        let zeros = || Cow::Owned(vec![0.0; x.size().last().copied().unwrap_or(0) as usize]);
+        let row = match bias {
+            Some(bias) => memory::floats(bias).map(Cow::Borrowed),
+            None => Some(zeros()),
+        };
         if self == Activation::GeluErf
-            && let (Some(x), Some(bias)) = (memory::floats_mut(x), memory::floats(bias))
+            && let (Some(x), Some(row)) = (memory::floats_mut(x), row)
         {
-            add_bias_and_gelu(x, bias);
+            add_bias_and_gelu(x, &row);
             return Ok(());
         }
-        drop(x.f_add_(bias)?);
+        if let Some(bias) = bias {
+            drop(x.f_add_(bias)?);
+        }
         let applied = match self {
             Activation::GeluErf => x.f_gelu_("none"),
             Activation::GeluTanh => x.f_gelu_("tanh"),

@@ -1,8 +1,9 @@
 //! The encoder on libtorch: token ids in, one vector a sequence out. This folder is the only place that names `tch`.
 //!
-//! - [`weights`] reads and checks safetensors
+//! - [`weights`] reads and checks safetensors, [`names`] are the names a tensor may have, [`keys`] those of config.json
 //! - [`packed`] lays a batch out flat, in groups of equal length, so that nothing is ever padded
-//! - [`attention`] is handed to the families, which are made of [`layers`]; [`bert`] is one; [`FAMILIES`] lists them
+//! - [`attention`] is handed to the families, with [`rotary`] places or a [`relative`] bias; [`disentangled`] is another
+//! - [`layers`] make up a [`block`], [`embeddings`] and blocks an [`encoder`]; [`FAMILIES`] lists what is made of them
 //! - [`simd`] are loops of our own where libtorch's cost more than the arithmetic; [`memory`] lends them tensors' memory
 //! - [`chain`] are the modules after the transformer, with [`pool`], which turns token vectors into one vector a sequence
 //! - [`device`] is about threads, GPUs and what libtorch's errors mean
@@ -10,15 +11,32 @@
 //! Only the finished `[rows, dim]` comes back from the device. Every call of libtorch is one of the `f_` kind, whose C++
 //! exceptions come back as errors. Gradients are off for the worker's thread.
 
+mod albert;
 mod attention;
 mod bert;
+mod block;
 mod chain;
+mod deberta;
+mod decoder;
 mod device;
+mod disentangled;
+mod distilbert;
+mod embeddings;
+mod encoder;
+mod gemma;
+mod keys;
 mod layers;
 mod memory;
+mod modernbert;
+mod mpnet;
+mod names;
 mod packed;
 mod pool;
+mod relative;
+mod rotary;
+mod rotary_bert;
 mod simd;
+mod t5;
 mod weights;
 
 use std::sync::{Arc, Mutex};
@@ -26,7 +44,7 @@ use std::sync::{Arc, Mutex};
 use tch::{TchError, Tensor};
 
 use super::device::Device;
-use super::folder::ConfigFile;
+use super::folder::{ConfigFile, Sizes};
 use super::modules::ModelSpec;
 use super::{EncodeError, Encoder, LoadError, Matrix};
 use crate::batch::TokenBatch;
@@ -35,19 +53,56 @@ pub use device::{cuda_devices, why_no_cuda};
 use packed::Packed;
 use weights::Weights;
 
-/// Builds a family's model from its configuration and weights.
-type Build = fn(&ConfigFile, &mut Weights) -> Result<Box<dyn Transformer>, LoadError>;
-
-/// A family of models: what `model_type` it goes by, and how it is checked and built.
+/// A family of models: what `model_type` it goes by, and how it is checked and built. Both are told the type, since one
+/// architecture may serve several.
 struct Family {
     model_type: &'static str,
     /// Refuses a config.json that the family cannot honour; reads no weights.
-    check: fn(&ConfigFile) -> Result<(), LoadError>,
+    check: fn(&str, &ConfigFile) -> Result<Sizes, LoadError>,
     build: Build,
 }
 
+/// Builds a model from its type, its configuration and its weights.
+type Build = fn(&str, &ConfigFile, &mut Weights) -> Result<Box<dyn Transformer>, LoadError>;
+
+/// A line of [`FAMILIES`].
+macro_rules! family {
+    ($model_type:literal, $architecture:ident) => {
+        Family { model_type: $model_type, check: $architecture::check, build: $architecture::build }
+    };
+}
+
 /// Every family there is; a new one is a file and a line here.
-const FAMILIES: [Family; 1] = [Family { model_type: "bert", check: bert::check, build: bert::build }];
+const FAMILIES: [Family; 23] = [
+    family!("bert", bert),
+    family!("roberta", bert),
+    family!("xlm-roberta", bert),
+    family!("camembert", bert),
+    family!("electra", bert),
+    family!("mpnet", mpnet),
+    family!("distilbert", distilbert),
+    family!("albert", albert),
+    family!("deberta-v2", deberta),
+    family!("modernbert", modernbert),
+    family!("nomic_bert", rotary_bert),
+    family!("gte", rotary_bert),
+    family!("new", rotary_bert),
+    family!("jina_embeddings_v3", rotary_bert),
+    family!("eurobert", decoder),
+    family!("qwen2", decoder),
+    family!("qwen3", decoder),
+    family!("mistral", decoder),
+    family!("llama", decoder),
+    family!("gemma3_text", gemma),
+    family!("t5", t5),
+    family!("mt5", t5),
+    family!("umt5", t5),
+];
+
+/// The `model_type` of every family.
+pub fn families() -> Vec<&'static str> {
+    FAMILIES.iter().map(|family| family.model_type).collect()
+}
 
 /// What a family computes. It may move to another thread, but is used by one at a time.
 trait Transformer: Send {
@@ -60,19 +115,14 @@ trait Transformer: Send {
 
 fn family(model_type: &str, file: &ConfigFile) -> Result<&'static Family, LoadError> {
     FAMILIES.iter().find(|family| family.model_type == model_type).ok_or_else(|| {
-        let known = FAMILIES.map(|family| family.model_type).join(", ");
+        let known = families().join(", ");
         file.error(format!("`model_type` is {model_type:?}, which this version does not support; there are {known}"))
     })
 }
 
-/// The `model_type` of every family.
-pub fn families() -> Vec<&'static str> {
-    FAMILIES.iter().map(|family| family.model_type).collect()
-}
-
-/// Refuses a model that no family here can compute, without reading weights.
-pub fn check(model_type: &str, file: &ConfigFile) -> Result<(), LoadError> {
-    (family(model_type, file)?.check)(file)
+/// The sizes of a model, or why no family here can compute it. Reads no weights.
+pub fn check(model_type: &str, file: &ConfigFile) -> Result<Sizes, LoadError> {
+    (family(model_type, file)?.check)(model_type, file)
 }
 
 /// Loads the model on a device, to be used on this thread alone. `threads` counts on a CPU.
@@ -112,7 +162,7 @@ fn build_transformer(spec: &ModelSpec, device: Device) -> Result<Box<dyn Transfo
     let failed = || LoadError::Load { device, message: "it has no config.json".into() };
     let file = spec.config.as_ref().ok_or_else(failed)?;
     let mut weights = Weights::open(&spec.weights, device)?;
-    (family(&spec.family, file)?.build)(file, &mut weights)
+    (family(&spec.family, file)?.build)(&spec.family, file, &mut weights)
 }
 
 /// What the workers on the CPU share: the first to come loads the model and leaves it here, and every worker takes a

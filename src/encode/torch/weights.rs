@@ -15,6 +15,7 @@ use safetensors::tensor::Metadata;
 use tch::{Kind, TchError, Tensor};
 
 use super::device;
+use super::names::Names;
 use crate::encode::LoadError;
 use crate::encode::device::Device;
 
@@ -62,6 +63,11 @@ impl Weights {
         tensor.f_to_device(device::torch(self.device)).map_err(|error| self.failed(&error))
     }
 
+    /// Whether there is a tensor that goes by one of these names.
+    pub fn has(&self, names: &Names) -> bool {
+        self.find(names.as_slice()).is_some()
+    }
+
     /// What a failing operation on weights means: most likely that the device is full.
     pub fn failed(&self, error: &TchError) -> LoadError {
         LoadError::Load { device: self.device, message: first_line(error) }
@@ -73,12 +79,17 @@ impl Weights {
         for shard in &self.files {
             let mut names = shard.header.offset_keys();
             names.sort_unstable();
-            if let Some(name) = names.iter().find(|name| name.contains(prefix) && !self.taken.contains(*name)) {
+            if let Some(name) = names.iter().find(|name| self.is_left_under(prefix, name)) {
                 let message = format!("tensor {name} has no place in the model that config.json describes");
                 return Err(LoadError::model(&shard.path, message));
             }
         }
         Ok(())
+    }
+
+    /// Frequencies of rotary places are not weights: they follow from config.json, and old checkpoints have them all the same.
+    fn is_left_under(&self, prefix: &str, name: &str) -> bool {
+        name.contains(prefix) && !self.taken.contains(name) && !name.ends_with(".rotary_emb.inv_freq")
     }
 
     fn find(&self, names: &[String]) -> Option<(usize, String)> {

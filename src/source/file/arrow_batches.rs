@@ -138,14 +138,11 @@ impl Batches {
             }
             self.any = true;
             let decoded = guarded(|| self.decoder.decode(bytes));
-            match decoded.map_err(|error| format!("a batch cannot be read: {error}"))? {
-                Some(batch) => {
-                    self.batches += 1;
-                    if batch.num_rows() > 0 {
-                        return Ok(Some(batch));
-                    }
+            if let Some(batch) = decoded.map_err(|error| format!("a batch cannot be read: {error}"))? {
+                self.batches += 1;
+                if batch.num_rows() > 0 {
+                    return Ok(Some(batch));
                 }
-                None => {}
             }
         }
         Ok(None)
