@@ -10,7 +10,8 @@ use rdkafka::types::{RDKafkaApiKey as Api, RDKafkaRespErr as Error};
 
 use super::config::{KafkaSinkConfig, KafkaSourceConfig, Properties};
 use super::group::{GroupCommits, open};
-use super::publisher::{Publisher, Shared, Transactions};
+use super::publisher::{Publisher, Settings, Shared, Transactions};
+use super::topic::Topic;
 use super::transaction::GroupTransaction;
 use crate::dead_letter::{DeadLetter, DeadLetterSink};
 use crate::delivery::{Commits, Transaction};
@@ -25,12 +26,19 @@ fn cluster() -> MockCluster<'static, DefaultProducerContext> {
     cluster
 }
 
+/// The mock cluster does not tell a topic's settings, so they are given.
 fn publisher(cluster: &MockCluster<'static, DefaultProducerContext>, transactions: Transactions) -> Shared {
-    let sink = KafkaSinkConfig { topic: "out".into(), ..KafkaSinkConfig::default() };
-    let brokers = cluster.bootstrap_servers();
-    let properties = Properties::from([("retry.backoff.ms".into(), "10".into())]);
-    let opened = Publisher::open(&sink, (&brokers, &properties), Some("dead"), transactions, String::new());
-    Shared::new(opened.expect("the mock cluster has these topics"))
+    let topic = |name: &str| Topic { name: name.into(), partitions: 1 };
+    let settings = Settings {
+        brokers: cluster.bootstrap_servers(),
+        properties: Properties::from([("retry.backoff.ms".into(), "10".into())]),
+        sink: KafkaSinkConfig { topic: "out".into(), ..KafkaSinkConfig::default() },
+        transactions,
+        rows_bytes_max: 1_000_000,
+        letter_bytes_max: 1_000_000,
+    };
+    let publisher = Publisher::to(settings, topic("out"), Some(topic("dead")), String::new());
+    Shared::new(publisher.expect("the mock cluster takes producers"))
 }
 
 fn letter() -> DeadLetter {

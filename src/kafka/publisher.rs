@@ -123,14 +123,14 @@ pub enum Transactions {
 
 /// What a producer is made from, and made again after a fatal error.
 #[derive(Clone)]
-struct Settings {
-    brokers: String,
-    properties: Properties,
-    sink: KafkaSinkConfig,
-    transactions: Transactions,
+pub(super) struct Settings {
+    pub brokers: String,
+    pub properties: Properties,
+    pub sink: KafkaSinkConfig,
+    pub transactions: Transactions,
     /// What the topics take at most.
-    rows_bytes_max: usize,
-    letter_bytes_max: usize,
+    pub rows_bytes_max: usize,
+    pub letter_bytes_max: usize,
 }
 
 impl Settings {
@@ -203,6 +203,16 @@ impl Publisher {
             rows_bytes_max,
             letter_bytes_max,
         };
+        Publisher::to(settings, topic, dead_letter_topic, schema_hash)
+    }
+
+    /// To topics that are known already.
+    pub(super) fn to(
+        settings: Settings,
+        topic: Topic,
+        dead_letter_topic: Option<Topic>,
+        schema_hash: String,
+    ) -> Result<Publisher, KafkaError> {
         let producer = settings.producer()?;
         Ok(Publisher { settings, producer, topic, dead_letter_topic, schema_hash })
     }
