@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance, RebalanceProtocol};
-use rdkafka::error::KafkaError as ClientError;
+use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
 use rdkafka::types::RDKafkaRespErr as Event;
 use rdkafka::{ClientContext, Offset, Statistics, TopicPartitionList};
 
@@ -22,6 +22,9 @@ use crate::telemetry::events;
 /// How often and how long the last positions of all are tried to be committed.
 const LAST_COMMITS: u32 = 5;
 const LAST_COMMIT_PAUSE: Duration = Duration::from_secs(1);
+/// How long a new partition's position may be held back: longer than the brokers wait for a dead copy's transaction.
+const PLACE_MAX: Duration = Duration::from_secs(60);
+const PLACE_PAUSE: Duration = Duration::from_millis(200);
 /// How long leaving the group may take.
 pub const LEAVE_MAX: Duration = Duration::from_secs(10);
 
@@ -58,13 +61,29 @@ impl Group {
         self.ends().revoked(&keys);
     }
 
-    /// Where to begin in partitions of which the group has committed nothing, if that is a time.
+    /// Gives every partition the offset to begin at: what the group has committed, else what `start` says.
+    ///
+    /// librdkafka 2.12 would ask for itself, but loses the question: if an open transaction holds a position back while the
+    /// assignment changes, it takes the answer for "nothing was committed" (`rd_kafka_assignment_apply_offsets` puts the
+    /// partition back with an invalid offset) and begins at `auto.offset.reset`: rows come twice, or never.
     fn place(&self, consumer: &BaseConsumer<Self>, partitions: &mut TopicPartitionList) -> Result<(), ClientError> {
-        let StartAt::Timestamp { milliseconds, .. } = self.start else { return Ok(()) };
-        let committed = consumer.committed_offsets(partitions.clone(), ASK_MAX)?;
+        if partitions.count() == 0 {
+            return Ok(());
+        }
+        let committed = committed(consumer, partitions)?;
         let mut times = TopicPartitionList::new();
-        for element in committed.elements().iter().filter(|element| element.offset() == Offset::Invalid) {
-            times.add_partition_offset(element.topic(), element.partition(), Offset::Offset(milliseconds))?;
+        for element in committed.elements() {
+            let (topic, number) = (element.topic(), element.partition());
+            match (element.offset(), &self.start) {
+                (Offset::Offset(offset), _) if offset >= 0 => {
+                    partitions.set_partition_offset(topic, number, Offset::Offset(offset))?;
+                }
+                (_, StartAt::Earliest) => partitions.set_partition_offset(topic, number, Offset::Beginning)?,
+                (_, StartAt::Latest) => partitions.set_partition_offset(topic, number, Offset::End)?,
+                (_, StartAt::Timestamp { milliseconds, .. }) => {
+                    times.add_partition_offset(topic, number, Offset::Offset(*milliseconds))?;
+                }
+            }
         }
         if times.count() == 0 {
             return Ok(());
@@ -84,7 +103,7 @@ impl Group {
         let keys = keys(partitions);
         tracing::info!(partitions = ?keys, "partitions are ours");
         if let Err(error) = self.place(consumer, partitions) {
-            let what = "source.kafka.start: the offsets of a time could not be asked for";
+            let what = "source.kafka: where to begin could not be asked for";
             // Whatever begins elsewhere would be read from the wrong place: the source stops at its next poll.
             self.ends().failed(failed(what, &error));
             return;
@@ -143,11 +162,39 @@ impl ConsumerContext for Group {
 
     fn commit_callback(&self, result: Result<(), ClientError>, _offsets: &TopicPartitionList) {
         match result {
-            Ok(()) | Err(ClientError::ConsumerCommit(rdkafka::error::RDKafkaErrorCode::NoOffset)) => {}
+            Ok(()) | Err(ClientError::ConsumerCommit(Code::NoOffset)) => {}
             // The next commit covers it, and so does the one at the end.
             Err(error) => tracing::warn!(%error, "positions could not be committed"),
         }
     }
+}
+
+/// The group's positions, each of which is certain. A position that an open transaction holds back is waited for: the
+/// coordinator ends what a dead copy left open.
+fn committed(
+    consumer: &BaseConsumer<Group>,
+    partitions: &TopicPartitionList,
+) -> Result<TopicPartitionList, ClientError> {
+    let deadline = Instant::now() + PLACE_MAX;
+    loop {
+        let asked = consumer.committed_offsets(partitions.clone(), ASK_MAX).and_then(|committed| {
+            committed.elements().iter().try_for_each(|element| element.error())?;
+            Ok(committed)
+        });
+        match asked {
+            Err(error) if Instant::now() < deadline && waits(&error) => {
+                tracing::debug!(%error, "the group's positions are not certain yet");
+                std::thread::sleep(PLACE_PAUSE);
+            }
+            other => return other,
+        }
+    }
+}
+
+/// Whether the answer may be another one soon.
+fn waits(error: &ClientError) -> bool {
+    error.rdkafka_error_code() == Some(Code::UnstableOffsetCommit)
+        || failed("positions", error).failure() == Failure::Retry
 }
 
 fn keys(partitions: &TopicPartitionList) -> Vec<Key> {
