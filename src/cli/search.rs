@@ -10,6 +10,7 @@ use clap::Args;
 use embedmill::columnar::read::OutputFile;
 use embedmill::config::hub_settings;
 use embedmill::encode::device::Devices;
+use embedmill::encode::modules::ModelSpec;
 use embedmill::encode::{Backend, ModelConfig, builder, query_spec};
 use embedmill::record::Tokens;
 use embedmill::search::Nearest;
@@ -53,7 +54,10 @@ pub struct SearchArgs {
 }
 
 /// What has to be the same for vectors to be compared with one query's.
-const SAME_MODEL: [&str; 5] = ["weights_sha256", "modules_sha256", "modules", "dim", "backend"];
+const SAME_MODEL: [&str; 9] =
+    ["weights_sha256", "modules_sha256", "modules", "pooling", "normalize", "dense", "truncate_dim", "dim", "backend"];
+/// What of it the model that embeds the query can have otherwise, if it is not the one that made the vectors.
+const SAME_WEIGHTS: [&str; 2] = ["weights_sha256", "modules_sha256"];
 
 /// Characters of a row's text that are shown.
 const TEXT_SHOWN: usize = 300;
@@ -67,7 +71,13 @@ pub fn search(mut args: SearchArgs) -> anyhow::Result<()> {
         files.push((file, quantizer));
     }
     let provenance = files.first().map(|(file, _)| file.provenance()).unwrap_or_default();
-    let vector = embed(&query, model(&provenance, &args)?)?;
+    let (vector, spec) = embed(&query, model(&provenance, &args)?)?;
+    let of_query: BTreeMap<&str, String> = spec.provenance().into_iter().collect();
+    if let Some(key) = SAME_WEIGHTS.iter().find(|key| of_query.get(**key) != provenance.get(**key)) {
+        let (model, made_by) = (&spec.id, provenance.get("model_id").cloned().unwrap_or_default());
+        let message = format!("{model} is not the model that made the vectors, which was {made_by} (`{key}` differs)");
+        return Err(usage(format!("{message}; give that one by --model")));
+    }
     let mut nearest = Nearest::new(&vector, args.k);
     for ((file, quantizer), path) in files.iter_mut().zip(&args.files_and_query) {
         let here = file.provenance();
@@ -126,8 +136,8 @@ fn model(provenance: &BTreeMap<String, String>, args: &SearchArgs) -> anyhow::Re
     })
 }
 
-/// The text's vector.
-fn embed(text: &str, config: ModelConfig) -> anyhow::Result<Vec<f32>> {
+/// The text's vector, and the model that made it.
+fn embed(text: &str, config: ModelConfig) -> anyhow::Result<(Vec<f32>, Arc<ModelSpec>)> {
     let bar = LoadBar::start();
     let spec = Arc::new(query_spec(&config, &hub_settings(&config), &bar)?);
     let device = Devices::Auto.resolve()?.into_iter().next().context("there is no device")?;
@@ -136,5 +146,5 @@ fn embed(text: &str, config: ModelConfig) -> anyhow::Result<Vec<f32>> {
     let mut tokens = Tokens::default();
     Tokenizer::load(&spec)?.encode(text, &mut tokens)?;
     let matrix = encoder.encode(&std::iter::once(tokens.ids(0)).collect())?;
-    Ok(matrix.row(0).to_vec())
+    Ok((matrix.row(0).to_vec(), spec))
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use config::{Environment, File, FileFormat, Value, ValueKind};
 
-use super::{Config, ConfigError, keys, variables};
+use super::{Config, ConfigError, aliases, keys, variables};
 
 const ENVIRONMENT_PREFIX: &str = "EMBEDMILL";
 
@@ -152,6 +152,9 @@ fn bracketless(path: &str) -> String {
     if path == "." { String::new() } else { path.trim_start_matches('.').to_string() }
 }
 
+/// Most values of a pipeline file, many times what any needs.
+const NODES_MAX: u64 = 10_000;
+
 /// Refuses what is no YAML, with the line; and an empty or scalar document, which the merge would take for nothing.
 fn check_yaml(name: &str, text: &str) -> Result<(), ConfigError> {
     let error =
@@ -166,6 +169,9 @@ fn check_yaml(name: &str, text: &str) -> Result<(), ConfigError> {
             Ok(_) => {}
             Err(scan) => return Err(error(scan.marker().line(), format!("not YAML: {}", scan.info()))),
         }
+    }
+    if let Some(line) = aliases::line_over(text, NODES_MAX) {
+        return Err(error(line, format!("the aliases up to here stand for more than {NODES_MAX} values")));
     }
     match first {
         Some(true) => Ok(()),

@@ -4,6 +4,7 @@
 //! defaults, files in the order given, `EMBEDMILL__A__B` from the environment, `--set a.b=v`. `${VAR}`, `${VAR:-default}`
 //! and `${VAR:?message}` are expanded in string values. The environment is read here and nowhere else.
 
+mod aliases;
 mod keys;
 mod layers;
 mod variables;

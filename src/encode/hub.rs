@@ -98,7 +98,10 @@ pub fn resolve(
                 tracing::warn!(%endpoint, %message, model = folder.id, "the hub cannot be reached; using the cache");
                 Ok(folder)
             }
-            Err(_) => Err(HubError::Network { endpoint, message }),
+            Err(_) => {
+                let message = format!("{message}, to ask for the model {id}, which is no folder here");
+                Err(HubError::Network { endpoint, message })
+            }
         },
         result => result,
     }

@@ -10,14 +10,14 @@ use super::{Encoder, LoadError};
 /// Sizes by the keys that most families have. Refuses nothing else: what a family cannot honour is found by the build that
 /// has families.
 pub fn check(_model_type: &str, file: &ConfigFile) -> Result<Sizes, LoadError> {
-    let count = |keys: [&str; 3]| {
+    let count = |keys: [&str; 3], most: usize| {
         let key = keys.into_iter().find(|key| file.get(key).is_some()).unwrap_or(keys[0]);
-        file.needed_count(key, 1..=COUNT_MAX)
+        file.needed_count(key, 1..=most)
     };
     Ok(Sizes {
-        hidden: count(["hidden_size", "dim", "d_model"])?,
-        layers: count(["num_hidden_layers", "n_layers", "num_layers"])?,
-        vocab_size: count(["vocab_size"; 3])?,
+        hidden: count(["hidden_size", "dim", "d_model"], COUNT_MAX)?,
+        layers: count(["num_hidden_layers", "n_layers", "num_layers"], LAYERS_MAX)?,
+        vocab_size: count(["vocab_size"; 3], COUNT_MAX)?,
         positions: file.count("max_position_embeddings", 1..=COUNT_MAX)?,
     })
 }
@@ -27,6 +27,8 @@ pub fn families() -> Vec<&'static str> {
     Vec::new()
 }
 
+/// More layers than any model has.
+const LAYERS_MAX: usize = 1_024;
 /// More than any size of a model.
 const COUNT_MAX: usize = 10_000_000;
 
