@@ -73,7 +73,10 @@ pub fn search(mut args: SearchArgs) -> anyhow::Result<()> {
     let provenance = files.first().map(|(file, _)| file.provenance()).unwrap_or_default();
     let (vector, spec) = embed(&query, model(&provenance, &args)?)?;
     let of_query: BTreeMap<&str, String> = spec.provenance().into_iter().collect();
-    if let Some(key) = SAME_WEIGHTS.iter().find(|key| of_query.get(**key) != provenance.get(**key)) {
+    // A Router's ways for queries and documents have weights of their own.
+    let one_way = !provenance.contains_key("route") && !of_query.contains_key("route");
+    let differs = |key: &&&str| one_way && of_query.get(**key) != provenance.get(**key);
+    if let Some(key) = SAME_WEIGHTS.iter().find(differs) {
         let (model, made_by) = (&spec.id, provenance.get("model_id").cloned().unwrap_or_default());
         let message = format!("{model} is not the model that made the vectors, which was {made_by} (`{key}` differs)");
         return Err(usage(format!("{message}; give that one by --model")));
