@@ -1,15 +1,15 @@
-//! Looks at everything that a run will need, one thing after the other, and leaves nothing behind: are the files there,
-//! the brokers, the topics, the group, the model, the devices? A finding says what is there, or what is wrong and what
+//! Looks at everything that a run will need, one thing after the other, and leaves nothing behind but the folder of the
+//! output: are the files there, the brokers, the topics, the group, the model, the devices? A finding says what is there, or what is wrong and what
 //! to do. No record is read, no message sent.
 
 use crate::delivery::Promise;
 use crate::encode::hub::{HubSettings, Progress};
 use crate::kafka::config::KafkaSinkConfig;
 use crate::kafka::{KafkaConsumer, KafkaProducer, Transactions};
-use crate::plan::{DeadLetterPlan, Plan, SinkPlan, SourcePlan, connection};
+use crate::plan::{DeadLetterPlan, Plan, SinkPlan, SourcePlan};
 use crate::quantize::Ranges;
 use crate::sink::file::Target;
-use crate::sink::whole_file::WholeFile;
+use crate::sink::whole_file::{WholeFile, prepare_folder};
 use crate::source::file::FileSource;
 
 /// One thing that was looked at.
@@ -60,13 +60,8 @@ pub fn check(plan: &Plan, hub: &HubSettings, progress: &dyn Progress, tell: &mut
         SinkPlan::Stdout(_) => tell("sink", Ok("standard output".into())),
         SinkPlan::Files { target: Target::File(path), .. } | SinkPlan::Ranges(path) => tell("sink", writable(path)),
         SinkPlan::Files { target: Target::Folder { path, .. }, .. } => {
-            let made = std::fs::create_dir_all(path).map_err(|error| format!("{}: {error}", path.display()));
-            tell(
-                "sink",
-                made.and_then(|()| {
-                    writable(&path.join("probe")).map(|_| format!("{} can be written to", path.display()))
-                }),
-            );
+            let prepared = prepare_folder(path).map_err(said);
+            tell("sink", prepared.map(|()| format!("{} can be written to", path.display())));
         }
         SinkPlan::Kafka { config, brokers, properties } => {
             let opened = KafkaProducer::open(config, (brokers, properties), letters, transactions, String::new());
@@ -84,7 +79,7 @@ pub fn check(plan: &Plan, hub: &HubSettings, progress: &dyn Progress, tell: &mut
             SourcePlan::Kafka(kafka),
         ) => {
             let config = KafkaSinkConfig { topic: topic.clone(), ..KafkaSinkConfig::default() };
-            let properties = connection(&kafka.properties);
+            let properties = kafka.connection();
             let opened =
                 KafkaProducer::open(&config, (&kafka.brokers, &properties), None, Transactions::No, String::new());
             match opened {

@@ -52,8 +52,7 @@ pub struct EncodedWindow {
 pub struct Settled {
     pub records: u64,
     pub rows: u64,
-    pub dead_lettered: u64,
-    /// The same by stage, in the order of [`Stage::ALL`].
+    /// Records that went to the dead letters by stage, in the order of [`Stage::ALL`].
     pub dead_letters: [u64; Stage::ALL.len()],
     pub deletes: u64,
     /// Records of partitions that were taken away: whoever has them now reads them again.
@@ -68,7 +67,6 @@ impl Settled {
     pub const NOTHING: Settled = Settled {
         records: 0,
         rows: 0,
-        dead_lettered: 0,
         dead_letters: [0; Stage::ALL.len()],
         deletes: 0,
         given_up: 0,
@@ -80,14 +78,18 @@ impl Settled {
 
     /// Records that are none of the others: their rows went out.
     pub fn published(&self) -> u64 {
-        self.records.saturating_sub(self.dead_lettered + self.deletes + self.given_up)
+        self.records.saturating_sub(self.dead_lettered() + self.deletes + self.given_up)
+    }
+
+    /// Records that went to the dead letters, whatever the stage.
+    pub fn dead_lettered(&self) -> u64 {
+        self.dead_letters.iter().sum()
     }
 
     /// Adds what became of a later window.
     pub fn add(&mut self, other: &Settled) {
         self.records += other.records;
         self.rows += other.rows;
-        self.dead_lettered += other.dead_lettered;
         self.dead_letters.iter_mut().zip(other.dead_letters).for_each(|(sum, count)| *sum += count);
         self.deletes += other.deletes;
         self.given_up += other.given_up;
@@ -135,37 +137,31 @@ pub trait Commits: Send {
     fn hold(&self) -> Held<'_>;
 
     /// Commits positions, each the offset of the next record, some time soon.
-    fn commit(&self, ends: &[(Key, i64)]) -> Result<(), KafkaError>;
+    fn commit(&self, ends: &Ends) -> Result<(), KafkaError>;
 
     /// Commits whatever is settled, waits for it, and leaves the group.
     fn finish(self: Box<Self>) -> Result<(), KafkaError>;
 }
 
-/// Rows, dead letters and positions as one, between `begin` and `commit`.
-pub trait Transaction: Send {
+/// Rows, dead letters and how far the source has come as one, between `begin` and `commit`. `At` says how far.
+pub trait Transaction<At: ?Sized>: Send {
     fn begin(&mut self) -> Result<(), KafkaError>;
-    fn commit(&mut self, ends: &[(Key, i64)]) -> Result<(), KafkaError>;
+    fn commit(&mut self, at: &At) -> Result<(), KafkaError>;
     /// Ends what `begin` began, and makes the next `begin` possible.
     fn abort(&mut self) -> Result<(), KafkaError>;
 }
 
-/// How far a source that can be read again has come: rows, dead letters and the position as one, between `begin` and
-/// `commit`.
-pub trait Checkpoint: Send {
-    fn begin(&mut self) -> Result<(), KafkaError>;
-    /// `last` is the last record that is settled now.
-    fn commit(&mut self, last: &Position) -> Result<(), KafkaError>;
-    fn abort(&mut self) -> Result<(), KafkaError>;
-}
+/// Where partitions go on: each the offset of the next record.
+pub type Ends = [(Key, i64)];
 
 /// What is promised of a window.
 pub enum Guarantee {
     /// The source has no positions to commit: a run begins at the beginning.
     Whole,
-    /// A run begins where the checkpoint says.
-    Resumable(Box<dyn Checkpoint>),
+    /// A run begins behind the last record that an earlier one has settled.
+    Resumable(Box<dyn Transaction<Position>>),
     AtLeastOnce(Box<dyn Commits>),
-    ExactlyOnce(Box<dyn Commits>, Box<dyn Transaction>),
+    ExactlyOnce(Box<dyn Commits>, Box<dyn Transaction<Ends>>),
     /// Files tell where they end; the group's positions follow them. The sink is a view of the same files.
     InFiles(Box<dyn Commits>, PartitionFiles),
 }
@@ -235,20 +231,10 @@ impl Delivery {
             }
             Guarantee::Resumable(checkpoint) => {
                 let all = vec![true; encoded.window.blocks.len()];
-                let Some(last) = encoded.window.blocks.last().map(|block| block.position(block.records() - 1)) else {
-                    return step.publish(&all);
-                };
-                let began = Instant::now();
-                checkpoint.begin()?;
-                let committed = step.publish(&all).and_then(|settled| {
-                    checkpoint.commit(&last)?;
-                    Ok(settled)
-                });
-                events::transaction_ended(began, committed.is_ok());
-                if committed.is_err() {
-                    checkpoint.abort()?;
+                match encoded.window.blocks.last() {
+                    Some(block) => step.transact(&all, checkpoint.as_mut(), &block.position(block.records() - 1)),
+                    None => step.publish(&all),
                 }
-                committed
             }
             Guarantee::InFiles(commits, files) => {
                 let held = commits.hold();
@@ -275,23 +261,9 @@ impl Delivery {
                 if ends.is_empty() {
                     return step.publish(&ours);
                 }
-                let began = Instant::now();
-                transaction.begin()?;
-                let committed = step.publish(&ours).and_then(|settled| {
-                    transaction.commit(&keys(&ends))?;
-                    Ok(settled)
-                });
-                events::transaction_ended(began, committed.is_ok());
-                match committed {
-                    Ok(settled) => {
-                        ends.iter().for_each(|(partition, next)| held.settle(partition, *next, true));
-                        Ok(settled)
-                    }
-                    Err(error) => {
-                        transaction.abort()?;
-                        Err(error)
-                    }
-                }
+                let settled = step.transact(&ours, transaction.as_mut(), keys(&ends).as_slice())?;
+                ends.iter().for_each(|(partition, next)| held.settle(partition, *next, true));
+                Ok(settled)
             }
         }
     }
@@ -344,6 +316,26 @@ struct Step<'a> {
 }
 
 impl Step<'_> {
+    /// Publishes as one transaction, up to `at`; what fails is aborted.
+    fn transact<At: ?Sized>(
+        &mut self,
+        ours: &[bool],
+        transaction: &mut dyn Transaction<At>,
+        at: &At,
+    ) -> Result<Settled, DeliveryError> {
+        let began = Instant::now();
+        transaction.begin()?;
+        let committed = self.publish(ours).and_then(|settled| {
+            transaction.commit(at)?;
+            Ok(settled)
+        });
+        events::transaction_ended(began, committed.is_ok());
+        if committed.is_err() {
+            transaction.abort()?;
+        }
+        committed
+    }
+
     /// Writes the rows and the dead letters of the blocks that are `ours`.
     fn publish(&mut self, ours: &[bool]) -> Result<Settled, DeliveryError> {
         let EncodedWindow { window, output, rejected } = self.encoded;
@@ -374,7 +366,6 @@ impl Step<'_> {
             }
         }
         settled.rows -= too_large.len() as u64;
-        settled.dead_lettered = (rejected.len() + too_large.len()) as u64;
         for letter in rejected.into_iter().chain(&too_large) {
             settled.dead_letters[letter.stage as usize] += 1;
         }

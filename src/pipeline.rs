@@ -403,7 +403,7 @@ impl Progress {
         set(&self.records, sum.records);
         set(&self.rows, sum.rows);
         set(&self.tokens, sum.tokens);
-        set(&self.dead_lettered, sum.dead_lettered);
+        set(&self.dead_lettered, sum.dead_lettered());
         set(&self.input_bytes_read, sum.input_bytes_read);
     }
 }

@@ -16,7 +16,7 @@ use crate::encode::{Backend, LoadError, ModelConfig};
 use crate::kafka::config::{KafkaSinkConfig, KafkaSourceConfig, Layout, Properties, ValueFormat};
 use crate::quantize::{self, OutputPrecision, RangesConfig};
 use crate::sink::SinkConfig;
-use crate::sink::file::Target;
+use crate::sink::file::{FileSinkConfig, Target};
 use crate::sink::format::FileFormat;
 use crate::sink::stdout::StdoutConfig;
 use crate::source::SourceConfig;
@@ -362,7 +362,7 @@ fn kafka_sink(config: &KafkaSinkConfig, source: &SourcePlan) -> Result<SinkPlan,
     check_properties("sink.kafka", &config.properties)?;
     let (brokers, mut properties) = match (&config.brokers, source) {
         (Some(brokers), _) => (brokers.clone(), Properties::new()),
-        (None, SourcePlan::Kafka(kafka)) => (kafka.brokers.clone(), connection(&kafka.properties)),
+        (None, SourcePlan::Kafka(kafka)) => (kafka.brokers.clone(), kafka.connection()),
         (None, SourcePlan::Files(_)) => return refuse("sink.kafka.brokers", "expected brokers as host:port"),
     };
     properties.extend(config.properties.clone());
@@ -374,34 +374,22 @@ fn kafka_sink(config: &KafkaSinkConfig, source: &SourcePlan) -> Result<SinkPlan,
     Ok(SinkPlan::Kafka { config: config.clone(), brokers, properties })
 }
 
-/// What of a consumer's properties says how to connect; a producer of the same cluster needs it too.
-pub fn connection(properties: &Properties) -> Properties {
-    let connects = |name: &str| {
-        ["security.", "sasl.", "ssl.", "socket.", "broker.", "client."].iter().any(|prefix| name.starts_with(prefix))
-    };
-    properties.iter().filter(|(name, _)| connects(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
-}
-
 fn sink(config: &SinkConfig, source: &SourcePlan) -> Result<SinkPlan, PlanError> {
-    let files = |key: &str, format, path: &str, (file_rows, file_seconds)| {
+    let files = |key: &str, format, FileSinkConfig { path, file_rows, file_seconds }: &FileSinkConfig| {
         if path.is_empty() {
             return refuse(&format!("sink.{key}.path"), "expected a file's name, or a folder's that ends with /");
         }
-        if file_rows == 0 {
+        if *file_rows == 0 {
             return refuse(&format!("sink.{key}.file_rows"), "expected at least 1, found 0");
         }
-        if file_seconds == 0 {
+        if *file_seconds == 0 {
             return refuse(&format!("sink.{key}.file_seconds"), "expected at least 1, found 0");
         }
-        Ok(SinkPlan::Files { format, target: Target::new(path, file_rows, file_seconds) })
+        Ok(SinkPlan::Files { format, target: Target::new(path, *file_rows, *file_seconds) })
     };
     match (&config.arrow, &config.parquet, &config.stdout, &config.kafka, &config.ranges) {
-        (Some(arrow), None, None, None, None) => {
-            files("arrow", FileFormat::Arrow, &arrow.path, (arrow.file_rows, arrow.file_seconds))
-        }
-        (None, Some(parquet), None, None, None) => {
-            files("parquet", FileFormat::Parquet, &parquet.path, (parquet.file_rows, parquet.file_seconds))
-        }
+        (Some(arrow), None, None, None, None) => files("arrow", FileFormat::Arrow, arrow),
+        (None, Some(parquet), None, None, None) => files("parquet", FileFormat::Parquet, parquet),
         (None, None, Some(stdout), None, None) => Ok(SinkPlan::Stdout(stdout.clone())),
         (None, None, None, Some(kafka), None) => kafka_sink(kafka, source),
         (None, None, None, None, Some(ranges)) if ranges.path.as_os_str().is_empty() => {

@@ -15,7 +15,7 @@ use crate::encode::{LoadError, builder, spec};
 use crate::kafka::config::KafkaSinkConfig;
 use crate::kafka::{KafkaConsumer, KafkaError, KafkaProducer, Transactions};
 use crate::pipeline::Pipeline;
-use crate::plan::{DeadLetterPlan, Plan, PlanError, SinkPlan, SourcePlan, connection};
+use crate::plan::{DeadLetterPlan, Plan, PlanError, SinkPlan, SourcePlan};
 use crate::quantize::{Quantizer, Ranges, RangesError};
 use crate::sink::file::{FileSink, Target};
 use crate::sink::partition_files::PartitionFiles;
@@ -187,7 +187,7 @@ fn delivery(
         }
     };
     if let (SourcePlan::Kafka(kafka), Some(topic), None) = (&plan.source, topic, &producer) {
-        let properties = connection(&kafka.properties);
+        let properties = kafka.connection();
         let to_letters = KafkaSinkConfig { topic: topic.into(), ..KafkaSinkConfig::default() };
         let cluster = (kafka.brokers.as_str(), &properties);
         producer =

@@ -7,7 +7,7 @@ use embedmill::config::{Config, hub_settings};
 use embedmill::plan::Plan;
 use embedmill::quantize::{OutputPrecision, RangesConfig};
 use embedmill::sink::SinkConfig;
-use embedmill::sink::file::{ArrowConfig, ParquetConfig};
+use embedmill::sink::file::FileSinkConfig;
 use embedmill::sink::stdout::{StdoutConfig, StdoutFormat};
 
 use super::arguments::{self, ModelArgs, RecordArgs, WorkArgs, flag};
@@ -92,15 +92,10 @@ fn sink(output: &str, format: Option<&str>) -> anyhow::Result<SinkConfig> {
         };
         return Ok(SinkConfig { stdout: Some(StdoutConfig { format }), ..Default::default() });
     }
+    let files = Some(FileSinkConfig { path: output.into(), ..Default::default() });
     match format.or(by_name) {
-        Some("arrow") => Ok(SinkConfig {
-            arrow: Some(ArrowConfig { path: output.into(), ..Default::default() }),
-            ..Default::default()
-        }),
-        Some("parquet") => {
-            let parquet = ParquetConfig { path: output.into(), ..Default::default() };
-            Ok(SinkConfig { parquet: Some(parquet), ..Default::default() })
-        }
+        Some("arrow") => Ok(SinkConfig { arrow: files, ..Default::default() }),
+        Some("parquet") => Ok(SinkConfig { parquet: files, ..Default::default() }),
         Some(other) => Err(usage(format!("--output-format: files can be arrow or parquet, not {other}"))),
         None => Err(usage(format!(
             "--output: cannot tell the format of {output}; name it .arrow or .parquet, end a folder with /, or give \

@@ -120,8 +120,8 @@ fn as_text(summary: &Summary, spec: &ModelSpec) -> String {
             HumanCount(settled.truncated_tokens)
         );
     }
-    if settled.dead_lettered > 0 {
-        text += &format!("{} records were rejected: see the dead letters\n", HumanCount(settled.dead_lettered));
+    if settled.dead_lettered() > 0 {
+        text += &format!("{} records were rejected: see the dead letters\n", HumanCount(settled.dead_lettered()));
     }
     if settled.deletes > 0 {
         text += &format!("{} deletes\n", HumanCount(settled.deletes));
@@ -149,7 +149,7 @@ fn as_json(summary: &Summary, load: Duration) -> serde_json::Value {
         "tokens": settled.tokens,
         "truncated_rows": settled.truncated_rows,
         "truncated_tokens": settled.truncated_tokens,
-        "dead_lettered": settled.dead_lettered,
+        "dead_lettered": settled.dead_lettered(),
         "deletes": settled.deletes,
         "given_up": settled.given_up,
         "windows": summary.windows,

@@ -118,6 +118,15 @@ pub struct Sizes {
     pub positions: Option<usize>,
 }
 
+impl Sizes {
+    /// Of numbers as torch counts; they were read from config.json, so none is negative.
+    #[cfg(feature = "torch")]
+    pub fn of((hidden, layers): (i64, usize), vocab_size: i64, positions: Option<i64>) -> Sizes {
+        let size = |number: i64| number as usize;
+        Sizes { hidden: size(hidden), layers, vocab_size: size(vocab_size), positions: positions.map(size) }
+    }
+}
+
 /// A JSON value as an error shows it: short, on one line.
 pub fn short(value: &Value) -> String {
     let text = value.to_string();

@@ -13,7 +13,7 @@ use super::KafkaError;
 use super::client::{ASK_MAX, configuration, creation, explained, failed};
 use super::config::Properties;
 use super::publisher::{Shared, TRANSACTION_MAX};
-use crate::delivery::Checkpoint;
+use crate::delivery::Transaction;
 use crate::failure::Failure;
 use crate::record::{Partition, Position};
 use crate::source::file::{Marks, Resume};
@@ -88,7 +88,7 @@ impl KafkaCheckpoint {
     }
 }
 
-impl Checkpoint for KafkaCheckpoint {
+impl Transaction<Position> for KafkaCheckpoint {
     fn begin(&mut self) -> Result<(), KafkaError> {
         let publisher = self.publisher.lock();
         *publisher.producer.context().failed() = None;

@@ -45,6 +45,19 @@ impl Default for KafkaSourceConfig {
     }
 }
 
+impl KafkaSourceConfig {
+    /// What of the properties says how to connect; a producer of the same cluster needs it too.
+    pub fn connection(&self) -> Properties {
+        let connects = |name: &str| {
+            ["security.", "sasl.", "ssl.", "socket.", "broker.", "client."]
+                .iter()
+                .any(|prefix| name.starts_with(prefix))
+        };
+        let kept = self.properties.iter().filter(|(name, _)| connects(name));
+        kept.map(|(name, value)| (name.clone(), value.clone())).collect()
+    }
+}
+
 /// What a message's value is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]

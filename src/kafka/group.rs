@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance, RebalanceProtocol};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
 use rdkafka::types::RDKafkaRespErr as Event;
 use rdkafka::{ClientContext, Offset, Statistics, TopicPartitionList};
@@ -47,7 +47,7 @@ impl Group {
         let lost = consumer.assignment_lost();
         tracing::info!(partitions = ?keys, lost, "partitions are taken away");
         // What is lost is somebody else's already.
-        let drain = if consumer.assignment_lost() { Duration::ZERO } else { self.drain };
+        let drain = if lost { Duration::ZERO } else { self.drain };
         self.assignment.revoke(&keys, drain, |left| {
             if !left.is_empty()
                 && !consumer.assignment_lost()
@@ -157,8 +157,6 @@ impl ConsumerContext for Group {
             tracing::warn!(%error, "rebalance");
         }
     }
-
-    fn pre_rebalance(&self, _consumer: &BaseConsumer<Self>, _rebalance: &Rebalance<'_>) {}
 
     fn commit_callback(&self, result: Result<(), ClientError>, _offsets: &TopicPartitionList) {
         match result {

@@ -20,8 +20,8 @@ use super::client::{ASK_MAX, configuration, creation, failed};
 use super::config::KafkaSourceConfig;
 use super::group::list;
 use super::publisher::{ATTEMPT, TRANSACTION_MAX, VALUE_LEFT_OUT};
+use super::topic::TopicNames;
 use crate::failure::Failure;
-use crate::plan::connection;
 
 /// Messages of one transaction.
 const TRANSACTION_MESSAGES: usize = 500;
@@ -49,7 +49,7 @@ pub struct Wanted {
 
 /// Puts the letters in `topic` back into the topics that `source` reads.
 pub fn replay(source: &KafkaSourceConfig, topic: &str, wanted: &Wanted) -> Result<Replayed, KafkaError> {
-    let properties = connection(&source.properties);
+    let properties = source.connection();
     let group = format!("{}.replay", source.group);
     let ours = [
         ("group.id", group.as_str()),
@@ -62,12 +62,13 @@ pub fn replay(source: &KafkaSourceConfig, topic: &str, wanted: &Wanted) -> Resul
     let consumer: BaseConsumer = configuration(&source.brokers, &ours, &properties).create().map_err(creation)?;
     let mut open = assign(&consumer, topic)?;
     let producer = (!wanted.dry_run).then(|| producer(source, &group)).transpose()?;
+    let topics = TopicNames::new(&source.topics);
     let mut replayed = Replayed::default();
     while !open.is_empty() {
         if let Some(producer) = &producer {
             producer.begin_transaction().map_err(|error| failed("replay: beginning", &error))?;
         }
-        let ends = batch(&consumer, topic, &mut open, producer.as_ref(), (source, wanted), &mut replayed)?;
+        let ends = batch(&consumer, topic, &mut open, producer.as_ref(), (&topics, wanted), &mut replayed)?;
         if let Some(producer) = &producer {
             commit(&consumer, producer, &ends)?;
         }
@@ -104,7 +105,7 @@ fn producer(source: &KafkaSourceConfig, group: &str) -> Result<BaseProducer, Kaf
     // One replay of a group at a time: a second one ends the first.
     let id = format!("embedmill-{group}");
     let ours = [("enable.idempotence", "true"), ("transactional.id", id.as_str())];
-    let config: ClientConfig = configuration(&source.brokers, &ours, &connection(&source.properties));
+    let config: ClientConfig = configuration(&source.brokers, &ours, &source.connection());
     let producer: BaseProducer = config.create().map_err(creation)?;
     let began = producer.init_transactions(TRANSACTION_MAX);
     began.map_err(|error| failed("replay: beginning transactions", &error))?;
@@ -117,7 +118,7 @@ fn batch(
     topic: &str,
     open: &mut HashSet<i32>,
     producer: Option<&BaseProducer>,
-    (source, wanted): (&KafkaSourceConfig, &Wanted),
+    (topics, wanted): (&TopicNames<'_>, &Wanted),
     replayed: &mut Replayed,
 ) -> Result<Vec<(Key, i64)>, KafkaError> {
     let mut ends: Vec<(Key, i64)> = Vec::new();
@@ -140,7 +141,7 @@ fn batch(
             Some(Ok(message)) => message,
         };
         messages += 1;
-        match target(&message, source, wanted) {
+        match target(&message, topics, wanted) {
             Target::Back(topic, partition) => {
                 if let Some(producer) = producer {
                     send(producer, &message, &topic, partition)?;
@@ -173,7 +174,7 @@ fn header<'a>(message: &'a BorrowedMessage<'_>, name: &str) -> Option<&'a str> {
     std::str::from_utf8(found.value?).ok()
 }
 
-fn target(message: &BorrowedMessage<'_>, source: &KafkaSourceConfig, wanted: &Wanted) -> Target {
+fn target(message: &BorrowedMessage<'_>, topics: &TopicNames<'_>, wanted: &Wanted) -> Target {
     if wanted.stage.as_deref().is_some_and(|stage| header(message, "embedmill.stage") != Some(stage)) {
         return Target::OtherStage;
     }
@@ -181,15 +182,8 @@ fn target(message: &BorrowedMessage<'_>, source: &KafkaSourceConfig, wanted: &Wa
         let (topic, rest) = position.rsplit_once('[')?;
         Some((topic, rest.split_once(']')?.0.parse::<i32>().ok()?))
     });
-    let is_ours = |topic: &str| {
-        let matches = |pattern: &String| {
-            *pattern == topic
-                || (pattern.starts_with('^') && regex::Regex::new(pattern).is_ok_and(|pattern| pattern.is_match(topic)))
-        };
-        source.topics.iter().any(matches)
-    };
     match place {
-        Some((topic, _)) if !is_ours(topic) => Target::Other,
+        Some((topic, _)) if !topics.contains(topic) => Target::Other,
         None => Target::Other,
         Some(_) if header(message, VALUE_LEFT_OUT).is_some() => Target::Incomplete,
         Some((topic, partition)) => Target::Back(topic.into(), partition),

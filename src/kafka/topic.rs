@@ -2,9 +2,27 @@
 
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
+use regex::Regex;
 
 use super::KafkaError;
 use super::client::{ASK_MAX, Asking, ask};
+
+/// Which topics a list means; a name that begins with ^ is a pattern.
+pub struct TopicNames<'a> {
+    names: &'a [String],
+    patterns: Vec<Regex>,
+}
+
+impl TopicNames<'_> {
+    pub fn new(names: &[String]) -> TopicNames<'_> {
+        let patterns = names.iter().filter(|name| name.starts_with('^')).filter_map(|name| Regex::new(name).ok());
+        TopicNames { names, patterns: patterns.collect() }
+    }
+
+    pub fn contains(&self, topic: &str) -> bool {
+        self.names.iter().any(|name| name == topic) || self.patterns.iter().any(|pattern| pattern.is_match(topic))
+    }
+}
 
 /// The client that asks.
 pub type Admin = AdminClient<Asking>;

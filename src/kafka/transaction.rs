@@ -8,11 +8,10 @@ use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
 use rdkafka::producer::Producer;
 
 use super::KafkaError;
-use super::assignment::Key;
 use super::client::explained;
 use super::group::{Group, list};
 use super::publisher::{Shared, TRANSACTION_MAX};
-use crate::delivery::Transaction;
+use crate::delivery::{Ends, Transaction};
 use crate::failure::Failure;
 
 /// One call of an abort, which is resumed by the next.
@@ -23,7 +22,7 @@ pub struct GroupTransaction {
     pub consumer: Arc<BaseConsumer<Group>>,
 }
 
-impl Transaction for GroupTransaction {
+impl Transaction<Ends> for GroupTransaction {
     fn begin(&mut self) -> Result<(), KafkaError> {
         let mut publisher = self.publisher.lock();
         *publisher.producer.context().failed() = None;
@@ -38,7 +37,7 @@ impl Transaction for GroupTransaction {
         }
     }
 
-    fn commit(&mut self, ends: &[(Key, i64)]) -> Result<(), KafkaError> {
+    fn commit(&mut self, ends: &Ends) -> Result<(), KafkaError> {
         let publisher = self.publisher.lock();
         // First, so that no message can fail during the next call: librdkafka 2.12 then forgets to answer it
         // (`_OUTDATED` in its handler of TxnOffsetCommit), and the call never returns.

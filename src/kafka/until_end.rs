@@ -16,6 +16,7 @@ use super::KafkaError;
 use super::assignment::Key;
 use super::client::{ASK_MAX, failed};
 use super::group::{Group, list};
+use super::topic::TopicNames;
 
 /// How often the group's positions are asked for.
 const ASK_EVERY: Duration = Duration::from_secs(1);
@@ -153,16 +154,10 @@ impl UntilEnd {
 /// The high watermarks of the topics' partitions; a topic that begins with ^ is a pattern.
 pub fn ends_of(consumer: &BaseConsumer<Group>, topics: &[String]) -> Result<HashMap<Key, i64>, KafkaError> {
     let asking = |error| failed("source.kafka: asking for the topics' ends", &error);
-    let patterns: Vec<regex::Regex> = topics
-        .iter()
-        .filter(|topic| topic.starts_with('^'))
-        .filter_map(|topic| regex::Regex::new(topic).ok())
-        .collect();
+    let wanted = TopicNames::new(topics);
     let metadata = consumer.fetch_metadata(None, ASK_MAX).map_err(asking)?;
-    let wanted =
-        |name: &str| topics.iter().any(|topic| topic == name) || patterns.iter().any(|pattern| pattern.is_match(name));
     let mut ends = HashMap::new();
-    for topic in metadata.topics().iter().filter(|topic| wanted(topic.name())) {
+    for topic in metadata.topics().iter().filter(|topic| wanted.contains(topic.name())) {
         for partition in topic.partitions() {
             let (_, end) = consumer.fetch_watermarks(topic.name(), partition.id(), ASK_MAX).map_err(asking)?;
             ends.insert((topic.name().into(), partition.id()), end);

@@ -15,7 +15,7 @@ use super::report;
 use super::source::KafkaSource;
 use super::transaction::GroupTransaction;
 use crate::dead_letter::DeadLetterSink;
-use crate::delivery::{Commits, Transaction};
+use crate::delivery::{Commits, Ends, Transaction};
 use crate::sink::Sink;
 use crate::source::Source;
 use crate::source::file::Marks;
@@ -95,7 +95,7 @@ impl KafkaProducer {
         KafkaCheckpoint::open(name, topic, cluster, self.0.clone(), marks)
     }
 
-    pub fn transaction(&self, consumer: &KafkaConsumer) -> Box<dyn Transaction> {
+    pub fn transaction(&self, consumer: &KafkaConsumer) -> Box<dyn Transaction<Ends>> {
         Box::new(GroupTransaction { publisher: self.0.clone(), consumer: consumer.consumer.clone() })
     }
 }

@@ -3,7 +3,7 @@
 use super::KafkaError;
 use super::config::{KafkaSinkConfig, KafkaSourceConfig, Properties};
 use crate::dead_letter::DeadLetterSink;
-use crate::delivery::{Checkpoint, Commits, Transaction};
+use crate::delivery::{Commits, Ends, Transaction};
 use crate::record::Position;
 use crate::sink::Sink;
 use crate::source::Source;
@@ -66,7 +66,7 @@ impl KafkaProducer {
         match *self {}
     }
 
-    pub fn transaction(&self, _consumer: &KafkaConsumer) -> Box<dyn Transaction> {
+    pub fn transaction(&self, _consumer: &KafkaConsumer) -> Box<dyn Transaction<Ends>> {
         match *self {}
     }
 }
@@ -108,7 +108,7 @@ impl KafkaCheckpoint {
     }
 }
 
-impl Checkpoint for KafkaCheckpoint {
+impl Transaction<Position> for KafkaCheckpoint {
     fn begin(&mut self) -> Result<(), KafkaError> {
         match *self {}
     }

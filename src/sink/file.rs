@@ -10,27 +10,15 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::format::{FileFormat, FormatWriter};
-use super::whole_file::WholeFile;
+use super::whole_file::{WholeFile, prepare_folder};
 use super::{Sink, SinkError, WindowRows, Written};
 use crate::columnar::output::OutputSchema;
 use crate::dead_letter::DeadLetter;
 
-/// `sink.arrow:` in the pipeline file.
+/// `sink.arrow:` and `sink.parquet:` in the pipeline file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct ArrowConfig {
-    /// A file; or a folder, if it ends with / or is one already.
-    pub path: String,
-    /// Rows after which the next file of a folder is begun.
-    pub file_rows: u64,
-    /// Of a Kafka topic's rows: seconds after which a file is finished, full or not. Its positions are committed then.
-    pub file_seconds: u64,
-}
-
-/// `sink.parquet:` in the pipeline file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct ParquetConfig {
+pub struct FileSinkConfig {
     /// A file; or a folder, if it ends with / or is one already.
     pub path: String,
     /// Rows after which the next file of a folder is begun.
@@ -44,15 +32,9 @@ const FILE_ROWS: u64 = 1_000_000;
 /// What is read again after a kill, and how long rows of a quiet topic wait; many small files are a burden to readers.
 const FILE_SECONDS: u64 = 60;
 
-impl Default for ArrowConfig {
+impl Default for FileSinkConfig {
     fn default() -> Self {
-        ArrowConfig { path: String::new(), file_rows: FILE_ROWS, file_seconds: FILE_SECONDS }
-    }
-}
-
-impl Default for ParquetConfig {
-    fn default() -> Self {
-        ParquetConfig { path: String::new(), file_rows: FILE_ROWS, file_seconds: FILE_SECONDS }
+        FileSinkConfig { path: String::new(), file_rows: FILE_ROWS, file_seconds: FILE_SECONDS }
     }
 }
 
@@ -60,7 +42,7 @@ impl Default for ParquetConfig {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     File(PathBuf),
-    /// With the limits of its files; see [`ArrowConfig`].
+    /// With the limits of its files; see [`FileSinkConfig`].
     Folder {
         path: PathBuf,
         file_rows: u64,
@@ -113,9 +95,7 @@ impl FileSink {
         match &sink.target {
             Target::File(path) => sink.open = Some(sink.begin(path)?),
             Target::Folder { path, .. } => {
-                let fail = |cause| SinkError::Io { path: path.clone(), action: "cannot be created", cause };
-                std::fs::create_dir_all(path).map_err(fail)?;
-                drop(WholeFile::create(&path.join("probe"))?);
+                prepare_folder(path)?;
                 warn_of_others(path, format);
             }
         }

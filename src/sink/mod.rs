@@ -22,7 +22,7 @@ use crate::kafka::config::KafkaSinkConfig;
 use crate::quantize::{OutputPrecision, RangesConfig};
 use crate::record::Block;
 use crate::window::Window;
-use file::{ArrowConfig, ParquetConfig};
+use file::FileSinkConfig;
 use ranges::RangesSinkConfig;
 use stdout::StdoutConfig;
 
@@ -31,9 +31,9 @@ use stdout::StdoutConfig;
 #[serde(deny_unknown_fields, default)]
 pub struct SinkConfig {
     /// Arrow IPC files.
-    pub arrow: Option<ArrowConfig>,
+    pub arrow: Option<FileSinkConfig>,
     /// Parquet files.
-    pub parquet: Option<ParquetConfig>,
+    pub parquet: Option<FileSinkConfig>,
     /// Standard output.
     pub stdout: Option<StdoutConfig>,
     /// A Kafka topic.

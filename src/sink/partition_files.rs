@@ -17,7 +17,7 @@ use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 
 use super::format::{FileFormat, FormatWriter, noted};
-use super::whole_file::WholeFile;
+use super::whole_file::{WholeFile, prepare_folder};
 use super::{BlockRows, Sink, SinkError, WindowRows, Written};
 use crate::columnar::output::OutputSchema;
 use crate::dead_letter::DeadLetter;
@@ -70,9 +70,7 @@ impl PartitionFiles {
         (file_rows, file_age): (u64, Duration),
         schema: OutputSchema,
     ) -> Result<PartitionFiles, SinkError> {
-        let fail = |cause| SinkError::Io { path: folder.into(), action: "cannot be created", cause };
-        std::fs::create_dir_all(folder).map_err(fail)?;
-        drop(WholeFile::create(&folder.join("probe"))?);
+        prepare_folder(folder)?;
         let (folder, open, written) = (folder.to_path_buf(), Vec::new(), Vec::new());
         Ok(PartitionFiles(Arc::new(Mutex::new(Files { format, folder, file_rows, file_age, schema, open, written }))))
     }

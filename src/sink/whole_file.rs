@@ -15,6 +15,13 @@ use super::SinkError;
 /// Large enough that a batch of vectors takes few system calls.
 const BUFFER_BYTES: usize = 256 * 1024;
 
+/// Makes a folder if need be, and sees that files can be begun in it.
+pub fn prepare_folder(folder: &Path) -> Result<(), SinkError> {
+    let fail = |cause| SinkError::Io { path: folder.to_path_buf(), action: "cannot be created", cause };
+    std::fs::create_dir_all(folder).map_err(fail)?;
+    WholeFile::create(&folder.join("probe")).map(drop)
+}
+
 #[derive(Debug)]
 pub struct WholeFile {
     path: PathBuf,

@@ -120,9 +120,7 @@ impl Settling {
 
     /// It is published and committed, or given up.
     pub fn settled(self, settled: &Settled) {
-        let Settled {
-            records, rows, dead_lettered, deletes, given_up, tokens, truncated_rows, truncated_tokens, ..
-        } = *settled;
+        let Settled { records, rows, deletes, given_up, tokens, truncated_rows, truncated_tokens, .. } = *settled;
         LIVE.windows_settled.fetch_add(1, Relaxed);
         names::WINDOWS_SETTLED.add(1, &[]);
         for (stage, count) in Stage::ALL.iter().zip(settled.dead_letters).filter(|(_, count)| *count > 0) {
@@ -145,7 +143,7 @@ impl Settling {
         }
         // Last: whoever sees these sees the rest.
         names::RECORDS.add(settled.published(), &["published"]);
-        names::RECORDS.add(dead_lettered, &["dead_lettered"]);
+        names::RECORDS.add(settled.dead_lettered(), &["dead_lettered"]);
         names::RECORDS.add(deletes, &["deleted"]);
         names::RECORDS.add(given_up, &["given_up"]);
         let mut state = LIVE.lock();

@@ -179,7 +179,7 @@ impl Counters {
         use std::sync::atomic::Ordering::Relaxed;
         Counters {
             records_published: settled.published(),
-            records_dead_lettered: settled.dead_lettered,
+            records_dead_lettered: settled.dead_lettered(),
             records_deleted: settled.deletes,
             records_given_up: settled.given_up,
             rows: settled.rows,

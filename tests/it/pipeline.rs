@@ -72,7 +72,7 @@ fn rows_come_out_in_the_order_of_the_source() {
         let (pipeline, sink) = pipeline(documents(1_000), window, None);
         let summary = run(pipeline, Stop::default()).expect("it runs");
         assert_eq!(ids(&sink), (0..1_000).map(|index| index.to_string()).collect::<Vec<_>>());
-        assert_eq!((summary.settled.records, summary.settled.rows, summary.settled.dead_lettered), (1_000, 1_000, 0));
+        assert_eq!((summary.settled.records, summary.settled.rows, summary.settled.dead_lettered()), (1_000, 1_000, 0));
     }
 }
 

@@ -37,8 +37,7 @@ impl AlbertConfig {
         let heads = keys::heads(file, "num_attention_heads")?;
         let head_dim = keys::head_dim(file, ("hidden_size", hidden), ("num_attention_heads", heads))?;
         keys::refuse_others(file, &[("position_embedding_type", "absolute")])?;
-        keys::refuse_flags(file, &["is_decoder", "add_cross_attention", "is_encoder_decoder"])?;
-        keys::refuse_values(file, &[])?;
+        keys::refuse_decoders(file)?;
         let passes = keys::layers(file, "num_hidden_layers")?;
         Ok(AlbertConfig {
             hidden,

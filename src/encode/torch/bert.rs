@@ -39,8 +39,7 @@ impl BertConfig {
         let head_dim = keys::head_dim(file, ("hidden_size", hidden), ("num_attention_heads", heads))?;
         let electra = model_type == "electra";
         keys::refuse_others(file, &[("position_embedding_type", "absolute")])?;
-        keys::refuse_flags(file, &["is_decoder", "add_cross_attention", "is_encoder_decoder"])?;
-        keys::refuse_values(file, &[])?;
+        keys::refuse_decoders(file)?;
         Ok(BertConfig {
             hidden,
             embedding: if electra { keys::width_or(file, "embedding_size", 128)? } else { hidden },
@@ -68,12 +67,7 @@ fn padding_id(file: &ConfigFile) -> Result<i64, LoadError> {
 
 pub fn check(model_type: &str, file: &ConfigFile) -> Result<Sizes, LoadError> {
     let config = BertConfig::read(model_type, file)?;
-    Ok(Sizes {
-        hidden: config.hidden as usize,
-        layers: config.layers,
-        vocab_size: config.vocab_size as usize,
-        positions: Some(config.count.room(config.places).max(1) as usize),
-    })
+    Ok(Sizes::of((config.hidden, config.layers), config.vocab_size, Some(config.count.room(config.places).max(1))))
 }
 
 pub fn build(model_type: &str, file: &ConfigFile, weights: &mut Weights) -> Result<Box<dyn Transformer>, LoadError> {

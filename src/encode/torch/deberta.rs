@@ -58,8 +58,7 @@ impl DebertaConfig {
         let hidden = keys::width(file, "hidden_size")?;
         let queries = keys::heads(file, "num_attention_heads")?;
         let head_dim = keys::head_dim(file, ("hidden_size", hidden), ("num_attention_heads", queries))?;
-        keys::refuse_flags(file, &["is_decoder", "add_cross_attention", "is_encoder_decoder"])?;
-        keys::refuse_values(file, &[])?;
+        keys::refuse_decoders(file)?;
         let places = keys::rows(file, "max_position_embeddings")?;
         let kinds = comparisons(file)?;
         let has = |kind: &str| kinds.iter().any(|name| name == kind);
@@ -155,12 +154,7 @@ fn convolution(file: &ConfigFile, hidden: i64) -> Result<Option<ConvolutionConfi
 
 pub fn check(_: &str, file: &ConfigFile) -> Result<Sizes, LoadError> {
     let config = DebertaConfig::read(file)?;
-    Ok(Sizes {
-        hidden: config.hidden as usize,
-        layers: config.layers,
-        vocab_size: config.vocab_size as usize,
-        positions: Some(config.places as usize),
-    })
+    Ok(Sizes::of((config.hidden, config.layers), config.vocab_size, Some(config.places)))
 }
 
 pub fn build(_: &str, file: &ConfigFile, weights: &mut Weights) -> Result<Box<dyn Transformer>, LoadError> {

@@ -96,10 +96,7 @@ fn heads(model_type: &str, file: &ConfigFile, hidden: i64) -> Result<Heads, Load
         None if are_equal => queries,
         None => return Err(file.error("`num_key_value_heads` is missing")),
     };
-    if queries % keys != 0 {
-        let message = format!("`num_attention_heads` {queries} is not divisible by `num_key_value_heads` {keys}");
-        return Err(file.error(message));
-    }
+    keys::check_shared(file, queries, keys)?;
     let dim = match file.get("head_dim") {
         Some(_) => keys::width(file, "head_dim")?,
         None if model_type == "qwen3" => 128,
@@ -139,12 +136,7 @@ fn windows(model_type: &str, file: &ConfigFile, layers: usize) -> Result<(Option
 
 pub fn check(model_type: &str, file: &ConfigFile) -> Result<Sizes, LoadError> {
     let config = DecoderConfig::read(model_type, file)?;
-    Ok(Sizes {
-        hidden: config.hidden as usize,
-        layers: config.layers,
-        vocab_size: config.vocab_size as usize,
-        positions: Some(config.places as usize),
-    })
+    Ok(Sizes::of((config.hidden, config.layers), config.vocab_size, Some(config.places)))
 }
 
 pub fn build(model_type: &str, file: &ConfigFile, weights: &mut Weights) -> Result<Box<dyn Transformer>, LoadError> {

@@ -31,8 +31,7 @@ impl DistilbertConfig {
         let hidden = keys::width(file, "dim")?;
         let heads = keys::heads(file, "n_heads")?;
         let head_dim = keys::head_dim(file, ("dim", hidden), ("n_heads", heads))?;
-        keys::refuse_flags(file, &["is_decoder", "add_cross_attention", "is_encoder_decoder"])?;
-        keys::refuse_values(file, &[])?;
+        keys::refuse_decoders(file)?;
         Ok(DistilbertConfig {
             hidden,
             layers: keys::layers(file, "n_layers")?,
@@ -47,12 +46,7 @@ impl DistilbertConfig {
 
 pub fn check(_: &str, file: &ConfigFile) -> Result<Sizes, LoadError> {
     let config = DistilbertConfig::read(file)?;
-    Ok(Sizes {
-        hidden: config.hidden as usize,
-        layers: config.layers,
-        vocab_size: config.vocab_size as usize,
-        positions: Some(config.places as usize),
-    })
+    Ok(Sizes::of((config.hidden, config.layers), config.vocab_size, Some(config.places)))
 }
 
 pub fn build(_: &str, file: &ConfigFile, weights: &mut Weights) -> Result<Box<dyn Transformer>, LoadError> {

@@ -83,10 +83,7 @@ impl GemmaConfig {
 fn heads(file: &ConfigFile) -> Result<Heads, LoadError> {
     let queries = keys::heads(file, "num_attention_heads")?;
     let keys = keys::heads(file, "num_key_value_heads")?;
-    if queries % keys != 0 {
-        let message = format!("`num_attention_heads` {queries} is not divisible by `num_key_value_heads` {keys}");
-        return Err(file.error(message));
-    }
+    keys::check_shared(file, queries, keys)?;
     Ok(Heads { queries, keys, dim: keys::width_or(file, "head_dim", 256)? })
 }
 
@@ -103,12 +100,7 @@ fn reaches(file: &ConfigFile) -> Result<[Reach; 2], LoadError> {
 
 pub fn check(_: &str, file: &ConfigFile) -> Result<Sizes, LoadError> {
     let config = GemmaConfig::read(file)?;
-    Ok(Sizes {
-        hidden: config.hidden as usize,
-        layers: config.layers,
-        vocab_size: config.vocab_size as usize,
-        positions: Some(config.places as usize),
-    })
+    Ok(Sizes::of((config.hidden, config.layers), config.vocab_size, Some(config.places)))
 }
 
 pub fn build(_: &str, file: &ConfigFile, weights: &mut Weights) -> Result<Box<dyn Transformer>, LoadError> {

@@ -77,6 +77,20 @@ pub fn refuse_flags(file: &ConfigFile, keys: &[&str]) -> Result<(), LoadError> {
     Ok(())
 }
 
+/// A model that is, or has, a decoder: what an encoder's family cannot honour.
+pub fn refuse_decoders(file: &ConfigFile) -> Result<(), LoadError> {
+    refuse_flags(file, &["is_decoder", "add_cross_attention", "is_encoder_decoder"])?;
+    refuse_values(file, &[])
+}
+
+/// Heads of queries that share heads of keys and values share them evenly.
+pub fn check_shared(file: &ConfigFile, queries: i64, keys: i64) -> Result<(), LoadError> {
+    if queries % keys == 0 {
+        return Ok(());
+    }
+    Err(file.error(format!("`num_attention_heads` {queries} is not divisible by `num_key_value_heads` {keys}")))
+}
+
 /// Keys whose presence alone means something that is not implemented; null and an empty object count as absent.
 pub fn refuse_values(file: &ConfigFile, keys: &[&str]) -> Result<(), LoadError> {
     let empty = |value: &serde_json::Value| value.as_object().is_some_and(serde_json::Map::is_empty);

@@ -40,8 +40,7 @@ impl ModernbertConfig {
         let hidden = keys::width(file, "hidden_size")?;
         let heads = keys::heads(file, "num_attention_heads")?;
         let head_dim = keys::head_dim(file, ("hidden_size", hidden), ("num_attention_heads", heads))?;
-        keys::refuse_flags(file, &["is_decoder", "add_cross_attention", "is_encoder_decoder"])?;
-        keys::refuse_values(file, &[])?;
+        keys::refuse_decoders(file)?;
         let layers = keys::layers(file, "num_hidden_layers")?;
         let every = file.count("global_attn_every_n_layers", 1..=keys::LAYERS_MAX)?.unwrap_or(3);
         let frequencies = |kind: usize| Frequencies::of_kind(file, LAYER_KINDS[kind], head_dim, BASES[kind], true);
@@ -67,12 +66,7 @@ impl ModernbertConfig {
 
 pub fn check(_: &str, file: &ConfigFile) -> Result<Sizes, LoadError> {
     let config = ModernbertConfig::read(file)?;
-    Ok(Sizes {
-        hidden: config.hidden as usize,
-        layers: config.layers,
-        vocab_size: config.vocab_size as usize,
-        positions: Some(config.places as usize),
-    })
+    Ok(Sizes::of((config.hidden, config.layers), config.vocab_size, Some(config.places)))
 }
 
 pub fn build(_: &str, file: &ConfigFile, weights: &mut Weights) -> Result<Box<dyn Transformer>, LoadError> {

@@ -38,8 +38,7 @@ impl MpnetConfig {
         let hidden = keys::width(file, "hidden_size")?;
         let heads = keys::heads(file, "num_attention_heads")?;
         let head_dim = keys::head_dim(file, ("hidden_size", hidden), ("num_attention_heads", heads))?;
-        keys::refuse_flags(file, &["is_decoder", "add_cross_attention", "is_encoder_decoder"])?;
-        keys::refuse_values(file, &[])?;
+        keys::refuse_decoders(file)?;
         let least = BUCKETS as usize;
         let buckets = file.count("relative_attention_num_buckets", least..=keys::ROWS_MAX)?.unwrap_or(least) as i64;
         let places = file.needed_count("max_position_embeddings", 3..=keys::ROWS_MAX)? as i64;
@@ -59,12 +58,7 @@ impl MpnetConfig {
 
 pub fn check(_: &str, file: &ConfigFile) -> Result<Sizes, LoadError> {
     let config = MpnetConfig::read(file)?;
-    Ok(Sizes {
-        hidden: config.hidden as usize,
-        layers: config.layers,
-        vocab_size: config.vocab_size as usize,
-        positions: Some(COUNT.room(config.places) as usize),
-    })
+    Ok(Sizes::of((config.hidden, config.layers), config.vocab_size, Some(COUNT.room(config.places))))
 }
 
 pub fn build(_: &str, file: &ConfigFile, weights: &mut Weights) -> Result<Box<dyn Transformer>, LoadError> {

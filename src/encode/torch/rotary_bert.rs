@@ -155,12 +155,7 @@ impl Config {
 
 pub fn check(model_type: &str, file: &ConfigFile) -> Result<Sizes, LoadError> {
     let config = Config::read(&variant(model_type), file)?;
-    Ok(Sizes {
-        hidden: config.hidden as usize,
-        layers: config.layers,
-        vocab_size: config.vocab_size as usize,
-        positions: Some(config.places as usize),
-    })
+    Ok(Sizes::of((config.hidden, config.layers), config.vocab_size, Some(config.places)))
 }
 
 pub fn build(model_type: &str, file: &ConfigFile, weights: &mut Weights) -> Result<Box<dyn Transformer>, LoadError> {

@@ -80,13 +80,8 @@ fn perceptron(model_type: &str, file: &ConfigFile) -> Result<(bool, Activation),
 
 pub fn check(model_type: &str, file: &ConfigFile) -> Result<Sizes, LoadError> {
     let config = T5Config::read(model_type, file)?;
-    Ok(Sizes {
-        hidden: config.hidden as usize,
-        layers: config.layers,
-        vocab_size: config.vocab_size as usize,
-        // A bias by distance has no end.
-        positions: None,
-    })
+    // A bias by distance has no end.
+    Ok(Sizes::of((config.hidden, config.layers), config.vocab_size, None))
 }
 
 pub fn build(model_type: &str, file: &ConfigFile, weights: &mut Weights) -> Result<Box<dyn Transformer>, LoadError> {
