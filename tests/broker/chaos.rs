@@ -83,11 +83,11 @@ enum Promise {
 fn round(promise: Promise, seed: u64) {
     eprintln!("chaos: {promise:?}, seed {seed}");
     let mut random = Random(seed);
-    let mut broker = Broker::start();
+    let mut broker = Broker::start_to_be_killed();
     let addr = broker.addr().to_string();
     create_topics(&addr, &[("in", PARTITIONS), ("out", PARTITIONS), ("dead", PARTITIONS)], &[]);
     let folder = tempfile::tempdir().expect("a folder");
-    let log = folder.path().join("log");
+    let log = broker.folder().join("copies.log");
     let out = folder.path().join("out");
     let sink = match promise {
         Promise::AtLeastOnce => "kafka: { topic: out } }\ndelivery: at_least_once".into(),
@@ -130,7 +130,6 @@ fn round(promise: Promise, seed: u64) {
             }
             _ if step == 4 => {
                 broker.kill();
-                thread::sleep(Duration::from_millis(500));
                 broker.restart();
             }
             _ => {}

@@ -3,6 +3,7 @@
 mod chaos;
 mod cluster;
 mod enrich;
+mod java;
 mod observe;
 #[path = "../it/prometheus.rs"]
 mod prometheus;
