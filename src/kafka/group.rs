@@ -222,6 +222,8 @@ pub fn open(config: &KafkaSourceConfig) -> Result<Arc<BaseConsumer<Group>>, Kafk
         ("partition.assignment.strategy", "cooperative-sticky"),
         // Per partition, before decompression; the library's defaults hold gigabytes under lag.
         ("queued.min.messages", "2000"),
+        // How often a full queue is looked at again; the default lets it run dry for a second.
+        ("fetch.queue.backoff.ms", "10"),
         ("queued.max.messages.kbytes", "4096"),
         ("fetch.message.max.bytes", "1048576"),
     ];

@@ -28,6 +28,8 @@ use crate::telemetry::{events, names};
 
 /// How long everything produced may take to be acknowledged before a window is tried again.
 const FLUSH_MAX: Duration = Duration::from_secs(60);
+/// Acknowledgements are waited for in such steps.
+const POLL_STEP: Duration = Duration::from_millis(1);
 /// A transaction's calls; librdkafka goes on where a call that timed out had stopped.
 pub(super) const TRANSACTION_MAX: Duration = Duration::from_secs(30);
 /// How long the coordinator keeps an open transaction of a process that died. Readers of committed data wait for it.
@@ -151,7 +153,8 @@ impl Settings {
             // As Kafka's own producers choose partitions by key.
             ("partitioner", "murmur2_random"),
             ("message.max.bytes", limit.as_str()),
-            ("linger.ms", "5"),
+            // A window is flushed at once; what it has sent by then travels together anyway.
+            ("linger.ms", "0"),
             ("queue.buffering.max.kbytes", "65536"),
         ];
         if let Some(id) = &id {
@@ -244,7 +247,7 @@ impl Publisher {
                 }
                 Err((ClientError::MessageProduction(Code::QueueFull), same)) if Instant::now() < deadline => {
                     record = same;
-                    self.producer.poll(Duration::from_millis(50));
+                    self.producer.poll(POLL_STEP);
                 }
                 Err((error, record)) => return Err(self.unsent(record.topic, &error)),
             }
@@ -257,12 +260,17 @@ impl Publisher {
         if self.settings.is_transactional() { transaction(&what, error) } else { failed(what, error) }
     }
 
-    /// Waits until all is acknowledged.
+    /// Waits until all is acknowledged. (rdkafka 0.39's own flush, as its poll, lasts for the whole of a time that is given
+    /// to it, in steps of 100 ms.)
     pub(super) fn flush(&self) -> Result<(), KafkaError> {
-        let flushed = self.producer.flush(FLUSH_MAX);
+        let deadline = Instant::now() + FLUSH_MAX;
+        while self.producer.in_flight_count() > 0 && Instant::now() < deadline {
+            self.producer.poll(POLL_STEP);
+        }
         if let Some(error) = self.producer.context().failed().take() {
             return Err(self.unsent(&self.topic.name, &error));
         }
+        let flushed = self.producer.flush(Duration::ZERO);
         flushed.map_err(|error| self.unsent(&self.topic.name, &error))
     }
 
