@@ -48,7 +48,7 @@ check: tools ## Formatting, lints, and the tests that need neither libtorch nor 
 chaos: build ## Kills and stops copies and the broker: ROUNDS rounds from SEED on
 	@$(PYTHON) deploy/kafka.py
 	EMBEDMILL_CHAOS_ROUNDS=$(ROUNDS) EMBEDMILL_CHAOS_SEED=$(SEED) \
-		cargo test --release --locked --test broker -- chaos --nocapture
+		cargo test --release --locked --test broker -- chaos --include-ignored --nocapture
 
 golden: setup ## Makes the golden vectors again, with sentence-transformers
 	@$(REFERENCE_PYTHON) tests/golden/generate.py $(ARGS)

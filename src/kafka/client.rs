@@ -172,6 +172,7 @@ fn hint(error: &ClientError) -> &'static str {
         Some(Code::BrokerTransportFailure | Code::AllBrokersDown | Code::OperationTimedOut | Code::Resolve) => {
             "; check `brokers`, the network, and `security.protocol` under `properties`"
         }
+        Some(Code::FencedInstanceId) => "; another process has the same `group.instance.id`: give each its own",
         Some(Code::MessageSizeTooLarge) => "; raise the topic's `max.message.bytes`",
         _ => "",
     }

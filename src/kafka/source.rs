@@ -227,6 +227,9 @@ impl Reading<'_> {
         if matches!(error, ClientError::PartitionEOF(_)) || code == Some(Code::PollExceeded) {
             return Ok(());
         }
+        // What a fatal error is, only the client says.
+        let fatal = self.consumer.client().fatal_error();
+        let error = fatal.map_or(error, |(code, _)| ClientError::MessageConsumptionFatal(code));
         let error = failed("source.kafka", &error);
         match error.failure() {
             Failure::Retry => {

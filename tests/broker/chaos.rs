@@ -8,7 +8,7 @@ use std::process::{Child, Command};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::cluster::{Pipeline, Sent, create_topics, document, ids_in_files, produce, read};
+use crate::cluster::{Pipeline, Sent, create_topics, document, ids, ids_in_files, produce, read};
 use crate::server::Broker;
 
 const PARTITIONS: i32 = 6;
@@ -208,6 +208,41 @@ fn nothing_is_lost_and_nothing_comes_twice() {
     for round_seed in seed..seed + number("EMBEDMILL_CHAOS_ROUNDS").unwrap_or(1) {
         for promise in [Promise::ExactlyOnce, Promise::InFiles, Promise::AtLeastOnce] {
             round(promise, round_seed);
+        }
+    }
+}
+
+/// Longer than any session or transaction lasts. A run waits, and goes on.
+#[test]
+#[ignore = "takes two minutes; see make chaos"]
+fn a_broker_is_away_for_a_minute() {
+    for promise in ["exactly_once", "at_least_once"] {
+        let mut broker = Broker::start_to_be_killed();
+        let addr = broker.addr().to_string();
+        create_topics(&addr, &[("in", 2), ("out", 2)], &[]);
+        let pipeline = Pipeline::new(&addr, ["in", "out"], "away", &format!("delivery: {promise}\n"));
+        let documents: Vec<Sent> =
+            (0..20_000).map(|index| document(index % 2, &format!("{}-{index:05}", index % 2), "a text")).collect();
+        produce(&addr, "in", &documents[..10_000]);
+        let log = broker.folder().join("copies.log");
+        let mut copy = Copy(pipeline.spawn(&log));
+        thread::sleep(Duration::from_millis(1_500));
+        broker.kill();
+        thread::sleep(Duration::from_secs(60));
+        broker.restart();
+        produce(&addr, "in", &documents[10_000..]);
+        thread::sleep(Duration::from_secs(20));
+        assert_eq!(copy.0.try_wait().expect("it is a child"), None, "it has stopped\n{}", tail(&log));
+        copy.signal("-TERM");
+        assert!(copy.0.wait().expect("it is a child").success(), "{}", tail(&log));
+        // Whatever the run had not yet got to.
+        pipeline.run(&[]);
+        for partition in 0..2 {
+            let sent = documents.iter().filter(|sent| sent.partition == partition);
+            let expected: Vec<String> = sent.map(|sent| sent.key.clone()).collect();
+            let found = ids(&addr, "out").remove(&partition).unwrap_or_default();
+            let found = if promise == "exactly_once" { found } else { first_seen(found) };
+            assert!(found == expected, "{promise}: {} of {} rows\n{}", found.len(), expected.len(), tail(&log));
         }
     }
 }

@@ -209,11 +209,16 @@ impl Pipeline {
     }
 
     fn written(addr: &str, from: &str, group: &str, more: &str) -> Pipeline {
+        Pipeline::with_properties(addr, from, group, "", more)
+    }
+
+    /// The same with more properties of the group's member, with a comma before each.
+    pub fn with_properties(addr: &str, from: &str, group: &str, properties: &str, more: &str) -> Pipeline {
         let mut file = NamedTempFile::with_suffix(".yaml").expect("a temporary file");
         write!(
             file,
             "source: {{ kafka: {{ brokers: '{addr}', topics: [{from}], group: {group}, \
-             properties: {{ session.timeout.ms: '6000', heartbeat.interval.ms: '500' }} }} }}\n\
+             properties: {{ session.timeout.ms: '6000', heartbeat.interval.ms: '500'{properties} }} }} }}\n\
              record: {{ id: id }}\n{more}"
         )
         .expect("a temporary file");

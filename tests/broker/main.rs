@@ -4,6 +4,7 @@ mod chaos;
 mod cluster;
 mod enrich;
 mod java;
+mod members;
 mod observe;
 #[path = "../it/prometheus.rs"]
 mod prometheus;

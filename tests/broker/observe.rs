@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::cluster::{LIMIT, Pipeline, Sent, create_topics, document, produce, read};
@@ -11,15 +11,20 @@ use crate::prometheus::{Scrape, parse};
 use crate::server::{Broker, shared};
 
 /// A run in the background, and where it is watched.
-struct Observed {
-    child: Child,
+pub struct Observed {
+    pub child: Child,
     url: String,
 }
 
 impl Observed {
-    fn start(pipeline: &Pipeline, arguments: &[&str], log: &Path) -> Observed {
+    pub fn start(pipeline: &Pipeline, arguments: &[&str], log: &Path) -> Observed {
+        Observed::watched(pipeline.command(arguments), log)
+    }
+
+    /// The command of a pipeline that listens at a port of the machine's choice.
+    pub fn watched(mut command: Command, log: &Path) -> Observed {
         let file = File::create(log).expect("a log");
-        let child = pipeline.command(arguments).stderr(file).stdout(Stdio::null()).spawn().expect("embedmill starts");
+        let child = command.stderr(file).stdout(Stdio::null()).spawn().expect("embedmill starts");
         let url = wait_for("the address in the log", || {
             let log = std::fs::read_to_string(log).unwrap_or_default();
             let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
@@ -28,7 +33,7 @@ impl Observed {
         Observed { child, url }
     }
 
-    fn get(&self, path: &str) -> (u16, String) {
+    pub fn get(&self, path: &str) -> (u16, String) {
         let agent: ureq::Agent = ureq::Agent::config_builder()
             .timeout_global(Some(LIMIT))
             .proxy(None)
@@ -39,12 +44,12 @@ impl Observed {
         (response.status().as_u16(), response.body_mut().read_to_string().expect("text"))
     }
 
-    fn scrape(&self) -> Scrape {
+    pub fn scrape(&self) -> Scrape {
         parse(&self.get("/metrics").1)
     }
 
     /// The metrics once this many records are settled.
-    fn settled(&self, records: u64) -> Scrape {
+    pub fn settled(&self, records: u64) -> Scrape {
         wait_for("the records to be settled", || {
             // A page's counters are read one after the other; the second page is of after the last.
             let settled = self.scrape().sum("embedmill_records_total", &[]) as u64;
@@ -52,14 +57,14 @@ impl Observed {
         })
     }
 
-    fn stop(mut self) {
-        let sent = std::process::Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
+    pub fn stop(mut self) {
+        let sent = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
         assert!(sent.expect("kill is there").success());
         assert!(self.child.wait().expect("it is a child").success());
     }
 }
 
-fn wait_for<T>(what: &str, mut there: impl FnMut() -> Option<T>) -> T {
+pub fn wait_for<T>(what: &str, mut there: impl FnMut() -> Option<T>) -> T {
     let started = Instant::now();
     loop {
         if let Some(there) = there() {
