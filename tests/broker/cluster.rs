@@ -13,8 +13,8 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Headers, Message, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
-use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
+use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
 use tempfile::NamedTempFile;
 
 pub const LIMIT: Duration = Duration::from_secs(60);
@@ -51,11 +51,27 @@ pub fn document(partition: i32, id: &str, text: &str) -> Sent {
     Sent { partition, key: id.into(), value: Some(value) }
 }
 
+/// Whoever loses a message here would look for it elsewhere.
+struct Delivered;
+
+impl ClientContext for Delivered {}
+
+impl ProducerContext for Delivered {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, _)) = result {
+            panic!("a message is not taken: {error}");
+        }
+    }
+}
+
 pub fn produce(addr: &str, topic: &str, messages: &[Sent]) {
-    let producer: BaseProducer = ClientConfig::new()
+    let producer: BaseProducer<Delivered> = ClientConfig::new()
         .set("bootstrap.servers", addr)
         .set("enable.idempotence", "true")
-        .create()
+        .set("message.max.bytes", "30000000")
+        .create_with_context(Delivered)
         .expect("a client of the broker");
     for Sent { partition, key, value } in messages {
         let headers = OwnedHeaders::new().insert(rdkafka::message::Header { key: "origin", value: Some("test") });

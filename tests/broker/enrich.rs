@@ -216,6 +216,32 @@ fn a_dead_letter_that_its_topic_does_not_take_whole_says_what_is_left_out() {
 }
 
 #[test]
+fn a_record_of_20_mb_passes_or_is_rejected_whole() {
+    let addr = shared().addr();
+    let large = [("max.message.bytes", "30000000"), ("segment.bytes", "67108864")];
+    create_topics(addr, &[("h-in", 1), ("h-wide", 1), ("h-dead", 1)], &large);
+    create_topics(addr, &[("h-out", 1)], &[]);
+    let mut messages = documents(1, 3);
+    messages[1] = document(0, "huge", &"word ".repeat(4_000_000));
+    produce(addr, "h-in", &messages);
+    let pipeline = |to: &str| {
+        let more = "dead_letter: { topic: h-dead }\ndelivery: exactly_once\n";
+        Pipeline::new(addr, ["h-in", to], to, more).run(&[])
+    };
+    let summary = pipeline("h-wide");
+    let dead: Vec<_> = read(addr, "h-dead").into_iter().map(|found| found.headers).collect();
+    assert_eq!(summary["rows"], 3, "{summary} {dead:?}");
+    let found: Vec<String> = ids(addr, "h-wide").remove(&0).unwrap_or_default();
+    assert_eq!(found, ["0-00000", "huge", "0-00002"]);
+
+    let summary = pipeline("h-out");
+    assert_eq!((&summary["rows"], &summary["dead_lettered"]), (&2.into(), &1.into()), "{summary}");
+    let dead = read(addr, "h-dead");
+    assert!(dead[0].headers["embedmill.cause"].contains("`h-out` takes"), "{:?}", dead[0].headers);
+    assert!(dead[0].value.as_deref() == messages[1].value.as_deref().map(str::as_bytes), "its value is whole");
+}
+
+#[test]
 fn topics_of_a_pattern_are_read_to_the_ends_that_they_had() {
     let addr = shared().addr();
     create_topics(addr, &[("m-1", 2), ("m-2", 2), ("m-3", 1), ("y-out", 2)], &[]);

@@ -4,7 +4,7 @@ use predicates::prelude::*;
 use predicates::str::contains;
 
 use crate::cluster::{Pipeline, create_topics, document, ids, produce};
-use crate::server::{Broker, PASSWORD, USER, shared};
+use crate::server::{Broker, PASSWORD, STRANGER, USER, shared};
 
 fn assert_refused(pipeline: &Pipeline, arguments: &[&str], expected: &[&str]) {
     let assert = assert_cmd::Command::from_std(pipeline.command(arguments)).assert().failure();
@@ -66,4 +66,10 @@ fn tls_and_passwords_are_for_real_and_never_shown() {
     let untrusted = "source.kafka.properties={security.protocol: ssl}";
     assert_refused(&pipeline(broker.ssl_addr(), "untrusted"), &["--set", untrusted], &["source.kafka: topic `s-in`"]);
     assert_eq!(ids(broker.addr(), "s-out")[&0].len(), 4);
+    let stranger = format!(
+        "source.kafka.properties={{security.protocol: sasl_plaintext, sasl.mechanism: PLAIN, sasl.username: {STRANGER}, \
+         sasl.password: {PASSWORD}}}"
+    );
+    let expected = ["source.kafka: topic `s-in`", "give this user READ"];
+    assert_refused(&pipeline(broker.sasl_addr(), "stranger"), &["--set", &stranger], &expected);
 }

@@ -12,9 +12,11 @@ use tempfile::TempDir;
 
 use crate::java::{JVM, Node, finish, free_ports, java_tool};
 
-/// The one user of the SASL listeners, by PLAIN and by SCRAM-SHA-256.
+/// Who may do anything, by PLAIN and by SCRAM-SHA-256.
 pub const USER: &str = "alice";
 pub const PASSWORD: &str = "alice-secret";
+/// One whom nothing is allowed, by PLAIN.
+pub const STRANGER: &str = "bob";
 
 /// Kafka wants 16 bytes as base64; these spell embedmill-kafka1.
 const CLUSTER_ID: &str = "ZW1iZWRtaWxsLWthZmthMQ";
@@ -233,6 +235,8 @@ sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256
 ssl.keystore.type=PKCS12
 ssl.keystore.location={}
 ssl.keystore.password={KEYSTORE_PASSWORD}
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:ANONYMOUS;User:{USER}
 ",
         folder.join("server.p12").display()
     );
@@ -241,7 +245,8 @@ ssl.keystore.password={KEYSTORE_PASSWORD}
         let package = "org.apache.kafka.common.security";
         lines += &format!(
             "\
-{login}.plain.sasl.jaas.config={package}.plain.PlainLoginModule required user_{USER}=\"{PASSWORD}\";
+{login}.plain.sasl.jaas.config={package}.plain.PlainLoginModule required user_{USER}=\"{PASSWORD}\" \
+user_{STRANGER}=\"{PASSWORD}\";
 {login}.scram-sha-256.sasl.jaas.config={package}.scram.ScramLoginModule required;
 "
         );
