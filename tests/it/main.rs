@@ -9,6 +9,7 @@ mod pipeline;
 mod pipelines;
 mod prometheus;
 mod rejected;
+mod shards;
 mod signals;
 mod smaller;
 mod walls;
