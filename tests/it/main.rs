@@ -12,6 +12,7 @@ mod pipelines;
 mod prometheus;
 mod rejected;
 mod shards;
+mod shipped;
 mod signals;
 mod smaller;
 mod walls;
