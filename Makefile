@@ -64,7 +64,7 @@ bench-kafka: build ## From topic to topic: records/s, memory, and speed against 
 	@$(PYTHON) deploy/kafka.py
 	cargo test --release --locked --test broker -- speed --ignored --nocapture --test-threads 1
 
-test-chart: ## Installs the chart on a real Kubernetes API server, built with Go, with every switch in turn
+test-chart: ## Installs the chart on a real Kubernetes API server, with every switch in turn, and runs a job
 	@$(PYTHON) tests/chart/run.py
 
 manifests: ## Renders deploy/kubernetes from the chart again

@@ -109,6 +109,19 @@ class Cluster:
             )
         )
 
+    def start_controllers(self) -> None:
+        """Kubernetes' own, those that make pods and take them away."""
+        controllers = ("deployment", "replicaset", "statefulset", "job", "garbage-collector")
+        self.run(
+            Path(self.folder.name),
+            "kube-controller-manager",
+            f"--kubeconfig={self.kubeconfig}",
+            f"--controllers={','.join(f'{name}-controller' for name in controllers)}",
+            "--leader-elect=false",
+            "--bind-address=127.0.0.1",
+            "--secure-port=0",
+        )
+
     def run(self, root: Path, name: str, *arguments: str) -> None:
         log = root / f"{name}.log"
         with open(log, "wb") as out:

@@ -7,12 +7,13 @@ Keeps: nothing.
 Fails: with the case, and what the API server or helm answered; exit code 1.
 
 The server refuses what a cluster would: unknown fields, names, custom resources by their real definitions, and pods by
-the Pod Security level `restricted`. There are no nodes, so nothing is ever started.
+the Pod Security level `restricted`. There are no nodes; a job's pods are run as processes of the binary (job.py).
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -21,10 +22,14 @@ from typing import Any, Dict, List
 
 sys.dont_write_bytecode = True
 import cases  # noqa: E402
+import job  # noqa: E402
 import tools  # noqa: E402
 from cluster import Cluster, Refused  # noqa: E402
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
+sys.path.append(str(REPOSITORY / "deploy"))
+import setup  # noqa: E402
+
 CHART = REPOSITORY / "deploy" / "helm" / "embedmill"
 NAMESPACE = "embeddings"
 RESTRICTED = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
@@ -253,6 +258,16 @@ def check_manifests(cluster: Cluster) -> int:
     return count
 
 
+def check_job(cluster: Cluster, helm: Helm) -> int:
+    """Last, for the controllers that it needs would make pods of every case before."""
+    binary = Path(os.environ.get("EMBEDMILL_BINARY") or setup.release_binary())
+    if not binary.is_file():
+        tools.say(f"skipped: no job was run, for there is no {binary}; `make build` makes it")
+        return 0
+    cluster.start_controllers()
+    return job.check(cluster, helm, CHART, NAMESPACE, binary, tools.say)
+
+
 def main() -> int:
     try:
         for name in tools.VERSIONS:
@@ -263,6 +278,7 @@ def main() -> int:
             lint = helm.run("lint", "--strict", str(CHART))
             hold(lint.returncode == 0, lint.stdout + lint.stderr)
             passed = check_cases(cluster, helm) + check_refused(helm) + check_manifests(cluster)
+            passed += check_job(cluster, helm)
     except (Failed, Refused, tools.ToolsError, RuntimeError, OSError) as error:
         tools.say(f"error: {error}")
         return 1

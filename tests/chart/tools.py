@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Builds what the chart's test needs: a Kubernetes API server, etcd, helm, and the real definitions of custom resources.
+"""Builds what the chart's test needs: Kubernetes' API server and controllers, etcd, helm, and the real definitions of custom resources.
 
 In:    go 1.24 or newer, whose module proxy is used as it is set up, and Python's standard library.
-Out:   kube-apiserver, etcd, helm and kustomize, and the definitions of KEDA and the Prometheus operator as YAML files.
+Out:   kube-apiserver, kube-controller-manager, etcd, helm and kustomize, and the definitions of KEDA and the Prometheus operator as YAML files.
 Keeps: ${XDG_CACHE_HOME:-~/.cache}/embedmill/kubernetes. A second run finds it there and builds nothing.
 Fails: with what is missing and the command that installs it, or with the compiler's own words; exit code 1.
 
@@ -32,17 +32,18 @@ KEDA_VERSION = "2.17.2"
 PROMETHEUS_OPERATOR_VERSION = "0.85.0"
 GO_VERSION_MIN = (1, 24)
 
-APISERVER_MAIN = """package main
+# Of the API server and of the controllers, which make pods of deployments and jobs.
+KUBERNETES_MAIN = """package main
 
 import (
 	"os"
 
 	"k8s.io/component-base/cli"
 	_ "k8s.io/component-base/logs/json/register"
-	"k8s.io/kubernetes/cmd/kube-apiserver/app"
+	"k8s.io/kubernetes/cmd/NAME/app"
 )
 
-func main() { os.Exit(cli.Run(app.NewAPIServerCommand())) }
+func main() { os.Exit(cli.Run(app.COMMAND())) }
 """
 
 ETCD_MAIN = """package main
@@ -64,6 +65,12 @@ DEFINITIONS = {
         "example/prometheus-operator-crd",
         ("monitoring.coreos.com_servicemonitors.yaml", "monitoring.coreos.com_prometheusrules.yaml"),
     ),
+}
+
+
+KUBERNETES_COMMANDS = {
+    "kube-apiserver": "NewAPIServerCommand",
+    "kube-controller-manager": "NewControllerManagerCommand",
 }
 
 
@@ -110,7 +117,7 @@ def kubernetes_module() -> str:
     module = module_folder(f"k8s.io/kubernetes@v{KUBERNETES_VERSION}")
     names = re.findall(r"^\s*(?:replace )?(k8s\.io/[\w.-]+) => \./staging/", (module / "go.mod").read_text(), re.M)
     published = "v0." + KUBERNETES_VERSION.split(".", 1)[1]
-    lines = ["module apiserver", "go 1.24.0", f"require k8s.io/kubernetes v{KUBERNETES_VERSION}"]
+    lines = ["module kubernetes", "go 1.24.0", f"require k8s.io/kubernetes v{KUBERNETES_VERSION}"]
     lines += [f"replace {name} => {name} {published}" for name in names]
     return "\n".join(lines) + "\n"
 
@@ -119,7 +126,7 @@ def etcd_module() -> str:
     return f"module etcd\ngo 1.24.0\nrequire go.etcd.io/etcd/server/v3 v{ETCD_VERSION}\n"
 
 
-def apiserver_flags() -> str:
+def version_flags() -> str:
     """A server that is built without these says that it is version 0.0.0, which the chart refuses."""
     major, minor, _ = KUBERNETES_VERSION.split(".")
     values = {"gitVersion": f"v{KUBERNETES_VERSION}", "gitMajor": major, "gitMinor": minor}
@@ -147,6 +154,7 @@ VERSIONS: Dict[str, str] = {
     "helm": HELM_VERSION,
     "kustomize": KUSTOMIZE_VERSION,
     "kube-apiserver": KUBERNETES_VERSION,
+    "kube-controller-manager": KUBERNETES_VERSION,
 }
 
 
@@ -160,8 +168,9 @@ def ensure(name: str) -> Path:
         check_go()
         folder().mkdir(parents=True, exist_ok=True)
         say(f"building {name} {VERSIONS[name]}")
-        if name == "kube-apiserver":
-            build(name, kubernetes_module(), APISERVER_MAIN, apiserver_flags())
+        if name in KUBERNETES_COMMANDS:
+            main = KUBERNETES_MAIN.replace("NAME", name).replace("COMMAND", KUBERNETES_COMMANDS[name])
+            build(name, kubernetes_module(), main, version_flags())
         elif name == "etcd":
             build(name, etcd_module(), ETCD_MAIN)
         elif name == "helm":
