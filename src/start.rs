@@ -17,7 +17,7 @@ use crate::kafka::{KafkaConsumer, KafkaError, KafkaProducer, Transactions};
 use crate::pipeline::Pipeline;
 use crate::plan::{DeadLetterPlan, Plan, PlanError, SinkPlan, SourcePlan};
 use crate::quantize::{Quantizer, Ranges, RangesError};
-use crate::sink::file::{FileSink, Target};
+use crate::sink::file::{FileSink, SHARED_INPUTS, Target};
 use crate::sink::partition_files::PartitionFiles;
 use crate::sink::ranges::RangesSink;
 use crate::sink::stdout::StdoutSink;
@@ -101,6 +101,14 @@ impl Opened {
             Opened::Files(files) => files.describe(),
             Opened::Kafka(_, shown) => shown.clone(),
         }
+    }
+
+    /// What files in a folder say of the inputs that they are a shard's of, so that no other shards' come beside them.
+    fn shared_inputs(&self, plan: &Plan) -> Vec<(String, String)> {
+        let (Opened::Files(files), SinkPlan::Files { target: Target::Folder { .. }, .. }) = (self, &plan.sink) else {
+            return Vec::new();
+        };
+        files.shared().map(|mark| (SHARED_INPUTS.into(), mark)).into_iter().collect()
     }
 
     fn consumer(&self) -> Option<&KafkaConsumer> {
@@ -224,7 +232,8 @@ pub fn start(plan: Plan, hub: &HubSettings, progress: &dyn Progress) -> Result<S
     let ranges = plan.ranges.as_ref().map(|ranges| Ranges::read(ranges, spec.dim, &provenance)).transpose()?;
     let quantizer =
         Quantizer::new(plan.precision, ranges).map_err(|message| PlanError { key: "output.ranges".into(), message })?;
-    let output = OutputSchema::quantized(spec.dim, plan.text_column, &kept, &provenance, quantizer);
+    let output_provenance = [provenance.clone(), opened.shared_inputs(&plan)].concat();
+    let output = OutputSchema::quantized(spec.dim, plan.text_column, &kept, &output_provenance, quantizer);
     let delivery = delivery(&plan, &mut opened, &output, (spec.dim, &provenance))?;
     let workers = WorkerPool::start(&devices, builder(&spec, &devices))?;
     let (input_bytes, inputs) = (opened.input_bytes(), opened.describe());

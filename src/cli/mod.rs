@@ -16,6 +16,7 @@ mod replay;
 mod run;
 mod running;
 mod search;
+mod shipped;
 mod top;
 mod top_view;
 
@@ -71,6 +72,11 @@ enum Command {
     Search(search::SearchArgs),
     /// Watch a run: rates, devices, partitions, last errors
     Top(top::TopArgs),
+    /// Print the completions of a shell
+    Completions(shipped::CompletionsArgs),
+    /// Write the manual's pages
+    #[command(hide = true)]
+    Man(shipped::ManArgs),
 }
 
 /// Runs the command that the arguments ask for.
@@ -92,6 +98,8 @@ pub fn main() -> ExitCode {
             Command::Inspect(args) => inspect::inspect(args),
             Command::Search(args) => search::search(args),
             Command::Top(args) => top::top(args),
+            Command::Completions(args) => shipped::completions(&args),
+            Command::Man(args) => shipped::man(&args),
         });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -15,6 +15,7 @@ use embedmill::telemetry::status::PlanLine;
 use embedmill::telemetry::{Observer, events};
 use indicatif::{HumanBytes, HumanCount};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 use super::progress::{LoadBar, RunBar};
 
@@ -43,7 +44,7 @@ pub fn run(plan: Plan, hub: &HubSettings, shown_as: ShownAs) -> anyhow::Result<(
     if let Some(observer) = &observer {
         tracing::info!(url = format!("http://{}", observer.address()), "observed");
     }
-    let live = plan.live;
+    let (live, drain) = (plan.live, plan.drain);
     let loading = Instant::now();
     let bar = LoadBar::start();
     let started = start(plan, hub, &bar);
@@ -54,7 +55,7 @@ pub fn run(plan: Plan, hub: &HubSettings, shown_as: ShownAs) -> anyhow::Result<(
     tracing::info!(model = spec.describe(), inputs, load_seconds = load.as_secs_f64(), "started");
     let summary = runtime.block_on(async {
         let stop = Stop::default();
-        tokio::spawn(listen(stop.clone(), single_file));
+        tokio::spawn(listen(stop.clone(), single_file, drain));
         let progress = Arc::new(Progress::default());
         let bar = RunBar::start(progress.clone(), input_bytes);
         let summary = pipeline.run(stop, progress).await;
@@ -77,7 +78,7 @@ pub fn run(plan: Plan, hub: &HubSettings, shown_as: ShownAs) -> anyhow::Result<(
 const FILE_SIZE_LIMIT: i32 = 25;
 
 /// The first signal drains, or aborts where only a whole output makes sense; the second aborts.
-async fn listen(stop: Stop, abort_at_once: bool) {
+async fn listen(stop: Stop, abort_at_once: bool, drain: Duration) {
     let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
     else {
         tracing::warn!("signals cannot be caught here; Ctrl-C stops the run at once");
@@ -95,8 +96,16 @@ async fn listen(stop: Stop, abort_at_once: bool) {
         } else {
             eprintln!("stopping: finishing what was read; once more stops at once");
             stop.drain.cancel();
+            tokio::spawn(give_up_after(drain, stop.abort.clone()));
         }
     }
+}
+
+/// Ends a drain that takes too long: a sink that is away is tried again for longer than whoever stops the run waits.
+async fn give_up_after(drain: Duration, abort: CancellationToken) {
+    tokio::time::sleep(drain).await;
+    tracing::error!(drain_ms = drain.as_millis(), "what was read is not published in time; giving up");
+    abort.cancel();
 }
 
 fn as_text(summary: &Summary, spec: &ModelSpec) -> String {

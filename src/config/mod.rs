@@ -50,11 +50,16 @@ pub struct Config {
     pub output: OutputConfig,
     /// What is promised of every record, from a Kafka topic to another: at_least_once or exactly_once.
     pub delivery: Promise,
+    /// How long a run that is asked to stop may take to publish what it has read, in milliseconds; then it gives up.
+    pub drain_ms: u64,
     /// Where records go that cannot be embedded. Left out, the first of them stops the run.
     pub dead_letter: Option<DeadLetterConfig>,
     /// Where the run can be watched. Left out: nowhere.
     pub observe: Option<ObserveConfig>,
 }
+
+/// A window in transit may take a minute and a half: its messages' acknowledgement, and the end of its transaction.
+const DRAIN_MS: u64 = 120_000;
 
 impl Default for Config {
     fn default() -> Self {
@@ -68,6 +73,7 @@ impl Default for Config {
             sink: SinkConfig::default(),
             output: OutputConfig::default(),
             delivery: Promise::default(),
+            drain_ms: DRAIN_MS,
             dead_letter: None,
             observe: None,
         }

@@ -13,6 +13,7 @@ use super::format::{FileFormat, FormatWriter};
 use super::whole_file::{WholeFile, prepare_folder};
 use super::{Sink, SinkError, WindowRows, Written};
 use crate::columnar::output::OutputSchema;
+use crate::columnar::read::OutputFile;
 use crate::dead_letter::DeadLetter;
 
 /// `sink.arrow:` and `sink.parquet:` in the pipeline file.
@@ -68,11 +69,35 @@ pub struct FileSink {
     written: Vec<Written>,
 }
 
+/// In a file's provenance: which inputs its shard is one of, and of how many; see `FileSource::shared`.
+pub const SHARED_INPUTS: &str = "shared_inputs";
+
+/// The files of this format that there are.
+fn others(folder: &Path, format: FileFormat) -> impl Iterator<Item = PathBuf> {
+    let extension = std::ffi::OsStr::new(format.extension());
+    let paths = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    paths.filter(move |path| path.extension() == Some(extension))
+}
+
+/// A shard's files lie beside those of the other shards. Files made of another list of inputs, or by another number of
+/// shards, have rows that come again here, or leave out some that nobody has.
+fn refuse_other_shards(folder: &Path, format: FileFormat, shared: &str) -> Result<(), SinkError> {
+    for path in others(folder, format) {
+        let theirs = OutputFile::open(&path).map(|file| file.provenance().remove(SHARED_INPUTS));
+        if !matches!(&theirs, Ok(Some(theirs)) if theirs == shared) {
+            let message = "it holds files of another run: its inputs were not these, or it had another number of shards. \
+                           Choose another folder, or empty this one";
+            let path =
+                format!("{} ({} in it)", folder.display(), path.file_name().unwrap_or_default().to_string_lossy());
+            return Err(SinkError::Format { path, message: message.into() });
+        }
+    }
+    Ok(())
+}
+
 /// Files of an earlier run that this one does not write again stay beside its own.
 fn warn_of_others(folder: &Path, format: FileFormat) {
-    let extension = std::ffi::OsStr::new(format.extension());
-    let others = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let others = others.filter(|entry| entry.path().extension() == Some(extension)).count();
+    let others = others(folder, format).count();
     if others > 0 {
         tracing::warn!(
             folder = %folder.display(),
@@ -96,7 +121,10 @@ impl FileSink {
             Target::File(path) => sink.open = Some(sink.begin(path)?),
             Target::Folder { path, .. } => {
                 prepare_folder(path)?;
-                warn_of_others(path, format);
+                match sink.schema.schema().metadata().get(&format!("embedmill.{SHARED_INPUTS}")) {
+                    Some(shared) => refuse_other_shards(path, format, shared)?,
+                    None => warn_of_others(path, format),
+                }
             }
         }
         Ok(sink)

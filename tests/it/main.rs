@@ -1,7 +1,9 @@
 //! Everything that can be tested without libtorch: the library by its public surface, and the binary as a user drives it.
 
+mod chart;
 mod cli;
 mod dashboard;
+mod deploy;
 mod formats;
 mod hub;
 mod observe;
@@ -9,6 +11,8 @@ mod pipeline;
 mod pipelines;
 mod prometheus;
 mod rejected;
+mod shards;
+mod shipped;
 mod signals;
 mod smaller;
 mod walls;

@@ -65,6 +65,40 @@ fn a_stream_to_standard_output_is_finished() {
 }
 
 #[test]
+fn a_drain_that_takes_too_long_is_given_up() {
+    let folder = folder_with(&[(
+        "p.yaml",
+        "source: {files: {paths: ['-'], format: text}}\nmodel: {backend: hash}\nsink: {stdout: {format: jsonl}}\n",
+    )]);
+    let mut child = Command::new(assert_cmd::cargo::cargo_bin("embedmill"))
+        .args(["run", "p.yaml", "--set", "drain_ms=300"])
+        .current_dir(folder.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut input = child.stdin.take().expect("its input");
+    let mut output = BufReader::new(child.stdout.take().expect("its output"));
+    // More rows than a pipe holds, and nobody who reads them but the first.
+    let writer = std::thread::spawn(move || {
+        let _ = input.write_all("a line\n".repeat(5_000).as_bytes());
+        input
+    });
+    let mut line = String::new();
+    output.read_line(&mut line).expect("the first row");
+    let stopped = Instant::now();
+    send("-TERM", &child);
+    let mut errors = BufReader::new(child.stderr.take().expect("its log"));
+    assert_eq!(code(child), Some(1));
+    assert!(stopped.elapsed() >= Duration::from_millis(300), "{:?}", stopped.elapsed());
+    let mut said = String::new();
+    errors.read_to_string(&mut said).expect("its log");
+    assert!(said.contains("giving up"), "{said}");
+    drop((writer.join(), output));
+}
+
+#[test]
 fn a_single_file_is_given_up() {
     let folder = folder_with(&[]);
     let mut child = start(folder.path(), "out.arrow");

@@ -22,6 +22,7 @@ mod json;
 mod lines;
 mod parquet_batches;
 mod resume;
+mod shard;
 mod sniff;
 mod stream;
 
@@ -36,6 +37,7 @@ use serde::{Deserialize, Serialize};
 
 use self::inputs::{Input, Kind};
 pub use self::resume::{Marks, Resume};
+pub use self::shard::Shard;
 use self::stream::Compression;
 use super::{Outlet, Source, SourceError};
 use crate::record::{Body, Partition, Payload, Record};
@@ -71,6 +73,9 @@ pub struct FilesConfig {
     /// come, as a consumer group's. A run that is started again goes on there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<String>,
+    /// Left out, this run reads all of them; else it is one of several that share them, each input in exactly one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shard: Option<Shard>,
 }
 
 impl Default for FilesConfig {
@@ -81,6 +86,7 @@ impl Default for FilesConfig {
             delimiter: None,
             record_bytes_max: 16 << 20,
             checkpoint: None,
+            shard: None,
         }
     }
 }
@@ -105,6 +111,12 @@ impl FilesConfig {
         }
         if self.checkpoint.is_some() && self.paths.iter().any(|path| path == "-") {
             return Err(("checkpoint", "standard input cannot be read again; expected files".into()));
+        }
+        if let Some(shard) = self.shard {
+            shard.check()?;
+            if self.paths.iter().any(|path| path == "-") {
+                return Err(("shard", "standard input cannot be read by several runs; expected files".into()));
+            }
         }
         match self.delimiter {
             Some(delimiter) if !delimiter.is_ascii() || matches!(delimiter, '"' | '\n' | '\r' | '\0') => {
@@ -269,14 +281,19 @@ impl FileSource {
     /// The first input that is missing, cannot be opened, or is of a compression or an archive that is not supported.
     pub fn open(config: &FilesConfig, columns: &[String]) -> Result<Self, SourceError> {
         let inputs = inputs::expand(config)?;
-        let sizes = inputs.iter().map(|input| match input.kind {
-            Kind::File { bytes, .. } => Some(bytes),
-            Kind::Pipe | Kind::Stdin => None,
-        });
-        Ok(FileSource {
-            config: config.clone(),
-            columns: columns.to_vec(),
-            bytes_total: sizes.sum(),
+        if let (Some(_), Some(pipe)) = (config.shard, inputs.iter().find(|input| input.kind == Kind::Pipe)) {
+            let message =
+                format!("{}: a pipe cannot be read by several runs; source.files.shard wants files", pipe.shown);
+            return Err(SourceError::Inputs { message });
+        }
+        Ok(FileSource::over(config.clone(), columns.to_vec(), inputs))
+    }
+
+    fn over(config: FilesConfig, columns: Vec<String>, inputs: Vec<Input>) -> Self {
+        let mut source = FileSource {
+            config,
+            columns,
+            bytes_total: None,
             inputs,
             reading: None,
             next_input: 0,
@@ -284,7 +301,22 @@ impl FileSource {
             ahead: VecDeque::new(),
             sample: None,
             resume: None,
-        })
+        };
+        let sizes = source.own().map(|input| match input.kind {
+            Kind::File { bytes, .. } => Some(bytes),
+            Kind::Pipe | Kind::Stdin => None,
+        });
+        source.bytes_total = sizes.sum();
+        source
+    }
+
+    fn takes(&self, ordinal: usize) -> bool {
+        self.config.shard.is_none_or(|shard| shard.takes(ordinal))
+    }
+
+    /// The inputs of this run's shard; all of them where there is none.
+    fn own(&self) -> impl Iterator<Item = &Input> {
+        self.inputs.iter().enumerate().filter(|(ordinal, _)| self.takes(*ordinal)).map(|(_, input)| input)
     }
 
     /// Bytes of all inputs as they lie on disk; `None` where standard input or a pipe is among them.
@@ -299,7 +331,14 @@ impl FileSource {
     /// As [`Source::run`].
     pub fn first(&mut self) -> Result<Option<&Body>, SourceError> {
         if self.sample.is_none() {
-            self.sample = self.read_sample()?;
+            self.sample = match self.config.shard {
+                None => self.read_sample()?,
+                // Of all inputs, so that every shard infers the same types.
+                Some(_) => {
+                    let config = FilesConfig { shard: None, ..self.config.clone() };
+                    FileSource::over(config, self.columns.clone(), self.inputs.clone()).read_sample()?
+                }
+            };
         }
         Ok(self.sample.as_ref())
     }
@@ -333,6 +372,10 @@ impl FileSource {
         loop {
             let Some(reading) = &mut self.reading else {
                 let Some(input) = self.inputs.get(self.next_input) else { return Ok(None) };
+                if !self.takes(self.next_input) {
+                    self.next_input += 1;
+                    continue;
+                }
                 if self.resume.is_some_and(|resume| self.next_input < resume.ordinal as usize) {
                     if let Kind::File { bytes, .. } = input.kind {
                         self.bytes_done += bytes;
@@ -361,7 +404,7 @@ impl FileSource {
         }
     }
 
-    /// The files that will be read.
+    /// The files of all shards.
     pub fn paths(&self) -> impl Iterator<Item = &std::path::Path> {
         self.inputs.iter().filter(|input| matches!(input.kind, Kind::File { .. })).map(|input| input.path.as_path())
     }
@@ -369,6 +412,13 @@ impl FileSource {
     /// `None` where standard input or a pipe is among the inputs.
     pub fn marks(&self) -> Option<Marks> {
         Marks::new(&self.inputs)
+    }
+
+    /// By which shards of the same inputs know each other: the same inputs, divided by the same number. `None` where
+    /// there are no shards.
+    pub fn shared(&self) -> Option<String> {
+        let shard = self.config.shard?;
+        Some(format!("{} in {}", self.marks()?.all(), shard.count))
     }
 
     /// Leaves out what an earlier run has settled.
@@ -393,7 +443,7 @@ impl FileSource {
     /// One line for `explain`: how many inputs, how large, of which formats and compressions.
     pub fn describe(&self) -> String {
         let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
-        for input in &self.inputs {
+        for input in self.own() {
             let kind = match input.kind {
                 Kind::File { format, compression: Compression::None, .. } => format.as_str().to_string(),
                 Kind::File { format, compression, .. } => format!("{} ({compression})", format.as_str()),
@@ -406,9 +456,10 @@ impl FileSource {
             [(kind, _)] => kind.clone(),
             several => several.iter().map(|(kind, count)| format!("{count} {kind}")).collect::<Vec<_>>().join(", "),
         };
-        let count = match self.inputs.len() {
-            1 => self.inputs[0].shown.clone(),
-            count => format!("{count} inputs"),
+        let count = match (self.config.shard, self.inputs.len()) {
+            (Some(shard), all) => format!("{} of {all} inputs ({shard})", self.own().count()),
+            (None, 1) => self.inputs[0].shown.clone(),
+            (None, count) => format!("{count} inputs"),
         };
         match self.bytes_total {
             Some(bytes) => format!("{count}, {}: {kinds}", shown_bytes(bytes)),

@@ -15,7 +15,10 @@ pub struct Resume {
 
 /// A mark an input: a hash of the paths and sizes of all before it, and of its own path. It may have grown.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Marks(Vec<String>);
+pub struct Marks {
+    each: Vec<String>,
+    all: String,
+}
 
 impl Marks {
     /// `None` where standard input or a pipe is among the inputs, which nobody reads twice.
@@ -29,12 +32,17 @@ impl Marks {
             marks.push(hex(&before.clone().finalize())[..32].to_string());
             before.update(bytes.to_le_bytes());
         }
-        Some(Marks(marks))
+        Some(Marks { each: marks, all: hex(&before.finalize())[..32].to_string() })
     }
 
     /// The mark of an input; `None` of one that is not there.
     pub fn of(&self, ordinal: u32) -> Option<&str> {
-        self.0.get(ordinal as usize).map(String::as_str)
+        self.each.get(ordinal as usize).map(String::as_str)
+    }
+
+    /// The mark of all inputs together, which shards of one list have in common.
+    pub fn all(&self) -> &str {
+        &self.all
     }
 }
 

@@ -1,0 +1,45 @@
+{{/* What values.schema.json cannot say: values that contradict each other. Each message says what to change. */}}
+{{- define "embedmill.checks" -}}
+{{- $publish := int (include "embedmill.publishSeconds" .) -}}
+{{- $leave := int (include "embedmill.leaveSeconds" .) -}}
+{{- $drain := int .Values.drainSeconds -}}
+{{- $window := add (int .Values.longestWindowSeconds) $publish -}}
+{{- if lt $drain (int $window) -}}
+{{- fail (printf "drainSeconds is %d: less than longestWindowSeconds %d and the %d s that publishing may take; expected at least %d" $drain (int .Values.longestWindowSeconds) $publish (int $window)) -}}
+{{- end -}}
+{{- $least := int (add $drain $leave) -}}
+{{- if lt (int (include "embedmill.grace" .)) $least -}}
+{{- fail (printf "terminationGracePeriodSeconds is %s: the pod would be killed while it drains; expected at least %d, which is drainSeconds %d and %d s to leave the group, or nothing" (include "embedmill.grace" .) $least $drain $leave) -}}
+{{- end -}}
+{{- $static := contains "group.instance.id" .Values.pipeline -}}
+{{- if and (eq .Values.mode "statefulset") (not (and $static (contains "${POD_NAME" .Values.pipeline))) -}}
+{{- fail "mode is statefulset, which is for static membership, and the pipeline has none: put `group.instance.id: ${POD_NAME}` under source.kafka.properties, or use mode deployment" -}}
+{{- end -}}
+{{- if and (eq .Values.mode "deployment") $static -}}
+{{- fail "the pipeline sets group.instance.id, and the pods of a deployment have new names each time: the group would wait for members that never come back; use mode statefulset" -}}
+{{- end -}}
+{{- if and .Values.keda.enabled (eq .Values.mode "job") -}}
+{{- fail "keda.enabled scales a stream by its lag, and a job has none; set job.parallelism instead" -}}
+{{- end -}}
+{{- if and .Values.keda.enabled (gt (int .Values.keda.minReplicas) (int .Values.keda.maxReplicas)) -}}
+{{- fail (printf "keda.minReplicas %d is more than keda.maxReplicas %d" (int .Values.keda.minReplicas) (int .Values.keda.maxReplicas)) -}}
+{{- end -}}
+{{- if gt (int .Values.job.parallelism) (int .Values.job.completions) -}}
+{{- fail (printf "job.parallelism %d is more than the %d shards of job.completions" (int .Values.job.parallelism) (int .Values.job.completions)) -}}
+{{- end -}}
+{{- if and (eq .Values.modelCache.kind "claim") (not .Values.modelCache.claim) -}}
+{{- fail "modelCache.kind is claim, and modelCache.claim names none" -}}
+{{- end -}}
+{{- if and .Values.modelCache.readOnly (ne .Values.modelCache.kind "claim") -}}
+{{- fail (printf "modelCache.readOnly needs a claim that has the model already; modelCache.kind is %s" .Values.modelCache.kind) -}}
+{{- end -}}
+{{- $several := or (gt (int .Values.replicas) 1) .Values.keda.enabled (and (eq .Values.mode "job") (gt (int .Values.job.parallelism) 1)) -}}
+{{- if and (eq .Values.modelCache.kind "pvc") $several (not (has "ReadWriteMany" .Values.modelCache.accessModes)) -}}
+{{- fail "modelCache.kind pvc is one volume for all pods, and there are several: modelCache.accessModes has to be [ReadWriteMany]; or use emptyDir, or a claim that is read by many" -}}
+{{- end -}}
+{{- range $name, $value := .Values.env -}}
+{{- if regexMatch "(?i)(password|secret|(^|_)token$|credential|api_?key)" $name -}}
+{{- fail (printf "env.%s would put a secret into the release and the pod's description; expected it in secretEnv, as { secret: NAME, key: KEY }" $name) -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
