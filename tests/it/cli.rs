@@ -131,6 +131,23 @@ fn standard_input_and_output_work() {
 }
 
 #[test]
+fn standard_input_is_told_by_its_content() {
+    let folder = folder_with(&[]);
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/formats");
+    let rows = |name: &str| {
+        let bytes = std::fs::read(data.join(name)).expect("a file of the tests");
+        let mut command = encode(folder.path(), &["-"], "-");
+        let output = command.args(["--id", "id", "--text", "text"]).write_stdin(bytes).assert().success();
+        String::from_utf8_lossy(&output.get_output().stdout).into_owned()
+    };
+    let expected = rows("records.jsonl");
+    assert!(expected.lines().count() > 1);
+    for name in ["records.jsonl.zst", "records.parquet", "records.arrow", "records.arrows"] {
+        assert!(rows(name) == expected, "{name}");
+    }
+}
+
+#[test]
 fn search_finds_what_inspect_shows() {
     let lines =
         "{\"text\":\"the cat sat on the mat\"}\n{\"text\":\"stock markets fell\"}\n{\"text\":\"a dog barked\"}\n";

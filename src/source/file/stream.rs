@@ -188,7 +188,9 @@ impl Stream {
             }
         }
         self.peeked = Cursor::new(seen);
-        self.peeked.get_ref()
+        let seen = self.peeked.get_ref();
+        // An earlier look may have asked for more.
+        &seen[..seen.len().min(count)]
     }
 
     /// Reads until `out` is full (or once, if the input is live). 0 is the end.
