@@ -101,7 +101,8 @@ spec:
 {{- end }}
 
 {{/* /live answers from the first second, also while a model is fetched, so the startup probe only bounds how long the
-endpoint may take to come; /ready is of no use for it, for a copy without partitions is never ready and does no harm. */}}
+endpoint may take to come. /ready is of no use for it: while no broker can be reached it says no, and pods that start over and
+over help nobody. */}}
 {{- define "embedmill.probes" -}}
 startupProbe:
   httpGet: { path: /live, port: observe }
