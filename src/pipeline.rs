@@ -23,7 +23,7 @@ use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::batch::{self, BatchConfig, TokenBatch};
+use crate::batch::{self, BatchConfig, Counted, TokenBatch};
 use crate::budget::Budget;
 use crate::columnar::output::OutputSchema;
 use crate::dead_letter::DeadLetter;
@@ -51,6 +51,8 @@ pub struct Pipeline {
     /// Whether windows close by age.
     pub live: bool,
     pub batch: BatchConfig,
+    /// What counts against the batch's budget.
+    pub counted: Counted,
     pub workers: WorkerPool,
     pub output: Arc<OutputSchema>,
     pub delivery: Delivery,
@@ -133,7 +135,8 @@ impl Pipeline {
         let extract = Extract { extractor: self.extractor, threads: prepare_threads };
         let mut prepare = tokio::spawn(prepare(records, drain.clone(), extract, builder, windows_in));
         let workers = Arc::new(self.workers);
-        let stage = EncodeStage { workers: workers.clone(), output: self.output, batch: self.batch };
+        let stage =
+            EncodeStage { workers: workers.clone(), output: self.output, batch: self.batch, counted: self.counted };
         let mut encode = tokio::spawn(encode(windows, stage, windows_in_flight, encoded_in));
         let mut deliver = start_delivery(self.delivery, encoded, progress).fuse();
 
@@ -278,6 +281,7 @@ struct EncodeStage {
     workers: Arc<WorkerPool>,
     output: Arc<OutputSchema>,
     batch: BatchConfig,
+    counted: Counted,
 }
 
 /// Encodes several windows at once and hands them on in order.
@@ -304,7 +308,7 @@ impl EncodeStage {
     fn start(&self, window: Window) -> JoinHandle<Result<EncodedWindow, RunError>> {
         let rows: Vec<&[u32]> = window.row_places().map(|(block, row)| block.tokens.ids(row)).collect();
         let lengths: Vec<usize> = rows.iter().map(|ids| ids.len()).collect();
-        let plans = batch::plan(&lengths, &self.batch);
+        let plans = batch::plan(&lengths, &self.batch, self.counted);
         events::window_closed(&window, &plans, &self.batch);
         let queued: Vec<_> = plans
             .into_iter()

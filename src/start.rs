@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use crate::batch::Counted;
 use crate::columnar::kept::KeptSchema;
 use crate::columnar::output::OutputSchema;
 use crate::dead_letter::{DeadLetterFile, DeadLetterSink};
@@ -236,6 +237,7 @@ pub fn start(plan: Plan, hub: &HubSettings, progress: &dyn Progress) -> Result<S
         window: plan.window,
         live: plan.live,
         batch: plan.batch,
+        counted: if spec.script.is_some() { Counted::Padded } else { Counted::Tokens },
         workers,
         output: Arc::new(output),
         delivery,

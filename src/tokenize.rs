@@ -81,6 +81,29 @@ impl Tokenizer {
         Ok(ids.len() - usize::from(ends_special))
     }
 
+    /// What shorter sequences of a padded batch are filled up with: the tokenizer's padding token, else what config.json says.
+    pub fn pad_id(&self, config: Option<&ConfigFile>) -> Result<u32, LoadError> {
+        let own = match &self.body {
+            Body::Words => None,
+            Body::Model(model) => model.padding,
+        };
+        match (own, config) {
+            (Some(own), _) => Ok(own),
+            (None, Some(file)) => Ok(file.count("pad_token_id", 0..=PAD_ID_MAX)?.unwrap_or(0) as u32),
+            (None, None) => Ok(0),
+        }
+    }
+
+    /// Two texts to try a model with, the longer one first.
+    pub fn trial(&self) -> Result<[Vec<u32>; 2], LoadError> {
+        let mut tokens = Tokens::default();
+        for text in ["the river runs over old stones and a small boat waits", "two farms"] {
+            let encoded = self.encode(text, &mut tokens);
+            encoded.map_err(|error| LoadError::Config { key: "model.prompt", message: error.to_string() })?;
+        }
+        Ok([0, 1].map(|row| tokens.ids(row).to_vec()))
+    }
+
     /// Adds the sequence of one text to `out`; after an error nothing was added.
     pub fn encode(&self, text: &str, out: &mut Tokens) -> Result<(), TokenizeError> {
         let prompted;
@@ -140,11 +163,15 @@ struct ModelTokenizer {
     suffix: Vec<u32>,
     /// Special tokens by the files' own word: separators, masks, the unknown token and the like.
     special: Vec<u32>,
+    /// The padding token, where the files name one.
+    padding: Option<u32>,
     /// How many tokens it knows.
     known: usize,
     cuts: Cuts,
 }
 
+/// More tokens than any tokenizer knows.
+const PAD_ID_MAX: usize = 10_000_000;
 /// The largest tokenizers have some 30 MB.
 const TOKENIZER_BYTES_MAX: u64 = 512 << 20;
 
@@ -192,7 +219,8 @@ impl ModelTokenizer {
         }
         let cuts = Cuts::of(&json);
         let special = named_special(folder, &tokenizer)?;
-        Ok(ModelTokenizer { path, known: vocab.len(), tokenizer, prefix, suffix, special, cuts })
+        let padding = padding(folder, &json, &tokenizer)?;
+        Ok(ModelTokenizer { path, known: vocab.len(), tokenizer, prefix, suffix, special, padding, cuts })
     }
 
     fn is_special(&self, id: u32) -> bool {
@@ -277,6 +305,15 @@ fn named_special(folder: &Path, tokenizer: &tokenizers::Tokenizer) -> Result<Vec
     special.sort_unstable();
     special.dedup();
     Ok(special)
+}
+
+/// The id of `pad_token` of tokenizer_config.json, else of the padding that tokenizer.json describes.
+fn padding(folder: &Path, json: &Value, tokenizer: &tokenizers::Tokenizer) -> Result<Option<u32>, LoadError> {
+    let file = ConfigFile::read(folder.join("tokenizer_config.json"))?;
+    let token = file.as_ref().and_then(|file| file.get("pad_token"));
+    let text = token.and_then(|token| token.as_str().or_else(|| token["content"].as_str()));
+    let described = || json["padding"]["pad_id"].as_u64().and_then(|id| u32::try_from(id).ok());
+    Ok(text.and_then(|text| tokenizer.token_to_id(text)).or_else(described))
 }
 
 /// What the tokenizer puts before and after every single sequence, found by trying.

@@ -21,6 +21,9 @@ pub struct ModelArgs {
     /// torch, or hash: no model, for trying things out
     #[arg(long, default_value = "torch", help_heading = "Model")]
     backend: Backend,
+    /// A TorchScript file in place of the model's transformer; it runs the code in it, so only one that you trust
+    #[arg(long, value_name = "FILE", help_heading = "Model")]
+    script: Option<PathBuf>,
     /// cls, max, mean, mean_sqrt_len_tokens, weightedmean, lasttoken, or several as in cls+mean [default: the model's own]
     #[arg(long, help_heading = "Model")]
     pooling: Option<Pooling>,
@@ -112,6 +115,7 @@ pub fn config(model: ModelArgs, work: WorkArgs, records: RecordArgs) -> Config {
             id: model.model,
             revision: model.revision,
             backend: model.backend,
+            script: model.script,
             pooling: model.pooling,
             dense: model.no_dense.then_some(DenseChoice::None),
             normalize: match (model.normalize, model.no_normalize) {
@@ -152,6 +156,7 @@ pub fn config(model: ModelArgs, work: WorkArgs, records: RecordArgs) -> Config {
 pub fn flag(key: &str) -> &str {
     match key {
         "model.id" => "--model",
+        "model.script" => "--script",
         "model.pooling" => "--pooling",
         "model.truncate_dim" => "--truncate-dim",
         "model.prompt_name" => "--prompt-name",

@@ -103,7 +103,7 @@ const WIDTH_MAX: usize = 65_536;
 /// The chain of one model, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chain {
-    /// Exactly one of them is a Pooling.
+    /// Exactly one of them is a Pooling; none where a script gives texts' vectors.
     pub modules: Vec<Module>,
     /// Length of a text's vector.
     pub dim: usize,
@@ -114,13 +114,32 @@ pub struct Chain {
 impl Chain {
     /// A plain Hugging Face model: sentence-transformers gives it mean pooling and nothing else, or the last token's vector
     /// where it was made to predict the next word.
-    pub fn plain(file: &ConfigFile, hidden: usize, config: &ModelConfig) -> Result<Chain, LoadError> {
-        let architecture = file.get("architectures").and_then(|list| list.get(0)).and_then(Value::as_str);
-        let is_causal = file.get("is_causal").is_none() || file.flag("is_causal")?;
+    pub fn plain(file: Option<&ConfigFile>, hidden: usize, config: &ModelConfig) -> Result<Chain, LoadError> {
+        let architectures = file.and_then(|file| file.get("architectures"));
+        let architecture = architectures.and_then(|list| list.get(0)).and_then(Value::as_str);
+        let is_causal = match file {
+            Some(file) => file.get("is_causal").is_none() || file.flag("is_causal")?,
+            None => true,
+        };
         let predicts = is_causal && architecture.is_some_and(|name| name.ends_with("ForCausalLM"));
         let mut walk = Walk::new(Path::new(""), hidden, false, config);
         walk.pool(vec![if predicts { PoolingMode::LastToken } else { PoolingMode::Mean }]);
         walk.finish(None)
+    }
+
+    /// Of a script that gives texts' vectors of `dim` values: they are only cut and scaled.
+    pub fn of_texts(dim: usize, truncate_dim: Option<usize>, config: &ModelConfig) -> Result<Chain, LoadError> {
+        for (key, given) in [("model.pooling", config.pooling.is_some()), ("model.dense", config.dense.is_some())] {
+            if given {
+                let message = "is given, but model.script gives a vector a text, which no module comes after".into();
+                return Err(LoadError::Config { key, message });
+            }
+        }
+        if config.include_prompt == Some(false) {
+            let message = "is false, but model.script gives a vector a text: it pools by itself".into();
+            return Err(LoadError::Config { key: "model.include_prompt", message });
+        }
+        Walk::new(Path::new(""), dim, false, config).finish(truncate_dim)
     }
 
     /// The chain of these modules. `hidden` is the width of the transformer's vectors; `all_layers` is whether it hands out

@@ -50,6 +50,9 @@ pub struct ModelConfig {
     pub revision: String,
     /// What computes the vectors: `torch`, or `hash`, which needs neither libtorch nor weights and is for tests.
     pub backend: Backend,
+    /// A TorchScript file (`torch.jit.save`) that stands in place of the model's transformer; the tokenizer and the modules
+    /// after it are those of `id`, a model folder. Loading it runs the code in it: name only files that you trust.
+    pub script: Option<PathBuf>,
     /// How token vectors become one vector; of several, the vectors are put side by side. Left out: what the model's own
     /// files say.
     pub pooling: Option<Pooling>,
@@ -87,6 +90,7 @@ impl Default for ModelConfig {
             id: None,
             revision: "main".into(),
             backend: Backend::Torch,
+            script: None,
             pooling: None,
             dense: None,
             normalize: None,
@@ -119,6 +123,9 @@ impl ModelConfig {
         }
         if self.backend == Backend::Torch && self.id.is_none() {
             return refuse("model.id", "is missing; give a model id or the path of a model folder".into());
+        }
+        if self.script.is_some() && self.backend == Backend::Hash {
+            return refuse("model.script", "is given, but the hash backend has no use for it".into());
         }
         if self.precision != Precision::Float32 {
             return refuse(
@@ -165,6 +172,7 @@ impl ModelConfig {
     pub fn overrides(&self) -> String {
         let mut set = Vec::new();
         set.extend(self.route.as_ref().map(|route| format!("route {route}")));
+        set.extend(self.script.as_ref().map(|file| format!("script {}", file.display())));
         set.extend(self.pooling.as_ref().map(|pooling| format!("{pooling} pooling")));
         set.extend(self.dense.map(|dense| format!("dense {dense}")));
         set.extend(self.truncate_dim.map(|dim| format!("first {dim} values")));

@@ -3,6 +3,7 @@
 //! - [`hub`] finds the model's folder: a path, the cache, or a download by model id
 //! - [`modules`] reads that folder, checked, as a [`modules::ModelSpec`]: with [`router`] the files of sentence-transformers'
 //!   module chain, with [`chain`] what they mean together, with [`prompts`] what is put before texts
+//! - [`script`] is a TorchScript file in place of the transformer, which only the user can name
 //! - [`device`] names devices and says which there are
 //! - [`worker`] runs one encoder a device, each on a thread of its own, all fed from one queue
 //! - [`hash`] encodes without libtorch, deterministically; everything but the model is tested with it
@@ -20,6 +21,7 @@ pub mod modules;
 pub mod pooling;
 pub mod prompts;
 pub mod router;
+pub mod script;
 #[cfg(feature = "torch")]
 pub mod torch;
 #[cfg(not(feature = "torch"))]

@@ -5,3 +5,4 @@ mod chains;
 mod cli;
 mod families;
 mod golden;
+mod scripts;

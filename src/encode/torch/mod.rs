@@ -5,6 +5,7 @@
 //! - [`attention`] is handed to the families, with [`rotary`] places or a [`relative`] bias; [`disentangled`] is another
 //! - [`layers`] make up a [`block`], [`embeddings`] and blocks an [`encoder`]; [`FAMILIES`] lists what is made of them
 //! - [`simd`] are loops of our own where libtorch's cost more than the arithmetic; [`memory`] lends them tensors' memory
+//! - [`script`] is a TorchScript file in place of all these
 //! - [`chain`] are the modules after the transformer, with [`pool`], which turns token vectors into one vector a sequence
 //! - [`device`] is about threads, GPUs and what libtorch's errors mean
 //!
@@ -35,6 +36,7 @@ mod pool;
 mod relative;
 mod rotary;
 mod rotary_bert;
+mod script;
 mod simd;
 mod t5;
 mod weights;
@@ -46,6 +48,7 @@ use tch::{TchError, Tensor};
 use super::device::Device;
 use super::folder::{ConfigFile, Sizes};
 use super::modules::ModelSpec;
+use super::script::{Given, Script};
 use super::{EncodeError, Encoder, LoadError, Matrix};
 use crate::batch::TokenBatch;
 use chain::Chain;
@@ -158,7 +161,20 @@ fn build(spec: &ModelSpec, device: Device) -> Result<Model, LoadError> {
     Ok(Model { transformer: build_transformer(spec, device)?, chain })
 }
 
+/// Tries a script on the first device that can run it: a GPU, where there is one.
+pub fn try_script(script: &Script) -> Result<Given, LoadError> {
+    // A script may name the kind of device that it was made on.
+    let gpu = (cuda_devices() > 0).then_some(Device::Cuda(0));
+    tch::no_grad(|| match gpu.and_then(|gpu| script::load(script, gpu).ok()) {
+        Some((_, given)) => Ok(given),
+        None => script::load(script, Device::Cpu).map(|(_, given)| given),
+    })
+}
+
 fn build_transformer(spec: &ModelSpec, device: Device) -> Result<Box<dyn Transformer>, LoadError> {
+    if let Some(script) = &spec.script {
+        return Ok(Box::new(script::load(script, device)?.0));
+    }
     let failed = || LoadError::Load { device, message: "it has no config.json".into() };
     let file = spec.config.as_ref().ok_or_else(failed)?;
     let mut weights = Weights::open(&spec.weights, device)?;
