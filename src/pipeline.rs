@@ -123,7 +123,11 @@ impl Pipeline {
         let over = CancellationToken::new();
         let _over_on_return = over.clone().drop_guard();
         let prepare_threads = thread::available_parallelism().map_or(1, usize::from);
-        let windows_in_flight = 2 + 2 * self.workers.counters().len();
+        let windows_in_flight = match self.output.vectors_of(2) {
+            1 => 2 + 2 * self.workers.counters().len(),
+            // A window's token vectors are much more than its records: see `Plan::window`.
+            _ => 1,
+        };
 
         let (records_in, records) = mpsc::channel(prepare_threads);
         let (windows_in, windows) = mpsc::channel(1);
@@ -320,11 +324,18 @@ impl EncodeStage {
             .collect();
         let (output, dim) = (self.output.clone(), self.workers.dim());
         tokio::spawn(async move {
-            let mut vectors = Matrix::zeros(window.rows(), dim);
+            // Where each row's vectors begin: one a row, or one a token.
+            let mut firsts = vec![0];
+            firsts.extend(lengths.iter().scan(0, |end, length| {
+                *end += output.vectors_of(*length);
+                Some(*end)
+            }));
+            let mut vectors = Matrix::zeros(firsts[window.rows()], dim);
             for (rows, encoded) in join_all(queued).await {
                 let encoded = encoded?;
-                for (index, row) in rows.into_iter().enumerate() {
-                    vectors.row_mut(row).copy_from_slice(encoded.row(index));
+                let places = rows.into_iter().flat_map(|row| firsts[row]..firsts[row + 1]);
+                for (index, place) in places.enumerate() {
+                    vectors.row_mut(place).copy_from_slice(encoded.row(index));
                 }
             }
             spawn_blocking(move || assemble(window, vectors, &output)).await?

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use embedmill::config::Config;
 use embedmill::dead_letter::DeadLetterConfig;
-use embedmill::encode::{Backend, DenseChoice, ModelConfig, Pooling};
+use embedmill::encode::{Backend, DenseChoice, ModelConfig, Pooling, Precision};
 use embedmill::source::file::{FilesConfig, Format};
 use embedmill::text::field::{KeepConfig, KeepField, OneOrMany, RecordConfig};
 
@@ -54,6 +54,9 @@ pub struct ModelArgs {
     /// Most tokens of a text, special tokens included [default: the model's own]
     #[arg(long, value_name = "TOKENS", help_heading = "Model")]
     max_seq_length: Option<usize>,
+    /// What the model computes in: float32, bfloat16, or on GPUs float16
+    #[arg(long, default_value = "float32", help_heading = "Model")]
+    precision: Precision,
     /// Where downloaded models are kept [default: the cache of the Hugging Face tools]
     #[arg(long, value_name = "FOLDER", help_heading = "Model")]
     cache: Option<PathBuf>,
@@ -129,6 +132,7 @@ pub fn config(model: ModelArgs, work: WorkArgs, records: RecordArgs) -> Config {
             include_prompt: model.include_prompt,
             route: model.route,
             max_seq_length: model.max_seq_length,
+            precision: model.precision,
             cache: model.cache,
             offline: model.offline,
             threads: work.threads,
@@ -162,9 +166,11 @@ pub fn flag(key: &str) -> &str {
         "model.prompt_name" => "--prompt-name",
         "model.route" => "--route",
         "model.max_seq_length" => "--max-seq-length",
+        "model.precision" => "--precision",
         "model.threads" => "--threads",
         "model.revision" => "--revision",
         "output.precision" => "--output-precision",
+        "output.value" => "--output-value",
         "output.ranges" => "--ranges",
         "batch.tokens" => "--batch-tokens",
         "window.tokens" => "--window-tokens",

@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::folder::{self, ConfigFile};
 use super::pooling::{self, PoolingMode};
 use super::router::{Entry, beside};
-use super::{LoadError, ModelConfig, names};
+use super::{LoadError, ModelConfig, OutputValue, names};
 
 /// One step after the transformer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,7 +103,7 @@ const WIDTH_MAX: usize = 65_536;
 /// The chain of one model, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chain {
-    /// Exactly one of them is a Pooling; none where a script gives texts' vectors.
+    /// Exactly one of them is a Pooling; none where token vectors are wanted, or where a script gives texts' vectors.
     pub modules: Vec<Module>,
     /// Length of a text's vector.
     pub dim: usize,
@@ -134,6 +134,11 @@ impl Chain {
                 let message = "is given, but model.script gives a vector a text, which no module comes after".into();
                 return Err(LoadError::Config { key, message });
             }
+        }
+        if config.value == OutputValue::TokenEmbeddings {
+            let message =
+                "is token_embeddings, but model.script gives a vector a text; expected sentence_embedding".into();
+            return Err(LoadError::Config { key: "output.value", message });
         }
         if config.include_prompt == Some(false) {
             let message = "is false, but model.script gives a vector a text: it pools by itself".into();
@@ -240,6 +245,10 @@ impl<'a> Walk<'a> {
 
     /// Pools, with the pipeline file's modes over the model's own.
     fn pool(&mut self, own: Vec<PoolingMode>) {
+        if self.of_tokens() {
+            self.sentence = Some(own.len() * self.tokens);
+            return;
+        }
         let modes = self.config.pooling.as_ref().map_or(own, |pooling| pooling.modes().to_vec());
         self.sentence = Some(modes.len() * self.tokens);
         self.modules.push(Module::Pooling { modes });
@@ -318,9 +327,15 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Token vectors are of no use once the text's vector is made of them.
+    fn of_tokens(&self) -> bool {
+        self.config.value == OutputValue::TokenEmbeddings
+    }
+
+    /// Token vectors are of no use once the text's vector is made of them, and the text's is none where they are wanted.
     fn push(&mut self, slot: Slot, module: Module) {
-        if slot == Slot::Sentence || self.sentence.is_none() {
+        let is_wanted =
+            if self.of_tokens() { slot == Slot::Tokens } else { slot == Slot::Sentence || self.sentence.is_none() };
+        if is_wanted {
             self.modules.push(module);
         }
     }
@@ -328,6 +343,10 @@ impl<'a> Walk<'a> {
     /// In the end the vector is cut, then normalised where the pipeline file asks for it; a cut vector is not normalised
     /// again of itself.
     fn finish(mut self, truncate_dim: Option<usize>) -> Result<Chain, LoadError> {
+        if self.of_tokens() {
+            // sentence-transformers cuts and scales the text's vector only.
+            return Ok(Chain { modules: self.modules, dim: self.tokens, include_prompt: self.include_prompt });
+        }
         let mut dim = self.sentence.unwrap_or(self.tokens);
         let ends_in_normalize = |modules: &[Module]| modules.last() == Some(&Module::Normalize);
         if self.config.normalize == Some(false) {

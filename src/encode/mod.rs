@@ -35,7 +35,7 @@ use std::sync::Arc;
 use crate::batch::TokenBatch;
 use crate::failure::Failure;
 pub(crate) use config::names;
-pub use config::{Backend, DenseChoice, ModelConfig, Precision};
+pub use config::{Backend, DenseChoice, ModelConfig, OutputValue, Precision};
 use device::Device;
 use modules::ModelSpec;
 pub use pooling::{Pooling, PoolingMode};
@@ -87,7 +87,7 @@ pub fn builder(spec: &Arc<ModelSpec>, devices: &[Device]) -> worker::Builder {
     let cpu_workers = devices.iter().filter(|device| **device == Device::Cpu).count();
     let threads = spec.threads.unwrap_or_else(|| device::threads_per_worker(cpu_workers));
     match spec.backend {
-        Backend::Hash => Arc::new(move |_| Ok(Box::new(hash::HashEncoder::new(spec.dim)))),
+        Backend::Hash => Arc::new(move |_| Ok(Box::new(hash::HashEncoder::new(spec.dim).giving(spec.value)))),
         Backend::Torch => {
             let loaded = torch::Loaded::default();
             Arc::new(move |device| torch::load(&spec, *device, threads, &loaded))
@@ -100,7 +100,8 @@ pub trait Encoder {
     /// Length of the vectors that [`encode`](Encoder::encode) returns.
     fn dim(&self) -> usize;
 
-    /// One vector a sequence of the batch, in the batch's order. A row depends on its own tokens alone, to within
+    /// One vector a sequence of the batch, in the batch's order; of a model that gives token vectors, the vectors of each
+    /// sequence's tokens, sequence after sequence. A row depends on its own tokens alone, to within
     /// the rounding of fp32, whatever its neighbours are.
     fn encode(&mut self, batch: &TokenBatch) -> Result<Matrix, EncodeError>;
 }

@@ -15,7 +15,7 @@ use super::hub::ModelFolder;
 use super::prompts::SentenceTransformers;
 use super::router::{self, Entry};
 use super::script::{Gives, Script};
-use super::{Backend, LoadError, ModelConfig, PoolingMode, Precision, pooling, torch};
+use super::{Backend, LoadError, ModelConfig, OutputValue, PoolingMode, Precision, pooling, torch};
 
 /// What a model is. Everything is checked; the weights are not loaded.
 #[derive(Debug, Clone)]
@@ -46,8 +46,11 @@ pub struct ModelSpec {
     pub layers: usize,
     /// Rows of the word embedding; every token id is below it.
     pub vocab_size: usize,
-    /// What happens to the transformer's vectors; exactly one of them is a Pooling, but for a script that pools by itself.
+    /// What happens to the transformer's vectors; exactly one of them is a Pooling, but where token vectors are wanted, and
+    /// for a script that pools by itself.
     pub chain: Vec<Module>,
+    /// Whether a text gets one vector, or one for each of its tokens.
+    pub value: OutputValue,
     /// Hash of the modules' own weights, as [`folder::sha256`] makes it; none where no module has any.
     pub modules_sha256: Option<String>,
     /// Whether the model's Dense modules were left out.
@@ -83,7 +86,12 @@ pub const WORDS_VOCAB: usize = 1 << 31;
 impl ModelSpec {
     /// The hash backend without a model: the words tokenizer and `hash_dim`.
     pub fn words(config: &ModelConfig) -> ModelSpec {
-        let modes = vec![PoolingMode::Mean];
+        let chain = match config.value {
+            OutputValue::SentenceEmbedding => {
+                vec![Module::Pooling { modes: vec![PoolingMode::Mean] }, Module::Normalize]
+            }
+            OutputValue::TokenEmbeddings => Vec::new(),
+        };
         ModelSpec {
             backend: Backend::Hash,
             id: "hash".into(),
@@ -99,7 +107,8 @@ impl ModelSpec {
             dim: config.hash_dim,
             layers: 0,
             vocab_size: WORDS_VOCAB,
-            chain: vec![Module::Pooling { modes }, Module::Normalize],
+            chain,
+            value: config.value,
             modules_sha256: None,
             dense_left_out: false,
             route: None,
@@ -134,6 +143,7 @@ impl ModelSpec {
             prompt: own.choose(config)?,
             lower_case: sentence.lower_case,
             threads: config.threads,
+            precision: config.precision,
             route: config.route.clone(),
             ..ModelSpec::words(config)
         };
@@ -262,9 +272,11 @@ impl ModelSpec {
                     None => format!("{}, {} layers", self.family, self.layers),
                     Some(script) => format!("{} {}", self.family, script.file.display()),
                 };
-                let modules = match self.modules() {
-                    none if none.is_empty() => "vectors as it gives them".to_owned(),
-                    modules => modules,
+                let modules = match (self.modules(), self.value) {
+                    (none, OutputValue::SentenceEmbedding) if none.is_empty() => "vectors as it gives them".to_owned(),
+                    (none, OutputValue::TokenEmbeddings) if none.is_empty() => "a vector a token".to_owned(),
+                    (modules, OutputValue::SentenceEmbedding) => modules,
+                    (modules, OutputValue::TokenEmbeddings) => format!("a vector a token, {modules}"),
                 };
                 format!("{model}, {} dims, {modules}, {}", self.dim, self.precision)
             }
@@ -294,7 +306,10 @@ impl ModelSpec {
         // The name alone: where the file lay is no business of whoever reads the vectors.
         let name = self.script.as_ref().and_then(|script| script.file.file_name());
         pairs.extend(name.map(|name| ("script", name.to_string_lossy().into_owned())));
-        pairs.push(("pooling", self.pooling()));
+        match self.value {
+            OutputValue::SentenceEmbedding => pairs.push(("pooling", self.pooling())),
+            OutputValue::TokenEmbeddings => pairs.push(("output_value", self.value.to_string())),
+        }
         pairs.push(("modules", self.modules()));
         pairs.extend(self.modules_sha256.clone().map(|hash| ("modules_sha256", hash)));
         if self.dense_left_out {

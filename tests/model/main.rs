@@ -5,4 +5,6 @@ mod chains;
 mod cli;
 mod families;
 mod golden;
+mod precision;
 mod scripts;
+mod tokens;

@@ -43,13 +43,13 @@ mod weights;
 
 use std::sync::{Arc, Mutex};
 
-use tch::{TchError, Tensor};
+use tch::{Kind, TchError, Tensor};
 
 use super::device::Device;
 use super::folder::{ConfigFile, Sizes};
 use super::modules::ModelSpec;
 use super::script::{Given, Script};
-use super::{EncodeError, Encoder, LoadError, Matrix};
+use super::{EncodeError, Encoder, LoadError, Matrix, OutputValue};
 use crate::batch::TokenBatch;
 use chain::Chain;
 pub use device::{cuda_devices, why_no_cuda};
@@ -135,6 +135,9 @@ pub fn load(
     threads: usize,
     loaded: &Loaded,
 ) -> Result<Box<dyn Encoder>, LoadError> {
+    if spec.script.is_none() {
+        device::check(spec.precision, device)?;
+    }
     device::prepare_thread(device, threads);
     let model = match device {
         Device::Cuda(_) => build(spec, device)?,
@@ -177,7 +180,7 @@ fn build_transformer(spec: &ModelSpec, device: Device) -> Result<Box<dyn Transfo
     }
     let failed = || LoadError::Load { device, message: "it has no config.json".into() };
     let file = spec.config.as_ref().ok_or_else(failed)?;
-    let mut weights = Weights::open(&spec.weights, device)?;
+    let mut weights = Weights::in_precision(&spec.weights, device, spec.precision)?;
     (family(&spec.family, file)?.build)(&spec.family, file, &mut weights)
 }
 
@@ -213,6 +216,9 @@ impl Encoder for TorchEncoder {
         let failed = |message| device::encode_error(batch.rows(), batch.tokens(), message);
         self.check_batch(batch).map_err(&failed)?;
         let dim = self.spec.dim;
+        if self.spec.value == OutputValue::TokenEmbeddings {
+            return self.token_vectors(batch).map_err(|error| failed(error.to_string()));
+        }
         let mut matrix = Matrix::zeros(batch.rows(), dim);
         let (order, values) = self.run(batch).map_err(|error| failed(error.to_string()))?;
         for (packed_row, &row) in order.iter().enumerate() {
@@ -243,13 +249,37 @@ impl TorchEncoder {
     /// The rows that have tokens, as they were packed, and their vectors end to end.
     fn run(&mut self, batch: &TokenBatch) -> Result<(Vec<usize>, Vec<f32>), TchError> {
         let packed = Packed::new(batch, self.device)?;
-        if packed.order.is_empty() {
-            return Ok((Vec::new(), Vec::new()));
-        }
-        let tokens = self.model.transformer.forward(&packed)?;
-        let vectors = self.model.chain.forward(tokens, &packed)?;
-        let values = floats(&vectors, packed.order.len() * self.spec.dim)?;
+        let values = self.compute(&packed, packed.order.len())?;
         Ok((packed.order, values))
+    }
+
+    /// The vectors of all tokens, sequence after sequence in the batch's order.
+    fn token_vectors(&mut self, batch: &TokenBatch) -> Result<Matrix, TchError> {
+        let dim = self.spec.dim;
+        let packed = Packed::new(batch, self.device)?;
+        let values = self.compute(&packed, batch.tokens())?;
+        if packed.order.is_sorted() {
+            return Ok(Matrix::new(dim, values));
+        }
+        let mut matrix = Matrix::zeros(batch.tokens(), dim);
+        let mut values = values.chunks_exact(dim);
+        for &row in &packed.order {
+            for (token, vector) in (batch.bounds()[row]..batch.bounds()[row + 1]).zip(&mut values) {
+                matrix.row_mut(token).copy_from_slice(vector);
+            }
+        }
+        Ok(matrix)
+    }
+
+    /// `vectors` vectors of a packed batch, end to end.
+    fn compute(&mut self, packed: &Packed, vectors: usize) -> Result<Vec<f32>, TchError> {
+        if packed.order.is_empty() {
+            return Ok(Vec::new());
+        }
+        let tokens = self.model.transformer.forward(packed)?;
+        // Whatever the transformer computes in, its vectors are pooled and changed in single precision.
+        let found = self.model.chain.forward(tokens.f_to_kind(Kind::Float)?, packed)?;
+        floats(&found, vectors * self.spec.dim)
     }
 
     /// The vector of a row without tokens.
