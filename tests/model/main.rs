@@ -8,3 +8,4 @@ mod golden;
 mod precision;
 mod scripts;
 mod tokens;
+mod vocabulary;
