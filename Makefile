@@ -13,7 +13,7 @@ ROUNDS ?= 1
 SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test check chaos golden bench bench-kafka memory clean-demo tools python test-chart manifests man deny
+.PHONY: help setup build demo test check chaos golden compare bench bench-kafka memory clean-demo tools python test-chart manifests man deny
 
 help: ## Lists these targets
 	@printf 'embedmill: text records in, vectors out. Start with `make demo`.\n\n'
@@ -53,6 +53,10 @@ chaos: build ## Kills and stops copies and the broker: ROUNDS rounds from SEED o
 golden: setup ## Makes the golden vectors again, with sentence-transformers
 	@$(REFERENCE_PYTHON) tests/golden/generate.py $(ARGS)
 	@$(REFERENCE_PYTHON) tests/golden/families.py
+	@for part in scripts precision vocabulary tokens; do $(REFERENCE_PYTHON) tests/golden/$$part.py || exit 1; done
+
+compare: build ## Holds embedmill's vectors of MODEL, any folder or id, to sentence-transformers'
+	@$(REFERENCE_PYTHON) tests/golden/compare.py $(MODEL) --binary $(BINARY) $(ARGS)
 
 bench: build ## Compares speed and vectors with sentence-transformers, in one run
 	@$(REFERENCE_PYTHON) benches/compare.py --binary $(BINARY) --model $(MODEL) $(ARGS)

@@ -54,17 +54,31 @@ pub struct BatchPlan {
     pub closed: BatchClosed,
 }
 
+/// What counts against a batch's token budget.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Counted {
+    /// The rows' tokens: nothing is padded.
+    #[default]
+    Tokens,
+    /// As many tokens for every row as the longest has: the model pads.
+    Padded,
+}
+
 /// Cuts rows of these lengths (in tokens) into batches. Every row is in exactly one batch; a batch is over the token
 /// budget only if it is a single row that is so by itself.
-pub fn plan(lengths: &[usize], config: &BatchConfig) -> Vec<BatchPlan> {
+pub fn plan(lengths: &[usize], config: &BatchConfig, counted: Counted) -> Vec<BatchPlan> {
     let mut order: Vec<usize> = (0..lengths.len()).collect();
     order.sort_by_key(|&row| std::cmp::Reverse(lengths[row]));
     let mut batches = Vec::new();
     let mut open = BatchPlan { rows: Vec::new(), tokens: 0, closed: BatchClosed::Window };
     for row in order {
+        let with_row = match (counted, open.rows.first()) {
+            (Counted::Padded, Some(&longest)) => (open.rows.len() + 1) * lengths[longest],
+            _ => open.tokens + lengths[row],
+        };
         let closed = if open.rows.is_empty() {
             None
-        } else if open.tokens + lengths[row] > config.tokens {
+        } else if with_row > config.tokens {
             Some(BatchClosed::Tokens)
         } else if open.rows.len() >= config.rows {
             Some(BatchClosed::Rows)
@@ -168,9 +182,11 @@ mod tests {
             lengths in prop::collection::vec(0usize..300, 0..400),
             tokens in 1usize..2_000,
             rows in 1usize..50,
+            padded in any::<bool>(),
         ) {
+            let counted = if padded { Counted::Padded } else { Counted::Tokens };
             let config = BatchConfig { tokens, rows };
-            let batches = plan(&lengths, &config);
+            let batches = plan(&lengths, &config, counted);
             let mut seen: Vec<usize> = batches.iter().flat_map(|batch| batch.rows.clone()).collect();
             let in_order: Vec<usize> = seen.iter().map(|&row| lengths[row]).collect();
             prop_assert!(in_order.is_sorted_by(|a, b| a >= b));
@@ -178,7 +194,9 @@ mod tests {
             prop_assert_eq!(seen, (0..lengths.len()).collect::<Vec<_>>());
             for batch in &batches {
                 prop_assert_eq!(batch.tokens, batch.rows.iter().map(|&row| lengths[row]).sum::<usize>());
-                prop_assert!(batch.tokens <= tokens || batch.rows.len() == 1);
+                let longest = lengths[batch.rows[0]];
+                let counted = if padded { batch.rows.len() * longest } else { batch.tokens };
+                prop_assert!(counted <= tokens || batch.rows.len() == 1);
                 prop_assert!(batch.rows.len() <= rows);
             }
         }

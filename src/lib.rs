@@ -38,4 +38,5 @@ pub mod start;
 pub mod telemetry;
 pub mod text;
 pub mod tokenize;
+pub(crate) mod vocabulary;
 pub mod window;

@@ -23,7 +23,7 @@ use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::batch::{self, BatchConfig, TokenBatch};
+use crate::batch::{self, BatchConfig, Counted, TokenBatch};
 use crate::budget::Budget;
 use crate::columnar::output::OutputSchema;
 use crate::dead_letter::DeadLetter;
@@ -51,6 +51,8 @@ pub struct Pipeline {
     /// Whether windows close by age.
     pub live: bool,
     pub batch: BatchConfig,
+    /// What counts against the batch's budget.
+    pub counted: Counted,
     pub workers: WorkerPool,
     pub output: Arc<OutputSchema>,
     pub delivery: Delivery,
@@ -121,7 +123,11 @@ impl Pipeline {
         let over = CancellationToken::new();
         let _over_on_return = over.clone().drop_guard();
         let prepare_threads = thread::available_parallelism().map_or(1, usize::from);
-        let windows_in_flight = 2 + 2 * self.workers.counters().len();
+        let windows_in_flight = match self.output.vectors_of(2) {
+            1 => 2 + 2 * self.workers.counters().len(),
+            // A window's token vectors are much more than its records: see `Plan::window`.
+            _ => 1,
+        };
 
         let (records_in, records) = mpsc::channel(prepare_threads);
         let (windows_in, windows) = mpsc::channel(1);
@@ -133,7 +139,8 @@ impl Pipeline {
         let extract = Extract { extractor: self.extractor, threads: prepare_threads };
         let mut prepare = tokio::spawn(prepare(records, drain.clone(), extract, builder, windows_in));
         let workers = Arc::new(self.workers);
-        let stage = EncodeStage { workers: workers.clone(), output: self.output, batch: self.batch };
+        let stage =
+            EncodeStage { workers: workers.clone(), output: self.output, batch: self.batch, counted: self.counted };
         let mut encode = tokio::spawn(encode(windows, stage, windows_in_flight, encoded_in));
         let mut deliver = start_delivery(self.delivery, encoded, progress).fuse();
 
@@ -278,6 +285,7 @@ struct EncodeStage {
     workers: Arc<WorkerPool>,
     output: Arc<OutputSchema>,
     batch: BatchConfig,
+    counted: Counted,
 }
 
 /// Encodes several windows at once and hands them on in order.
@@ -304,7 +312,7 @@ impl EncodeStage {
     fn start(&self, window: Window) -> JoinHandle<Result<EncodedWindow, RunError>> {
         let rows: Vec<&[u32]> = window.row_places().map(|(block, row)| block.tokens.ids(row)).collect();
         let lengths: Vec<usize> = rows.iter().map(|ids| ids.len()).collect();
-        let plans = batch::plan(&lengths, &self.batch);
+        let plans = batch::plan(&lengths, &self.batch, self.counted);
         events::window_closed(&window, &plans, &self.batch);
         let queued: Vec<_> = plans
             .into_iter()
@@ -316,11 +324,18 @@ impl EncodeStage {
             .collect();
         let (output, dim) = (self.output.clone(), self.workers.dim());
         tokio::spawn(async move {
-            let mut vectors = Matrix::zeros(window.rows(), dim);
+            // Where each row's vectors begin: one a row, or one a token.
+            let mut firsts = vec![0];
+            firsts.extend(lengths.iter().scan(0, |end, length| {
+                *end += output.vectors_of(*length);
+                Some(*end)
+            }));
+            let mut vectors = Matrix::zeros(firsts[window.rows()], dim);
             for (rows, encoded) in join_all(queued).await {
                 let encoded = encoded?;
-                for (index, row) in rows.into_iter().enumerate() {
-                    vectors.row_mut(row).copy_from_slice(encoded.row(index));
+                let places = rows.into_iter().flat_map(|row| firsts[row]..firsts[row + 1]);
+                for (index, place) in places.enumerate() {
+                    vectors.row_mut(place).copy_from_slice(encoded.row(index));
                 }
             }
             spawn_blocking(move || assemble(window, vectors, &output)).await?

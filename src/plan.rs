@@ -13,7 +13,7 @@ use crate::dead_letter::DeadLetterConfig;
 use crate::delivery::Promise;
 use crate::encode::device::Devices;
 use crate::encode::modules::ModelSpec;
-use crate::encode::{Backend, LoadError, ModelConfig};
+use crate::encode::{Backend, LoadError, ModelConfig, OutputValue};
 use crate::kafka::config::{KafkaSinkConfig, KafkaSourceConfig, Layout, Properties, ValueFormat};
 use crate::quantize::{self, OutputPrecision, RangesConfig};
 use crate::sink::SinkConfig;
@@ -117,7 +117,8 @@ impl Plan {
                 return refuse(key, "expected at least 1, found 0");
             }
         }
-        config.model.check().or_else(|error| match error {
+        let model = ModelConfig { value: config.output.value, ..config.model.clone() };
+        model.check().or_else(|error| match error {
             LoadError::Config { key, message } => refuse(key, message),
             other => refuse("model", other.to_string()),
         })?;
@@ -125,6 +126,18 @@ impl Plan {
         let dead_letter = config.dead_letter.as_ref().map(|config| dead_letter(config, &source, &sink)).transpose()?;
         let (precision, ranges) = (config.output.precision, config.output.ranges.clone());
         quantize::check(precision, ranges.as_ref()).or_else(|(key, message)| refuse(key, message))?;
+        if config.output.value == OutputValue::TokenEmbeddings {
+            if matches!(sink, SinkPlan::Ranges(_)) {
+                return refuse("output.value", "is token_embeddings; sink.ranges calibrates texts' vectors");
+            }
+            if precision != OutputPrecision::Float32 {
+                let why = "token vectors are written as float32, since ranges are a text's vector's";
+                return refuse(
+                    "output.precision",
+                    format!("is {precision}, but output.value is token_embeddings: {why}"),
+                );
+            }
+        }
         if matches!(sink, SinkPlan::Ranges(_)) && precision != OutputPrecision::Float32 {
             return refuse("output.precision", format!("is {precision}; sink.ranges calibrates float32 vectors"));
         }
@@ -148,7 +161,7 @@ impl Plan {
             window: config.window.clone(),
             live,
             batch: config.batch.clone(),
-            model: config.model.clone(),
+            model,
             devices,
             sink,
             text_column: config.output.text,
@@ -173,7 +186,28 @@ impl Plan {
                 return refuse(key, message);
             }
         }
+        let (weight, most) = (longest * token_bytes(spec), self.window.in_flight_bytes);
+        if spec.value == OutputValue::TokenEmbeddings && weight > most {
+            let message = format!(
+                "{most} bytes do not hold the {weight} of the longest text's token vectors; raise it, or lower \
+                 model.max_seq_length"
+            );
+            return refuse("window.in_flight_bytes", message);
+        }
         Ok(())
+    }
+
+    /// The windows of a run with this model. Token vectors are so many bytes that a window has fewer tokens: of the four that
+    /// can be between the device and the sink, each takes a quarter of what may be in flight, or one text's.
+    pub fn window(&self, spec: &ModelSpec) -> WindowConfig {
+        let tokens = match spec.value {
+            OutputValue::SentenceEmbedding => self.window.tokens,
+            OutputValue::TokenEmbeddings => {
+                let quarter = self.window.in_flight_bytes / 4 / token_bytes(spec);
+                self.window.tokens.min(quarter.max(spec.max_seq_length))
+            }
+        };
+        WindowConfig { tokens, ..self.window.clone() }
     }
 
     /// What is promised of every record.
@@ -198,7 +232,11 @@ impl Plan {
             Some(RangesConfig::Same([least, most])) => format!(", {least} to {most} in 256 steps"),
             Some(RangesConfig::File(path)) => format!(", in 256 steps between the ranges of {}", path.display()),
         };
-        format!("vectors as {}{ranges}", self.precision)
+        let what = match self.model.value {
+            OutputValue::SentenceEmbedding => "vectors",
+            OutputValue::TokenEmbeddings => "a list of token vectors a text,",
+        };
+        format!("{what} as {}{ranges}", self.precision)
     }
 
     /// The plan, a line a stage. `spec` adds what the model's own files say.
@@ -216,7 +254,8 @@ impl Plan {
                 format!("{} at {} (not looked at){set}", id.as_deref().unwrap_or_default(), self.model.revision)
             }
         };
-        let WindowConfig { tokens, records, bytes, linger_ms, in_flight_bytes } = &self.window;
+        let window = spec.map_or_else(|| self.window.clone(), |spec| self.window(spec));
+        let WindowConfig { tokens, records, bytes, linger_ms, in_flight_bytes } = &window;
         let age = if self.live { format!(", {linger_ms} ms") } else { String::new() };
         let mut lines = vec![
             ("source", self.source.describe()),
@@ -301,6 +340,11 @@ impl SinkPlan {
             }
         }
     }
+}
+
+/// A token's vector as it comes from the encoder and again in the window's column.
+fn token_bytes(spec: &ModelSpec) -> usize {
+    2 * spec.dim * size_of::<f32>()
 }
 
 fn devices(devices: &Devices) -> String {

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use crate::batch::Counted;
 use crate::columnar::kept::KeptSchema;
 use crate::columnar::output::OutputSchema;
 use crate::dead_letter::{DeadLetterFile, DeadLetterSink};
@@ -11,7 +12,7 @@ use crate::delivery::{Delivery, DeliveryError, Guarantee, Promise};
 use crate::encode::hub::{HubSettings, Progress};
 use crate::encode::modules::ModelSpec;
 use crate::encode::worker::WorkerPool;
-use crate::encode::{LoadError, builder, spec};
+use crate::encode::{LoadError, OutputValue, builder, spec};
 use crate::kafka::config::KafkaSinkConfig;
 use crate::kafka::{KafkaConsumer, KafkaError, KafkaProducer, Transactions};
 use crate::pipeline::Pipeline;
@@ -232,8 +233,12 @@ pub fn start(plan: Plan, hub: &HubSettings, progress: &dyn Progress) -> Result<S
     let ranges = plan.ranges.as_ref().map(|ranges| Ranges::read(ranges, spec.dim, &provenance)).transpose()?;
     let quantizer =
         Quantizer::new(plan.precision, ranges).map_err(|message| PlanError { key: "output.ranges".into(), message })?;
-    let output_provenance = [provenance.clone(), opened.shared_inputs(&plan)].concat();
-    let output = OutputSchema::quantized(spec.dim, plan.text_column, &kept, &output_provenance, quantizer);
+    let said = [provenance.clone(), opened.shared_inputs(&plan)].concat();
+    let output = match spec.value {
+        OutputValue::SentenceEmbedding => OutputSchema::quantized(spec.dim, plan.text_column, &kept, &said, quantizer),
+        OutputValue::TokenEmbeddings => OutputSchema::of_tokens(spec.dim, plan.text_column, &kept, &said),
+    };
+    let window = plan.window(&spec);
     let delivery = delivery(&plan, &mut opened, &output, (spec.dim, &provenance))?;
     let workers = WorkerPool::start(&devices, builder(&spec, &devices))?;
     let (input_bytes, inputs) = (opened.input_bytes(), opened.describe());
@@ -242,9 +247,10 @@ pub fn start(plan: Plan, hub: &HubSettings, progress: &dyn Progress) -> Result<S
     let pipeline = Pipeline {
         source: opened.into_source(),
         extractor: Arc::new(extractor),
-        window: plan.window,
+        window,
         live: plan.live,
         batch: plan.batch,
+        counted: if spec.script.is_some() { Counted::Padded } else { Counted::Tokens },
         workers,
         output: Arc::new(output),
         delivery,

@@ -16,6 +16,7 @@ use crate::encode::folder::ConfigFile;
 use crate::encode::modules::ModelSpec;
 use crate::failure::Failure;
 use crate::record::Tokens;
+use crate::vocabulary::{self, Found};
 
 /// Turns texts into token sequences for one model.
 pub struct Tokenizer {
@@ -81,6 +82,29 @@ impl Tokenizer {
         Ok(ids.len() - usize::from(ends_special))
     }
 
+    /// What shorter sequences of a padded batch are filled up with: the tokenizer's padding token, else what config.json says.
+    pub fn pad_id(&self, config: Option<&ConfigFile>) -> Result<u32, LoadError> {
+        let own = match &self.body {
+            Body::Words => None,
+            Body::Model(model) => model.padding,
+        };
+        match (own, config) {
+            (Some(own), _) => Ok(own),
+            (None, Some(file)) => Ok(file.count("pad_token_id", 0..=PAD_ID_MAX)?.unwrap_or(0) as u32),
+            (None, None) => Ok(0),
+        }
+    }
+
+    /// Two texts to try a model with, the longer one first.
+    pub fn trial(&self) -> Result<[Vec<u32>; 2], LoadError> {
+        let mut tokens = Tokens::default();
+        for text in ["the river runs over old stones and a small boat waits", "two farms"] {
+            let encoded = self.encode(text, &mut tokens);
+            encoded.map_err(|error| LoadError::Config { key: "model.prompt", message: error.to_string() })?;
+        }
+        Ok([0, 1].map(|row| tokens.ids(row).to_vec()))
+    }
+
     /// Adds the sequence of one text to `out`; after an error nothing was added.
     pub fn encode(&self, text: &str, out: &mut Tokens) -> Result<(), TokenizeError> {
         let prompted;
@@ -140,34 +164,26 @@ struct ModelTokenizer {
     suffix: Vec<u32>,
     /// Special tokens by the files' own word: separators, masks, the unknown token and the like.
     special: Vec<u32>,
+    /// The padding token, where the files name one.
+    padding: Option<u32>,
     /// How many tokens it knows.
     known: usize,
     cuts: Cuts,
 }
 
-/// The largest tokenizers have some 30 MB.
-const TOKENIZER_BYTES_MAX: u64 = 512 << 20;
-
+/// More tokens than any tokenizer knows.
+const PAD_ID_MAX: usize = 10_000_000;
 /// A text longer than this is tokenised in pieces of about this many bytes. Large enough that the pieces' overhead is
 /// nothing, small enough that a piece's tokens, some 100 bytes a byte of text, are a few megabytes.
 const PIECE_BYTES: usize = 32 << 10;
 
 impl ModelTokenizer {
     fn load(folder: &Path, spec: &ModelSpec) -> Result<ModelTokenizer, LoadError> {
-        let path = folder.join("tokenizer.json");
+        let Found { path, bytes, json } = vocabulary::read(folder)?;
         let refuse = |message: String| LoadError::model(&path, message);
-        match std::fs::metadata(&path) {
-            Ok(file) if file.len() <= TOKENIZER_BYTES_MAX => {}
-            Ok(file) => return Err(refuse(format!("has {} bytes; no tokenizer is that large", file.len()))),
-            Err(_) => {
-                let how = "python -c \"from transformers import AutoTokenizer as T; T.from_pretrained('MODEL').save_pretrained('FOLDER')\"";
-                return Err(refuse(format!("is missing; make it with {how}")));
-            }
-        }
         let mut tokenizer =
-            tokenizers::Tokenizer::from_file(&path).map_err(|error| refuse(format!("is no tokenizer: {error}")))?;
-        let json = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
-        let json = json.ok_or_else(|| refuse("is no JSON".into()))?;
+            tokenizers::Tokenizer::from_bytes(&bytes).map_err(|error| refuse(format!("is no tokenizer: {error}")))?;
+        drop(bytes);
         refuse_left_truncation(folder, &path, &json)?;
         tokenizer.with_padding(None);
         tokenizer.with_truncation(None).map_err(|error| refuse(error.to_string()))?;
@@ -192,7 +208,8 @@ impl ModelTokenizer {
         }
         let cuts = Cuts::of(&json);
         let special = named_special(folder, &tokenizer)?;
-        Ok(ModelTokenizer { path, known: vocab.len(), tokenizer, prefix, suffix, special, cuts })
+        let padding = padding(folder, &json, &tokenizer)?;
+        Ok(ModelTokenizer { path, known: vocab.len(), tokenizer, prefix, suffix, special, padding, cuts })
     }
 
     fn is_special(&self, id: u32) -> bool {
@@ -279,6 +296,15 @@ fn named_special(folder: &Path, tokenizer: &tokenizers::Tokenizer) -> Result<Vec
     Ok(special)
 }
 
+/// The id of `pad_token` of tokenizer_config.json, else of the padding that tokenizer.json describes.
+fn padding(folder: &Path, json: &Value, tokenizer: &tokenizers::Tokenizer) -> Result<Option<u32>, LoadError> {
+    let file = ConfigFile::read(folder.join("tokenizer_config.json"))?;
+    let token = file.as_ref().and_then(|file| file.get("pad_token"));
+    let text = token.and_then(|token| token.as_str().or_else(|| token["content"].as_str()));
+    let described = || json["padding"]["pad_id"].as_u64().and_then(|id| u32::try_from(id).ok());
+    Ok(text.and_then(|text| tokenizer.token_to_id(text)).or_else(described))
+}
+
 /// What the tokenizer puts before and after every single sequence, found by trying.
 fn special_tokens(tokenizer: &tokenizers::Tokenizer) -> Result<(Vec<u32>, Vec<u32>), String> {
     let ids = |text: &str, special: bool| {
@@ -301,10 +327,15 @@ fn special_tokens(tokenizer: &tokenizers::Tokenizer) -> Result<(Vec<u32>, Vec<u3
 /// Known for BERT's way of splitting: white space, ideographs and ASCII punctuation each end the word before them, and
 /// none of them composes with a character before it under any Unicode normal form. A character inside an added token's
 /// text is no place to cut, because the token is matched before words are split.
+///
+/// And for the byte-level ways of GPT-2, Llama 3 and Qwen 2: a single space between two ASCII letters or digits begins a word,
+/// or is one, whatever stands further away.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Cuts {
     /// Nothing is known: never cut.
     never: bool,
+    /// Words are split as GPT-2 or its followers split them: only a space between letters or digits is a place to cut.
+    byte_level: bool,
     /// Ideographs are split off by the normaliser.
     ideographs: bool,
     /// Punctuation is split off by the pre-tokenizer.
@@ -329,7 +360,11 @@ impl Cuts {
                 || (is(step, &["Metaspace"]) && step["prepend_scheme"] == "always")
         };
         let by_character = ["BertNormalizer", "Lowercase", "NFC", "NFD", "NFKC", "NFKD", "StripAccents"];
+        let byte_level = is_byte_level(&pre_tokenizers)
+            && normalizers.iter().all(|step| is(step, &by_character[1..]))
+            && !added.iter().any(takes_spaces);
         Cuts {
+            byte_level,
             never: !pre_tokenizers.first().is_some_and(|first| splits(first))
                 || !pre_tokenizers.iter().all(|step| by_word(step))
                 || !normalizers.iter().all(|step| is(step, &by_character))
@@ -340,8 +375,13 @@ impl Cuts {
         }
     }
 
-    /// Whether the text may be cut before this character.
-    fn before(&self, c: char) -> bool {
+    /// Whether the text may be cut before this character, which stands at this byte, not the first.
+    fn before(&self, text: &str, at: usize, c: char) -> bool {
+        if self.byte_level {
+            let is_word = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+            let (before, after) = (text.as_bytes().get(at - 1), text.as_bytes().get(at + 1));
+            return c == ' ' && is_word(before) && is_word(after) && !self.inside_tokens.contains(&c);
+        }
         let splits = matches!(c, ' ' | '\n')
             || (self.ideographs && ('\u{4E00}'..='\u{9FFF}').contains(&c))
             || (self.punctuation && c.is_ascii_punctuation());
@@ -350,23 +390,57 @@ impl Cuts {
 
     /// The text in pieces: itself, where it is short or nothing is known about cuts.
     fn pieces<'a>(&'a self, text: &'a str) -> impl Iterator<Item = &'a str> {
+        self.pieces_of(text, PIECE_BYTES)
+    }
+
+    fn pieces_of<'a>(&'a self, text: &'a str, bytes: usize) -> impl Iterator<Item = &'a str> {
         let mut rest = Some(text);
         std::iter::from_fn(move || {
             let text = rest.take()?;
-            let (piece, after) = text.split_at(self.piece_end(text));
+            let (piece, after) = text.split_at(self.piece_end(text, bytes));
             rest = (!after.is_empty()).then_some(after);
             Some(piece)
         })
     }
 
-    fn piece_end(&self, text: &str) -> usize {
-        if self.never || text.len() <= PIECE_BYTES {
+    fn piece_end(&self, text: &str, bytes: usize) -> usize {
+        if (self.never && !self.byte_level) || text.len() <= bytes {
             return text.len();
         }
-        let from = text.floor_char_boundary(PIECE_BYTES);
-        let cut = text[from..].char_indices().find(|(_, c)| self.before(*c));
+        let from = text.floor_char_boundary(bytes);
+        let cut = text[from..].char_indices().find(|(index, c)| self.before(text, from + index, *c));
         cut.map_or(text.len(), |(index, _)| from + index)
     }
+}
+
+/// How Llama 3 and Qwen 2 split words before their bytes are looked at.
+const BYTE_LEVEL_SPLITS: [&str; 2] = [
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+];
+
+/// Whether these pre-tokenizers are a byte-level way that is known.
+fn is_byte_level(steps: &[&Value]) -> bool {
+    let splits_itself = |step: &Value| step["use_regex"] != false;
+    match steps {
+        [only] => only["type"] == "ByteLevel" && splits_itself(only),
+        [split, bytes] => {
+            let pattern = split["pattern"]["Regex"].as_str();
+            split["type"] == "Split"
+                && split["behavior"] == "Isolated"
+                && split["invert"] != true
+                && pattern.is_some_and(|pattern| BYTE_LEVEL_SPLITS.contains(&pattern))
+                && bytes["type"] == "ByteLevel"
+                && !splits_itself(bytes)
+        }
+        _ => false,
+    }
+}
+
+/// Whether an added token looks at what stands beside it, where that may be a space between words.
+fn takes_spaces(token: &Value) -> bool {
+    let begins_a_word = token["content"].as_str().is_some_and(|text| text.starts_with(char::is_alphanumeric));
+    token["single_word"] == true || token["rstrip"] == true || (token["lstrip"] == true && begins_a_word)
 }
 
 /// A normalizer's or pre-tokenizer's steps: those of a Sequence, itself, or none.

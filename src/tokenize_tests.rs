@@ -1,5 +1,6 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
@@ -150,6 +151,57 @@ fn a_long_text_in_pieces_has_the_ids_of_the_whole() {
         tokenizer.encode(&text, &mut tokens).expect("it encodes");
         assert!(tokens.ids(0) == whole.get_ids(), "the ids differ");
     }
+}
+
+/// A byte-level tokenizer of a family's tiny model.
+fn byte_level(name: &str) -> (tokenizers::Tokenizer, Cuts) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/families").join(name).join("tokenizer.json");
+    let json: Value = serde_json::from_slice(&std::fs::read(path).expect("the tokenizer")).expect("JSON");
+    let mut tokenizer = tokenizers::Tokenizer::from_bytes(json.to_string()).expect("a tokenizer");
+    tokenizer.with_padding(None).with_truncation(None).expect("no truncation");
+    (tokenizer, Cuts::of(&json))
+}
+
+proptest! {
+    #[test]
+    fn byte_level_pieces_have_the_ids_of_the_whole(parts in prop::collection::vec(0usize..24, 0..60), bytes in 4usize..40) {
+        const PARTS: [&str; 24] = [
+            "river", "a", "B", "7", "42", " ", " ", " ", " ", "  ", "\n", "\r\n", "\t", ".", "'s", "'", "[PAD]", "é", "\u{301}",
+            "中", "😀", "\u{a0}", "_", "!?",
+        ];
+        let text: String = parts.iter().map(|&part| PARTS[part]).collect();
+        for name in ["qwen3", "qwen2"] {
+            let (tokenizer, cuts) = byte_level(name);
+            let ids = |text: &str| tokenizer.encode_fast(text, false).expect("it encodes").get_ids().to_vec();
+            let pieces: Vec<&str> = cuts.pieces_of(&text, bytes).collect();
+            prop_assert_eq!(pieces.concat(), text.as_str());
+            let found: Vec<u32> = pieces.iter().flat_map(|piece| ids(piece)).collect();
+            prop_assert_eq!(found, ids(&text), "{}: {:?}", name, pieces);
+        }
+    }
+}
+
+#[test]
+fn byte_level_texts_are_cut_and_others_of_that_kind_are_not() {
+    for name in ["qwen3", "qwen2"] {
+        let (_, cuts) = byte_level(name);
+        assert_eq!(cuts.pieces(&"word ".repeat(PIECE_BYTES)).count(), 5, "{name}");
+        assert_eq!(cuts.pieces(&"word  ".repeat(PIECE_BYTES)).count(), 1, "{name}");
+    }
+    let pieces = |change: fn(&mut Value)| {
+        let mut json = json!({
+            "pre_tokenizer": {"type": "ByteLevel", "use_regex": true}, "normalizer": null,
+            "added_tokens": [{"content": "<mask>", "lstrip": true, "rstrip": false, "single_word": false}],
+        });
+        change(&mut json);
+        Cuts::of(&json).pieces(&"word ".repeat(PIECE_BYTES)).count()
+    };
+    assert_eq!(pieces(|_| ()), 5);
+    assert_eq!(pieces(|json| json["pre_tokenizer"]["use_regex"] = json!(false)), 1);
+    assert_eq!(pieces(|json| json["normalizer"] = json!({"type": "Replace"})), 1);
+    assert_eq!(pieces(|json| json["added_tokens"][0]["rstrip"] = json!(true)), 1);
+    assert_eq!(pieces(|json| json["added_tokens"][0]["content"] = json!("mask")), 1);
+    assert_eq!(pieces(|json| json["added_tokens"][0]["content"] = json!("<a b>")), 1);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use embedmill::config::Config;
 use embedmill::dead_letter::DeadLetterConfig;
-use embedmill::encode::{Backend, DenseChoice, ModelConfig, Pooling};
+use embedmill::encode::{Backend, DenseChoice, ModelConfig, Pooling, Precision};
 use embedmill::source::file::{FilesConfig, Format};
 use embedmill::text::field::{KeepConfig, KeepField, OneOrMany, RecordConfig};
 
@@ -21,6 +21,9 @@ pub struct ModelArgs {
     /// torch, or hash: no model, for trying things out
     #[arg(long, default_value = "torch", help_heading = "Model")]
     backend: Backend,
+    /// A TorchScript file in place of the model's transformer; it runs the code in it, so only one that you trust
+    #[arg(long, value_name = "FILE", help_heading = "Model")]
+    script: Option<PathBuf>,
     /// cls, max, mean, mean_sqrt_len_tokens, weightedmean, lasttoken, or several as in cls+mean [default: the model's own]
     #[arg(long, help_heading = "Model")]
     pooling: Option<Pooling>,
@@ -51,6 +54,9 @@ pub struct ModelArgs {
     /// Most tokens of a text, special tokens included [default: the model's own]
     #[arg(long, value_name = "TOKENS", help_heading = "Model")]
     max_seq_length: Option<usize>,
+    /// What the model computes in: float32, bfloat16, or on GPUs float16
+    #[arg(long, default_value = "float32", help_heading = "Model")]
+    precision: Precision,
     /// Where downloaded models are kept [default: the cache of the Hugging Face tools]
     #[arg(long, value_name = "FOLDER", help_heading = "Model")]
     cache: Option<PathBuf>,
@@ -112,6 +118,7 @@ pub fn config(model: ModelArgs, work: WorkArgs, records: RecordArgs) -> Config {
             id: model.model,
             revision: model.revision,
             backend: model.backend,
+            script: model.script,
             pooling: model.pooling,
             dense: model.no_dense.then_some(DenseChoice::None),
             normalize: match (model.normalize, model.no_normalize) {
@@ -125,6 +132,7 @@ pub fn config(model: ModelArgs, work: WorkArgs, records: RecordArgs) -> Config {
             include_prompt: model.include_prompt,
             route: model.route,
             max_seq_length: model.max_seq_length,
+            precision: model.precision,
             cache: model.cache,
             offline: model.offline,
             threads: work.threads,
@@ -152,14 +160,17 @@ pub fn config(model: ModelArgs, work: WorkArgs, records: RecordArgs) -> Config {
 pub fn flag(key: &str) -> &str {
     match key {
         "model.id" => "--model",
+        "model.script" => "--script",
         "model.pooling" => "--pooling",
         "model.truncate_dim" => "--truncate-dim",
         "model.prompt_name" => "--prompt-name",
         "model.route" => "--route",
         "model.max_seq_length" => "--max-seq-length",
+        "model.precision" => "--precision",
         "model.threads" => "--threads",
         "model.revision" => "--revision",
         "output.precision" => "--output-precision",
+        "output.value" => "--output-value",
         "output.ranges" => "--ranges",
         "batch.tokens" => "--batch-tokens",
         "window.tokens" => "--window-tokens",

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use embedmill::config::{Config, hub_settings};
+use embedmill::encode::OutputValue;
 use embedmill::plan::Plan;
 use embedmill::quantize::{OutputPrecision, RangesConfig};
 use embedmill::sink::SinkConfig;
@@ -31,6 +32,9 @@ pub struct EncodeArgs {
     /// arrow, parquet or jsonl, where the output's name does not say; jsonl and arrow for standard output
     #[arg(long, value_name = "FORMAT")]
     output_format: Option<String>,
+    /// What a text becomes: sentence_embedding, its vector, or token_embeddings, the vectors of its tokens
+    #[arg(long, value_name = "VALUE", default_value = "sentence_embedding")]
+    output_value: OutputValue,
     /// What vectors are written as: float32, int8, uint8, binary or ubinary
     #[arg(long, value_name = "PRECISION", default_value = "float32")]
     output_precision: OutputPrecision,
@@ -60,6 +64,7 @@ fn config(args: EncodeArgs) -> anyhow::Result<Config> {
     let mut config = arguments::config(args.model, args.work, args.records);
     config.sink = sink(&args.output, args.output_format.as_deref())?;
     config.output.text = !args.no_text;
+    config.output.value = args.output_value;
     config.output.precision = args.output_precision;
     config.output.ranges = args.ranges;
     Ok(config)

@@ -61,6 +61,9 @@ struct ShowArgs {
     /// The way through a model with a Router, such as query or document
     #[arg(long, value_name = "NAME")]
     route: Option<String>,
+    /// A TorchScript file in place of the model's transformer, which is tried for that: it runs the code in it
+    #[arg(long, value_name = "FILE")]
+    script: Option<std::path::PathBuf>,
     /// One JSON object
     #[arg(long)]
     json: bool,
@@ -105,7 +108,7 @@ fn list() -> String {
 
 /// Shows what the files say. A model that is not there is not fetched for that.
 fn show(args: ShowArgs) -> anyhow::Result<()> {
-    let config = ModelConfig { route: args.route, ..args.which.config() };
+    let config = ModelConfig { route: args.route, script: args.script, ..args.which.config() };
     let mut hub = hub_settings(&config);
     hub.offline = true;
     let spec = spec(&config, &hub, &()).map_err(|error| match error {
@@ -126,6 +129,7 @@ fn as_json(spec: &ModelSpec) -> serde_json::Value {
         "revision": spec.revision,
         "folder": spec.folder,
         "family": spec.family,
+        "script": spec.script.as_ref().map(|script| &script.file),
         "layers": spec.layers,
         "hidden": spec.hidden,
         "dim": spec.dim,
@@ -150,7 +154,12 @@ fn as_text(spec: &ModelSpec) -> Result<String, std::fmt::Error> {
     line("revision", &or_none(&spec.revision))?;
     line("folder", &spec.folder.as_ref().map(|folder| folder.display().to_string()).unwrap_or_default())?;
     line("family", &spec.family)?;
-    line("sizes", &format!("{} layers, {} wide, {} tokens known", spec.layers, spec.hidden, spec.vocab_size))?;
+    match &spec.script {
+        None => {
+            line("sizes", &format!("{} layers, {} wide, {} tokens known", spec.layers, spec.hidden, spec.vocab_size))?
+        }
+        Some(script) => line("script", &format!("{}, {} wide", script.file.display(), spec.hidden))?,
+    }
     line("dims", &spec.dim.to_string())?;
     for (index, module) in spec.chain.iter().enumerate() {
         line(if index == 0 { "modules" } else { "" }, &module.to_string())?;

@@ -36,6 +36,9 @@ pub struct SearchArgs {
     /// The model's id or folder, where it is no longer where the vectors were made
     #[arg(short, long)]
     model: Option<String>,
+    /// The TorchScript file that the vectors were made with; it runs the code in it, so only one that you trust
+    #[arg(long, value_name = "FILE")]
+    script: Option<PathBuf>,
     /// Text to put before the query [default: the model's prompt named query, where it has one]
     #[arg(long, value_name = "TEXT")]
     prompt: Option<String>,
@@ -119,11 +122,17 @@ fn model(provenance: &BTreeMap<String, String>, args: &SearchArgs) -> anyhow::Re
         .ok_or_else(|| usage("the file does not say which model made its vectors; is it embedmill's output?"))?
         .parse()
         .map_err(usage)?;
+    if let (Some(name), None) = (told("script"), &args.script) {
+        let message =
+            format!("the vectors were made with the TorchScript file {name}; give it by --script, if you trust it");
+        return Err(usage(message));
+    }
     let defaults = ModelConfig::default();
     Ok(ModelConfig {
         id: args.model.clone().or(parse("model_id")?).filter(|_| backend == Backend::Torch),
         revision: parse("model_revision")?.filter(|_| args.model.is_none()).unwrap_or(defaults.revision),
         backend,
+        script: args.script.clone(),
         pooling: parse("pooling")?.map(|pooling| pooling.parse()).transpose().map_err(usage)?,
         dense: parse("dense")?.map(|dense| dense.parse()).transpose().map_err(usage)?,
         normalize: parse("normalize")?.map(|value| value == "true"),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, FixedSizeBinaryArray, FixedSizeListArray, Float32Array, Int8Array,
-    Int64Array, RecordBatch, StringArray, UInt8Array, UInt32Array,
+    Int64Array, ListArray, RecordBatch, StringArray, UInt8Array, UInt32Array,
 };
 use arrow::buffer::{Buffer, OffsetBuffer, ScalarBuffer};
 use arrow::compute::{concat, filter_record_batch};
@@ -13,8 +13,8 @@ use arrow::datatypes::{DataType, Field, Float32Type, Int8Type, Schema, SchemaRef
 use sha2::{Digest, Sha256};
 
 use super::kept::KeptSchema;
-use crate::encode::Matrix;
 use crate::encode::folder::hex;
+use crate::encode::{Matrix, OutputValue};
 use crate::quantize::{OutputPrecision, Quantized, Quantizer, unsigned};
 use crate::record::Strings;
 use crate::window::Window;
@@ -23,8 +23,8 @@ use crate::window::Window;
 pub const FORMAT_VERSION: &str = "1";
 
 /// The columns that embedmill itself writes; kept columns cannot have these names.
-pub const OWN_COLUMNS: [&str; 8] =
-    ["id", "text", "vector", "tokens", "truncated", "content_hash", "source", "source_offset"];
+pub const OWN_COLUMNS: [&str; 9] =
+    ["id", "text", "vector", "token_vectors", "tokens", "truncated", "content_hash", "source", "source_offset"];
 
 /// What a run's output looks like.
 #[derive(Debug, Clone)]
@@ -34,6 +34,7 @@ pub struct OutputSchema {
     text: bool,
     dim: usize,
     quantizer: Quantizer,
+    value: OutputValue,
 }
 
 /// One window's rows, in source order.
@@ -76,6 +77,28 @@ impl OutputSchema {
         OutputSchema::quantized(dim, text, kept, provenance, Quantizer::float32())
     }
 
+    /// With the vectors of a row's tokens as a list in the column `token_vectors`, in place of `vector`.
+    pub fn of_tokens(dim: usize, text: bool, kept: &KeptSchema, provenance: &[(String, String)]) -> Self {
+        let of_texts = OutputSchema::new(dim, text, kept, provenance);
+        let fields = of_texts.schema.fields().iter().map(|field| match field.name().as_str() {
+            "vector" => {
+                let vector = Arc::new(Field::new("item", field.data_type().clone(), false));
+                Arc::new(Field::new("token_vectors", DataType::List(vector), false))
+            }
+            _ => field.clone(),
+        });
+        let schema = Schema::new_with_metadata(fields.collect::<Vec<_>>(), of_texts.schema.metadata().clone());
+        OutputSchema { schema: Arc::new(schema), value: OutputValue::TokenEmbeddings, ..of_texts }
+    }
+
+    /// How many vectors a row of so many tokens has.
+    pub fn vectors_of(&self, tokens: usize) -> usize {
+        match self.value {
+            OutputValue::SentenceEmbedding => 1,
+            OutputValue::TokenEmbeddings => tokens,
+        }
+    }
+
     /// The same, with vectors as the quantizer writes them.
     pub fn quantized(
         dim: usize,
@@ -113,7 +136,14 @@ impl OutputSchema {
         let own = own.iter().chain(provenance).cloned().chain(quantizer.provenance());
         let metadata = own.map(|(key, value)| (format!("embedmill.{key}"), value.clone()));
         let schema = Schema::new(fields).with_metadata(metadata.collect::<std::collections::HashMap<_, _>>());
-        OutputSchema { schema: Arc::new(schema), kept_columns: kept.fields().len(), text, dim, quantizer }
+        OutputSchema {
+            schema: Arc::new(schema),
+            kept_columns: kept.fields().len(),
+            text,
+            dim,
+            quantizer,
+            value: OutputValue::SentenceEmbedding,
+        }
     }
 
     pub fn schema(&self) -> &SchemaRef {
@@ -128,7 +158,7 @@ impl OutputSchema {
         hex(&Sha256::digest(described.as_bytes())[..8])
     }
 
-    /// The window's rows with their vectors, in source order.
+    /// The window's rows with their vectors, in source order, each row's one after the other.
     ///
     /// Rows whose vector has a value that is no finite number are left out and returned by their number in the window:
     /// no search could use them.
@@ -137,17 +167,22 @@ impl OutputSchema {
     /// If `vectors` does not fit the window or the schema: a defect of a stage before.
     pub fn assemble(&self, window: &Window, vectors: Matrix) -> Result<(Output, Vec<usize>), String> {
         let rows = window.rows();
-        if vectors.rows() != rows || vectors.dim() != self.dim {
+        let counts = window.row_places().map(|(block, row)| self.vectors_of(block.tokens.ids(row).len()));
+        let offsets = OffsetBuffer::<i32>::from_lengths(counts);
+        let expected = offsets.last() as usize;
+        if vectors.rows() != expected || vectors.dim() != self.dim {
             return Err(format!(
-                "{} vectors of {} for {rows} rows of {} in window {}",
+                "{} vectors of {} for {rows} rows with {expected} of {} in window {}",
                 vectors.rows(),
                 vectors.dim(),
                 self.dim,
                 window.number
             ));
         }
-        let finite: Vec<bool> = (0..rows).map(|row| vectors.row(row).iter().all(|value| value.is_finite())).collect();
-        let batch = self.columns(window, vectors).map_err(|error| format!("window {}: {error}", window.number))?;
+        let is_finite = |vector: i32| vectors.row(vector as usize).iter().all(|value| value.is_finite());
+        let finite: Vec<bool> = offsets.windows(2).map(|row| (row[0]..row[1]).all(is_finite)).collect();
+        let batch =
+            self.columns(window, vectors, offsets).map_err(|error| format!("window {}: {error}", window.number))?;
         let bad: Vec<usize> = (0..rows).filter(|&row| !finite[row]).collect();
         if bad.is_empty() {
             return Ok((Output::new(batch, Vec::new()), bad));
@@ -156,7 +191,13 @@ impl OutputSchema {
         Ok((Output::new(batch, bad.clone()), bad))
     }
 
-    fn columns(&self, window: &Window, vectors: Matrix) -> Result<RecordBatch, arrow::error::ArrowError> {
+    /// `offsets` are where each row's vectors begin, and the end of the last.
+    fn columns(
+        &self,
+        window: &Window,
+        vectors: Matrix,
+        offsets: OffsetBuffer<i32>,
+    ) -> Result<RecordBatch, arrow::error::ArrowError> {
         let strings = |part: fn(&crate::record::Block) -> Option<&Strings>| -> ArrayRef {
             let parts: Vec<&Strings> = window.blocks.iter().filter_map(part).collect();
             Arc::new(string_array(&parts))
@@ -173,17 +214,21 @@ impl OutputSchema {
                 parts => concat(parts)?,
             });
         }
-        let item = match self.schema.field_with_name("vector")?.data_type() {
-            DataType::FixedSizeList(item, _) => item.clone(),
-            _ => unreachable!("the vector column is made as a fixed size list"),
-        };
         let values: ArrayRef = match self.quantizer.apply(vectors) {
             Quantized::Float32(values) => Arc::new(Float32Array::from(values)),
             Quantized::Int8(values) => Arc::new(Int8Array::from(values)),
             Quantized::Uint8(values) => Arc::new(UInt8Array::from(values)),
         };
         let width = self.quantizer.precision().width(self.dim) as i32;
-        arrays.push(Arc::new(FixedSizeListArray::try_new(item, width, values, None)?));
+        let item = Arc::new(Field::new("item", values.data_type().clone(), true));
+        let vectors = FixedSizeListArray::try_new(item, width, values, None)?;
+        arrays.push(match self.value {
+            OutputValue::SentenceEmbedding => Arc::new(vectors),
+            OutputValue::TokenEmbeddings => {
+                let item = Arc::new(Field::new("item", vectors.data_type().clone(), false));
+                Arc::new(ListArray::try_new(item, offsets, Arc::new(vectors), None)?)
+            }
+        });
         let tokens = window.row_places().map(|(block, row)| block.tokens.ids(row).len() as u32);
         arrays.push(Arc::new(tokens.collect::<UInt32Array>()));
         let truncated = window.row_places().map(|(block, row)| block.tokens.truncated(row));
@@ -281,6 +326,11 @@ impl Vectors {
 }
 
 fn vector_column(batch: &RecordBatch) -> Result<&FixedSizeListArray, String> {
+    if batch.column_by_name("token_vectors").is_some() {
+        return Err("its rows have a vector for each token, which a text's one vector cannot be compared with; \
+                    expected rows of output.value sentence_embedding"
+            .into());
+    }
     let column = batch.column_by_name("vector").ok_or("there is no column `vector`; is this embedmill's output?")?;
     column
         .as_fixed_size_list_opt()

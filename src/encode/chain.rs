@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::folder::{self, ConfigFile};
 use super::pooling::{self, PoolingMode};
 use super::router::{Entry, beside};
-use super::{LoadError, ModelConfig, names};
+use super::{LoadError, ModelConfig, OutputValue, names};
 
 /// One step after the transformer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,7 +103,7 @@ const WIDTH_MAX: usize = 65_536;
 /// The chain of one model, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chain {
-    /// Exactly one of them is a Pooling.
+    /// Exactly one of them is a Pooling; none where token vectors are wanted, or where a script gives texts' vectors.
     pub modules: Vec<Module>,
     /// Length of a text's vector.
     pub dim: usize,
@@ -114,13 +114,37 @@ pub struct Chain {
 impl Chain {
     /// A plain Hugging Face model: sentence-transformers gives it mean pooling and nothing else, or the last token's vector
     /// where it was made to predict the next word.
-    pub fn plain(file: &ConfigFile, hidden: usize, config: &ModelConfig) -> Result<Chain, LoadError> {
-        let architecture = file.get("architectures").and_then(|list| list.get(0)).and_then(Value::as_str);
-        let is_causal = file.get("is_causal").is_none() || file.flag("is_causal")?;
+    pub fn plain(file: Option<&ConfigFile>, hidden: usize, config: &ModelConfig) -> Result<Chain, LoadError> {
+        let architectures = file.and_then(|file| file.get("architectures"));
+        let architecture = architectures.and_then(|list| list.get(0)).and_then(Value::as_str);
+        let is_causal = match file {
+            Some(file) => file.get("is_causal").is_none() || file.flag("is_causal")?,
+            None => true,
+        };
         let predicts = is_causal && architecture.is_some_and(|name| name.ends_with("ForCausalLM"));
         let mut walk = Walk::new(Path::new(""), hidden, false, config);
         walk.pool(vec![if predicts { PoolingMode::LastToken } else { PoolingMode::Mean }]);
         walk.finish(None)
+    }
+
+    /// Of a script that gives texts' vectors of `dim` values: they are only cut and scaled.
+    pub fn of_texts(dim: usize, truncate_dim: Option<usize>, config: &ModelConfig) -> Result<Chain, LoadError> {
+        for (key, given) in [("model.pooling", config.pooling.is_some()), ("model.dense", config.dense.is_some())] {
+            if given {
+                let message = "is given, but model.script gives a vector a text, which no module comes after".into();
+                return Err(LoadError::Config { key, message });
+            }
+        }
+        if config.value == OutputValue::TokenEmbeddings {
+            let message =
+                "is token_embeddings, but model.script gives a vector a text; expected sentence_embedding".into();
+            return Err(LoadError::Config { key: "output.value", message });
+        }
+        if config.include_prompt == Some(false) {
+            let message = "is false, but model.script gives a vector a text: it pools by itself".into();
+            return Err(LoadError::Config { key: "model.include_prompt", message });
+        }
+        Walk::new(Path::new(""), dim, false, config).finish(truncate_dim)
     }
 
     /// The chain of these modules. `hidden` is the width of the transformer's vectors; `all_layers` is whether it hands out
@@ -221,6 +245,10 @@ impl<'a> Walk<'a> {
 
     /// Pools, with the pipeline file's modes over the model's own.
     fn pool(&mut self, own: Vec<PoolingMode>) {
+        if self.of_tokens() {
+            self.sentence = Some(own.len() * self.tokens);
+            return;
+        }
         let modes = self.config.pooling.as_ref().map_or(own, |pooling| pooling.modes().to_vec());
         self.sentence = Some(modes.len() * self.tokens);
         self.modules.push(Module::Pooling { modes });
@@ -299,9 +327,15 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Token vectors are of no use once the text's vector is made of them.
+    fn of_tokens(&self) -> bool {
+        self.config.value == OutputValue::TokenEmbeddings
+    }
+
+    /// Token vectors are of no use once the text's vector is made of them, and the text's is none where they are wanted.
     fn push(&mut self, slot: Slot, module: Module) {
-        if slot == Slot::Sentence || self.sentence.is_none() {
+        let is_wanted =
+            if self.of_tokens() { slot == Slot::Tokens } else { slot == Slot::Sentence || self.sentence.is_none() };
+        if is_wanted {
             self.modules.push(module);
         }
     }
@@ -309,6 +343,10 @@ impl<'a> Walk<'a> {
     /// In the end the vector is cut, then normalised where the pipeline file asks for it; a cut vector is not normalised
     /// again of itself.
     fn finish(mut self, truncate_dim: Option<usize>) -> Result<Chain, LoadError> {
+        if self.of_tokens() {
+            // sentence-transformers cuts and scales the text's vector only.
+            return Ok(Chain { modules: self.modules, dim: self.tokens, include_prompt: self.include_prompt });
+        }
         let mut dim = self.sentence.unwrap_or(self.tokens);
         let ends_in_normalize = |modules: &[Module]| modules.last() == Some(&Module::Normalize);
         if self.config.normalize == Some(false) {

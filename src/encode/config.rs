@@ -50,6 +50,9 @@ pub struct ModelConfig {
     pub revision: String,
     /// What computes the vectors: `torch`, or `hash`, which needs neither libtorch nor weights and is for tests.
     pub backend: Backend,
+    /// A TorchScript file (`torch.jit.save`) that stands in place of the model's transformer; the tokenizer and the modules
+    /// after it are those of `id`, a model folder. Loading it runs the code in it: name only files that you trust.
+    pub script: Option<PathBuf>,
     /// How token vectors become one vector; of several, the vectors are put side by side. Left out: what the model's own
     /// files say.
     pub pooling: Option<Pooling>,
@@ -69,7 +72,8 @@ pub struct ModelConfig {
     pub route: Option<String>,
     /// Most tokens of a text, special tokens included; what is longer is cut off and counted. Left out: the model's own.
     pub max_seq_length: Option<usize>,
-    /// What the model computes in.
+    /// What the transformer computes in: `float16` on GPUs, `bfloat16` on GPUs and CPUs. Pooling, modules and vectors are in
+    /// float32 in any case.
     pub precision: Precision,
     /// Where downloaded models are kept. Left out: the cache that the Hugging Face tools share.
     pub cache: Option<PathBuf>,
@@ -79,6 +83,9 @@ pub struct ModelConfig {
     pub threads: Option<usize>,
     /// Length of the hash backend's vectors.
     pub hash_dim: usize,
+    /// `output.value`, which decides what of the model is used; the plan sets it.
+    #[serde(skip)]
+    pub value: OutputValue,
 }
 
 impl Default for ModelConfig {
@@ -87,6 +94,7 @@ impl Default for ModelConfig {
             id: None,
             revision: "main".into(),
             backend: Backend::Torch,
+            script: None,
             pooling: None,
             dense: None,
             normalize: None,
@@ -101,6 +109,7 @@ impl Default for ModelConfig {
             offline: false,
             threads: None,
             hash_dim: 384,
+            value: OutputValue::default(),
         }
     }
 }
@@ -120,11 +129,15 @@ impl ModelConfig {
         if self.backend == Backend::Torch && self.id.is_none() {
             return refuse("model.id", "is missing; give a model id or the path of a model folder".into());
         }
-        if self.precision != Precision::Float32 {
-            return refuse(
-                "model.precision",
-                format!("{} is not supported in this version; use float32", self.precision),
-            );
+        if self.script.is_some() && self.backend == Backend::Hash {
+            return refuse("model.script", "is given, but the hash backend has no use for it".into());
+        }
+        if self.precision != Precision::Float32 && (self.script.is_some() || self.backend == Backend::Hash) {
+            let why = match self.backend {
+                Backend::Hash => "the hash backend has only float32",
+                Backend::Torch => "a script computes in what it was saved in",
+            };
+            return refuse("model.precision", format!("is {}, but {why}; leave it out", self.precision));
         }
         if self.revision.is_empty() {
             return refuse("model.revision", "is empty; the default is `main`".into());
@@ -134,6 +147,18 @@ impl ModelConfig {
         }
         if self.truncate_dim.is_some() && self.backend == Backend::Hash {
             return refuse("model.truncate_dim", "is given, but the hash backend has model.hash_dim for that".into());
+        }
+        if self.value == OutputValue::TokenEmbeddings {
+            let of_a_text = [
+                ("model.pooling", self.pooling.is_some()),
+                ("model.truncate_dim", self.truncate_dim.is_some()),
+                ("model.normalize", self.normalize == Some(true)),
+                ("model.include_prompt", self.include_prompt.is_some()),
+            ];
+            if let Some((key, _)) = of_a_text.into_iter().find(|(_, given)| *given) {
+                let why = "which is about a text's one vector; output.value is token_embeddings, which has none";
+                return refuse(key, format!("is given, {why}"));
+            }
         }
         if self.truncate_dim == Some(0) {
             return refuse("model.truncate_dim", "is 0; a vector needs at least one value".into());
@@ -165,6 +190,7 @@ impl ModelConfig {
     pub fn overrides(&self) -> String {
         let mut set = Vec::new();
         set.extend(self.route.as_ref().map(|route| format!("route {route}")));
+        set.extend(self.script.as_ref().map(|file| format!("script {}", file.display())));
         set.extend(self.pooling.as_ref().map(|pooling| format!("{pooling} pooling")));
         set.extend(self.dense.map(|dense| format!("dense {dense}")));
         set.extend(self.truncate_dim.map(|dim| format!("first {dim} values")));
@@ -173,6 +199,7 @@ impl ModelConfig {
         set.extend(self.prompt.as_ref().map(|prompt| format!("prompt {prompt:?}")));
         set.extend(self.include_prompt.map(|include| format!("prompt {}pooled", if include { "" } else { "not " })));
         set.extend(self.max_seq_length.map(|length| format!("at most {length} tokens")));
+        set.extend((self.precision != Precision::Float32).then(|| format!("in {}", self.precision)));
         set.into_iter().map(|part| format!(", {part}")).collect()
     }
 }
@@ -195,18 +222,30 @@ pub enum DenseChoice {
     None,
 }
 
+/// `output.value`, by sentence-transformers' names.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OutputValue {
+    /// A vector a text.
+    #[default]
+    SentenceEmbedding,
+    /// The vectors of each text's own tokens, special tokens included.
+    TokenEmbeddings,
+}
+
 /// What the model computes in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
     Float32,
-    /// Not in this version.
+    /// 11 digits of 2, up to 65,504: on GPUs.
     Float16,
-    /// Not in this version.
+    /// 8 digits of 2, the range of float32: on GPUs, and on CPUs that have it.
     Bfloat16,
 }
 
 names!(Backend, "backend", Torch = "torch", Hash = "hash");
+names!(OutputValue, "output value", SentenceEmbedding = "sentence_embedding", TokenEmbeddings = "token_embeddings");
 names!(DenseChoice, "choice for dense", None = "none");
 names!(Precision, "precision", Float32 = "float32", Float16 = "float16", Bfloat16 = "bfloat16");
 
@@ -229,8 +268,8 @@ mod tests {
             "model.id is empty; give a model id or the path of a model folder"
         );
         assert_eq!(
-            with(|c| c.precision = Precision::Float16),
-            "model.precision float16 is not supported in this version; use float32"
+            with(|c| (c.precision, c.script) = (Precision::Float16, Some("m.pt".into()))),
+            "model.precision is float16, but a script computes in what it was saved in; leave it out"
         );
         assert_eq!(with(|c| c.max_seq_length = Some(0)), "model.max_seq_length is 0; a text needs at least one token");
         assert_eq!(with(|c| c.threads = Some(0)), "model.threads must be 1 to 1024");

@@ -180,6 +180,15 @@ pub fn weights(folder: &Path) -> Result<Vec<PathBuf>, LoadError> {
     if let Some(index) = ConfigFile::read(folder.join(WEIGHTS_INDEX))? {
         return shards(&index)?.into_iter().map(|name| existing_shard(folder, &index, &name)).collect();
     }
+    let script = ["model.pt", "model.ts"].iter().find(|name| folder.join(name).is_file());
+    if let Some(name) = script {
+        let how = "if that is TorchScript and you trust it, name it, since loading it runs the code in it";
+        let named = folder.join(name);
+        return Err(LoadError::model(
+            folder,
+            format!("has {name} but no {WEIGHTS}; {how}: model.script: {} (--script)", named.display()),
+        ));
+    }
     match OTHER_WEIGHTS.iter().find(|name| folder.join(name).exists()) {
         Some(other) => Err(LoadError::model(folder, format!("has {other} but no {WEIGHTS}; {CONVERT}"))),
         None => {

@@ -5,16 +5,22 @@
 //! whole numbers, so the same ids give the same bits on every machine, in any batch. A sequence without tokens gives
 //! zeros. It never fails.
 
-use super::{EncodeError, Encoder, Matrix};
+use super::{EncodeError, Encoder, Matrix, OutputValue};
 use crate::batch::TokenBatch;
 
 pub struct HashEncoder {
     dim: usize,
+    value: OutputValue,
 }
 
 impl HashEncoder {
     pub fn new(dim: usize) -> Self {
-        HashEncoder { dim: dim.max(1) }
+        HashEncoder { dim: dim.max(1), value: OutputValue::SentenceEmbedding }
+    }
+
+    /// Tokens' own vectors are those of sequences of one token.
+    pub fn giving(self, value: OutputValue) -> Self {
+        HashEncoder { value, ..self }
     }
 }
 
@@ -24,6 +30,10 @@ impl Encoder for HashEncoder {
     }
 
     fn encode(&mut self, batch: &TokenBatch) -> Result<Matrix, EncodeError> {
+        if self.value == OutputValue::TokenEmbeddings {
+            let ids: Vec<[u32; 1]> = batch.ids().iter().map(|&id| [id as u32]).collect();
+            return HashEncoder::new(self.dim).encode(&ids.iter().map(<[u32; 1]>::as_slice).collect());
+        }
         let mut matrix = Matrix::zeros(batch.rows(), self.dim);
         let mut sums = vec![0i64; self.dim];
         for row in 0..batch.rows() {

@@ -3,6 +3,7 @@
 //! - [`hub`] finds the model's folder: a path, the cache, or a download by model id
 //! - [`modules`] reads that folder, checked, as a [`modules::ModelSpec`]: with [`router`] the files of sentence-transformers'
 //!   module chain, with [`chain`] what they mean together, with [`prompts`] what is put before texts
+//! - [`script`] is a TorchScript file in place of the transformer, which only the user can name
 //! - [`device`] names devices and says which there are
 //! - [`worker`] runs one encoder a device, each on a thread of its own, all fed from one queue
 //! - [`hash`] encodes without libtorch, deterministically; everything but the model is tested with it
@@ -20,6 +21,7 @@ pub mod modules;
 pub mod pooling;
 pub mod prompts;
 pub mod router;
+pub mod script;
 #[cfg(feature = "torch")]
 pub mod torch;
 #[cfg(not(feature = "torch"))]
@@ -33,7 +35,7 @@ use std::sync::Arc;
 use crate::batch::TokenBatch;
 use crate::failure::Failure;
 pub(crate) use config::names;
-pub use config::{Backend, DenseChoice, ModelConfig, Precision};
+pub use config::{Backend, DenseChoice, ModelConfig, OutputValue, Precision};
 use device::Device;
 use modules::ModelSpec;
 pub use pooling::{Pooling, PoolingMode};
@@ -85,7 +87,7 @@ pub fn builder(spec: &Arc<ModelSpec>, devices: &[Device]) -> worker::Builder {
     let cpu_workers = devices.iter().filter(|device| **device == Device::Cpu).count();
     let threads = spec.threads.unwrap_or_else(|| device::threads_per_worker(cpu_workers));
     match spec.backend {
-        Backend::Hash => Arc::new(move |_| Ok(Box::new(hash::HashEncoder::new(spec.dim)))),
+        Backend::Hash => Arc::new(move |_| Ok(Box::new(hash::HashEncoder::new(spec.dim).giving(spec.value)))),
         Backend::Torch => {
             let loaded = torch::Loaded::default();
             Arc::new(move |device| torch::load(&spec, *device, threads, &loaded))
@@ -98,7 +100,8 @@ pub trait Encoder {
     /// Length of the vectors that [`encode`](Encoder::encode) returns.
     fn dim(&self) -> usize;
 
-    /// One vector a sequence of the batch, in the batch's order. A row depends on its own tokens alone, to within
+    /// One vector a sequence of the batch, in the batch's order; of a model that gives token vectors, the vectors of each
+    /// sequence's tokens, sequence after sequence. A row depends on its own tokens alone, to within
     /// the rounding of fp32, whatever its neighbours are.
     fn encode(&mut self, batch: &TokenBatch) -> Result<Matrix, EncodeError>;
 }

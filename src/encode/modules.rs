@@ -14,7 +14,8 @@ use super::folder::{self, ConfigFile, short};
 use super::hub::ModelFolder;
 use super::prompts::SentenceTransformers;
 use super::router::{self, Entry};
-use super::{Backend, LoadError, ModelConfig, PoolingMode, Precision, pooling, torch};
+use super::script::{Gives, Script};
+use super::{Backend, LoadError, ModelConfig, OutputValue, PoolingMode, Precision, pooling, torch};
 
 /// What a model is. Everything is checked; the weights are not loaded.
 #[derive(Debug, Clone)]
@@ -30,9 +31,11 @@ pub struct ModelSpec {
     pub transformer: Option<PathBuf>,
     /// config.json as it is; the family reads its own keys from it.
     pub config: Option<ConfigFile>,
-    /// `model_type` of config.json, or `hash`.
+    /// `model_type` of config.json, `torchscript`, or `hash`.
     pub family: String,
-    /// Files of the weights, sorted by name.
+    /// The TorchScript file in place of the transformer, where the user named one, and what it gives.
+    pub script: Option<Script>,
+    /// Files of the weights, sorted by name; of a script, its file.
     pub weights: Vec<PathBuf>,
     /// See [`ModelSpec::provenance`]; of a single file, what the hub shows for it.
     pub weights_sha256: Option<String>,
@@ -43,8 +46,11 @@ pub struct ModelSpec {
     pub layers: usize,
     /// Rows of the word embedding; every token id is below it.
     pub vocab_size: usize,
-    /// What happens to the transformer's vectors; exactly one of them is a Pooling.
+    /// What happens to the transformer's vectors; exactly one of them is a Pooling, but where token vectors are wanted, and
+    /// for a script that pools by itself.
     pub chain: Vec<Module>,
+    /// Whether a text gets one vector, or one for each of its tokens.
+    pub value: OutputValue,
     /// Hash of the modules' own weights, as [`folder::sha256`] makes it; none where no module has any.
     pub modules_sha256: Option<String>,
     /// Whether the model's Dense modules were left out.
@@ -64,6 +70,7 @@ pub struct ModelSpec {
     pub prompt_tokens: usize,
     /// Texts are lowered before the tokenizer's own rules (`do_lower_case` of sentence_bert_config.json).
     pub lower_case: bool,
+    /// What the model computes in; of a script, what it gives.
     pub precision: Precision,
     /// Threads of a CPU worker, where set.
     pub threads: Option<usize>,
@@ -79,7 +86,12 @@ pub const WORDS_VOCAB: usize = 1 << 31;
 impl ModelSpec {
     /// The hash backend without a model: the words tokenizer and `hash_dim`.
     pub fn words(config: &ModelConfig) -> ModelSpec {
-        let modes = vec![PoolingMode::Mean];
+        let chain = match config.value {
+            OutputValue::SentenceEmbedding => {
+                vec![Module::Pooling { modes: vec![PoolingMode::Mean] }, Module::Normalize]
+            }
+            OutputValue::TokenEmbeddings => Vec::new(),
+        };
         ModelSpec {
             backend: Backend::Hash,
             id: "hash".into(),
@@ -88,13 +100,15 @@ impl ModelSpec {
             transformer: None,
             config: None,
             family: "hash".into(),
+            script: None,
             weights: Vec::new(),
             weights_sha256: None,
             hidden: config.hash_dim,
             dim: config.hash_dim,
             layers: 0,
             vocab_size: WORDS_VOCAB,
-            chain: vec![Module::Pooling { modes }, Module::Normalize],
+            chain,
+            value: config.value,
             modules_sha256: None,
             dense_left_out: false,
             route: None,
@@ -129,10 +143,19 @@ impl ModelSpec {
             prompt: own.choose(config)?,
             lower_case: sentence.lower_case,
             threads: config.threads,
+            precision: config.precision,
             route: config.route.clone(),
             ..ModelSpec::words(config)
         };
-        if config.backend == Backend::Torch {
+        if let (Backend::Torch, Some(file)) = (config.backend, &config.script) {
+            spec.backend = Backend::Torch;
+            spec.max_seq_length = max_seq_length(&transformer, &sentence, spec.config.as_ref(), config)?;
+            spec.transformer = Some(transformer.clone());
+            match spec.read_script(file)? {
+                Gives::TokenVectors => spec.read_chain(path, entries.as_deref(), own.truncate_dim, config)?,
+                Gives::TextVectors => spec.set_chain(Chain::of_texts(spec.hidden, own.truncate_dim, config)?)?,
+            }
+        } else if config.backend == Backend::Torch {
             spec.backend = Backend::Torch;
             spec.read_model(&transformer)?;
             spec.read_chain(path, entries.as_deref(), own.truncate_dim, config)?;
@@ -161,6 +184,23 @@ impl ModelSpec {
         Ok(())
     }
 
+    /// What a script is: its hash, and what it gives for two texts. This runs its code.
+    fn read_script(&mut self, file: &Path) -> Result<Gives, LoadError> {
+        self.family = "torchscript".into();
+        self.weights = vec![file.to_owned()];
+        self.weights_sha256 = Some(folder::sha256(&self.weights)?);
+        self.vocab_size = match &self.config {
+            Some(file) => file.count("vocab_size", 1..=VOCAB_MAX)?.unwrap_or(WORDS_VOCAB),
+            None => WORDS_VOCAB,
+        };
+        let tokenizer = crate::tokenize::Tokenizer::load(self)?;
+        let (pad_id, trial) = (tokenizer.pad_id(self.config.as_ref())?, tokenizer.trial()?);
+        let script = Script { file: file.to_owned(), pad_id, trial };
+        let given = torch::try_script(&script)?;
+        (self.script, self.hidden, self.precision) = (Some(script), given.width, given.precision);
+        Ok(given.what)
+    }
+
     /// The modules after the transformer, and the hash of their weights.
     fn read_chain(
         &mut self,
@@ -170,25 +210,33 @@ impl ModelSpec {
         config: &ModelConfig,
     ) -> Result<(), LoadError> {
         let file = self.config.as_ref();
-        let chain = match (entries, file) {
-            (None, Some(file)) => Some(Chain::plain(file, self.hidden, config)?),
-            (Some([_, after @ ..]), Some(file)) => {
-                let all_layers = file.flag("output_hidden_states")?;
+        let chain = match entries {
+            None => Some(Chain::plain(file, self.hidden, config)?),
+            Some([_, after @ ..]) => {
+                let all_layers = match file {
+                    Some(file) if self.script.is_none() => file.flag("output_hidden_states")?,
+                    _ => false,
+                };
                 Chain::read(folder, after, (self.hidden, all_layers), truncate_dim, config)?
             }
             _ => None,
         };
         let Some(chain) = chain else { return Err(no_pooling(folder)) };
+        self.dense_left_out = config.dense.is_some();
+        self.set_chain(chain)?;
+        // Its files do not say so, but the library has it by these names.
+        if config.include_prompt.is_none() && INSTRUCTORS.contains(&self.id.as_str()) {
+            self.include_prompt = false;
+        }
+        Ok(())
+    }
+
+    fn set_chain(&mut self, chain: Chain) -> Result<(), LoadError> {
         let weights = chain.weights();
         if !weights.is_empty() {
             self.modules_sha256 = Some(folder::sha256(&weights)?);
         }
         (self.chain, self.dim, self.include_prompt) = (chain.modules, chain.dim, chain.include_prompt);
-        self.dense_left_out = config.dense.is_some();
-        // Its files do not say so, but the library has it by these names.
-        if config.include_prompt.is_none() && INSTRUCTORS.contains(&self.id.as_str()) {
-            self.include_prompt = false;
-        }
         Ok(())
     }
 
@@ -219,14 +267,19 @@ impl ModelSpec {
         let revision = self.revision.as_deref().map(|commit| format!("@{commit:.12}")).unwrap_or_default();
         let what = match self.backend {
             Backend::Hash => format!("hash encoder, {} dims", self.dim),
-            Backend::Torch => format!(
-                "{}, {} layers, {} dims, {}, {}",
-                self.family,
-                self.layers,
-                self.dim,
-                self.modules(),
-                self.precision
-            ),
+            Backend::Torch => {
+                let model = match &self.script {
+                    None => format!("{}, {} layers", self.family, self.layers),
+                    Some(script) => format!("{} {}", self.family, script.file.display()),
+                };
+                let modules = match (self.modules(), self.value) {
+                    (none, OutputValue::SentenceEmbedding) if none.is_empty() => "vectors as it gives them".to_owned(),
+                    (none, OutputValue::TokenEmbeddings) if none.is_empty() => "a vector a token".to_owned(),
+                    (modules, OutputValue::SentenceEmbedding) => modules,
+                    (modules, OutputValue::TokenEmbeddings) => format!("a vector a token, {modules}"),
+                };
+                format!("{model}, {} dims, {modules}, {}", self.dim, self.precision)
+            }
         };
         let route = self.route.as_ref().map(|route| format!(", route {route}")).unwrap_or_default();
         let pooled = if self.include_prompt { "" } else { " (not pooled)" };
@@ -250,7 +303,13 @@ impl ModelSpec {
         pairs.extend(self.revision.clone().map(|revision| ("model_revision", revision)));
         pairs.extend(self.weights_sha256.clone().map(|hash| ("weights_sha256", hash)));
         pairs.extend(self.route.clone().map(|route| ("route", route)));
-        pairs.push(("pooling", self.pooling()));
+        // The name alone: where the file lay is no business of whoever reads the vectors.
+        let name = self.script.as_ref().and_then(|script| script.file.file_name());
+        pairs.extend(name.map(|name| ("script", name.to_string_lossy().into_owned())));
+        match self.value {
+            OutputValue::SentenceEmbedding => pairs.push(("pooling", self.pooling())),
+            OutputValue::TokenEmbeddings => pairs.push(("output_value", self.value.to_string())),
+        }
         pairs.push(("modules", self.modules()));
         pairs.extend(self.modules_sha256.clone().map(|hash| ("modules_sha256", hash)));
         if self.dense_left_out {
@@ -345,6 +404,13 @@ fn max_seq_length(
     config: &ModelConfig,
 ) -> Result<usize, LoadError> {
     let positions = match (file, config.backend) {
+        // A script may be of a family that is not here, or of none.
+        (Some(file), Backend::Torch) if config.script.is_some() => {
+            match torch::check(file.text("model_type")?.unwrap_or_default(), file) {
+                Ok(sizes) => sizes.positions,
+                Err(_) => file.count("max_position_embeddings", 1..=POSITIONS_MAX)?,
+            }
+        }
         (Some(file), Backend::Torch) => torch::check(file.text("model_type")?.unwrap_or_default(), file)?.positions,
         (Some(file), Backend::Hash) => file.count("max_position_embeddings", 1..=POSITIONS_MAX)?,
         (None, _) => None,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::device::Device;
 use super::folder::{ConfigFile, Sizes};
 use super::modules::ModelSpec;
+use super::script::{Given, Script};
 use super::{Encoder, LoadError};
 
 /// Sizes by the keys that most families have. Refuses nothing else: what a family cannot honour is found by the build that
@@ -41,6 +42,13 @@ pub fn why_no_cuda() -> &'static str {
     "; this embedmill was built without libtorch (feature `torch`)"
 }
 
+pub fn try_script(_script: &Script) -> Result<Given, LoadError> {
+    Err(LoadError::Load { device: Device::Cpu, message: WITHOUT.into() })
+}
+
+const WITHOUT: &str = "this embedmill was built without libtorch; build it with the feature `torch`, or set model.backend to \
+                       hash to try everything else";
+
 /// Nothing is ever loaded.
 #[derive(Default)]
 pub struct Loaded {}
@@ -51,7 +59,5 @@ pub fn load(
     _threads: usize,
     _loaded: &Loaded,
 ) -> Result<Box<dyn Encoder>, LoadError> {
-    let message = "this embedmill was built without libtorch; build it with the feature `torch`, or set model.backend \
-                   to hash to try everything else";
-    Err(LoadError::Load { device, message: message.into() })
+    Err(LoadError::Load { device, message: WITHOUT.into() })
 }

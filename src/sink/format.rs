@@ -108,13 +108,17 @@ pub fn noted(format: FileFormat, path: &Path, key: &str) -> Result<Option<String
 
 /// Floats of vectors neither repeat nor compress as they stand; their bytes regrouped do a little.
 fn parquet_properties() -> WriterProperties {
-    let vector = ColumnPath::from(vec!["vector".to_string(), "list".to_string(), "item".to_string()]);
-    WriterProperties::builder()
-        .set_compression(Compression::ZSTD(ZstdLevel::default()))
-        .set_column_dictionary_enabled(vector.clone(), false)
-        .set_column_encoding(vector, Encoding::BYTE_STREAM_SPLIT)
-        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-        .build()
+    let path = |column: &str, lists: usize| {
+        let parts = ["list", "item"].iter().cycle().take(2 * lists);
+        ColumnPath::from([column].iter().chain(parts).map(ToString::to_string).collect::<Vec<_>>())
+    };
+    let mut properties = WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default()));
+    for floats in [path("vector", 1), path("token_vectors", 2)] {
+        properties = properties
+            .set_column_dictionary_enabled(floats.clone(), false)
+            .set_column_encoding(floats, Encoding::BYTE_STREAM_SPLIT);
+    }
+    properties.set_max_row_group_row_count(Some(ROW_GROUP_ROWS)).build()
 }
 
 fn arrow_error(path: &Path, error: arrow::error::ArrowError) -> SinkError {

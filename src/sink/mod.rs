@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::columnar::output::Output;
 use crate::dead_letter::DeadLetter;
+use crate::encode::OutputValue;
 use crate::failure::Failure;
 use crate::kafka::KafkaError;
 use crate::kafka::config::KafkaSinkConfig;
@@ -48,6 +49,9 @@ pub struct SinkConfig {
 pub struct OutputConfig {
     /// Whether the text that was embedded is a column; search results show it.
     pub text: bool,
+    /// What a text becomes, by sentence-transformers' names: `sentence_embedding`, its vector in the column `vector`, or
+    /// `token_embeddings`, the vectors of its tokens in the column `token_vectors`.
+    pub value: OutputValue,
     /// What vectors are written as: float32, int8, uint8, or a bit a value as binary or ubinary.
     pub precision: OutputPrecision,
     /// Of int8 and uint8: between which numbers the values lie, as [LEAST, MOST] or a file that `embedmill calibrate` made.
@@ -56,7 +60,12 @@ pub struct OutputConfig {
 
 impl Default for OutputConfig {
     fn default() -> Self {
-        OutputConfig { text: true, precision: OutputPrecision::Float32, ranges: None }
+        OutputConfig {
+            text: true,
+            value: OutputValue::SentenceEmbedding,
+            precision: OutputPrecision::Float32,
+            ranges: None,
+        }
     }
 }
 

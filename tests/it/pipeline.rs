@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use embedmill::batch::{BatchConfig, TokenBatch};
+use embedmill::batch::{BatchConfig, Counted, TokenBatch};
 use embedmill::columnar::kept::{KeptSchema, Sample};
 use embedmill::columnar::output::{OutputSchema, Vectors};
 use embedmill::delivery::{Delivery, DeliveryError, Guarantee};
@@ -38,6 +38,7 @@ fn pipeline(documents: Vec<String>, window: WindowConfig, encoder: Option<Builde
         window,
         live: false,
         batch: BatchConfig { tokens: 40, rows: 16 },
+        counted: Counted::Tokens,
         workers,
         output: Arc::new(output),
         delivery: Delivery::new(Box::new(sink.clone()), None, Guarantee::Whole),

@@ -178,3 +178,62 @@ fn models_are_listed_and_what_is_not_there_is_told() {
             .stdout(predicate::str::contains("Example"));
     }
 }
+
+/// A list a row, as long as the row has tokens; the same words have the same vectors.
+#[test]
+fn token_vectors_are_a_list_a_row() {
+    let folder = folder();
+    for name in ["tokens.arrow", "tokens.parquet"] {
+        encode(folder.path(), &["a.jsonl"], name).args(["--output-value", "token_embeddings"]).assert().success();
+        let columns = OutputFile::open(&folder.path().join(name)).expect("the output").columns();
+        let column = columns.into_iter().find(|(name, ..)| name == "token_vectors").expect("the column");
+        assert_eq!((column.1.as_str(), column.2), ("List(non-null FixedSizeList(384 x Float32))", false));
+        let rows = rows(&folder.path().join(name));
+        let vectors = |row: usize| rows[row]["token_vectors"].as_array().expect("a list").clone();
+        assert_eq!(rows.len(), TEXTS.len());
+        for (row, text) in TEXTS.iter().enumerate() {
+            assert_eq!(vectors(row).len(), text.split(' ').count(), "{text}");
+            assert_eq!(rows[row]["tokens"], vectors(row).len());
+            assert!(vectors(row).iter().all(|vector| vector.as_array().is_some_and(|values| values.len() == 384)));
+        }
+        // "the cat" is in two texts, "the" twice in one.
+        let cat = vectors(0);
+        assert_eq!((&cat[0], &cat[1]), (&cat[4], &vectors(2)[5]));
+        assert_ne!(cat[0], cat[1]);
+        embedmill(folder.path()).args(["search", name, "cat"]).assert().failure().stderr(predicate::str::contains(
+            "a vector for each token, which a text's one vector cannot be compared with",
+        ));
+    }
+    let refused = |args: &[&str], expected: &str| {
+        encode(folder.path(), &["a.jsonl"], "no.arrow")
+            .args(["--output-value", "token_embeddings"])
+            .args(args)
+            .assert()
+            .code(2)
+            .stderr(predicate::str::contains(expected));
+    };
+    refused(&["--output-precision", "binary"], "--output-precision: is binary, but output.value is token_embeddings");
+    refused(&["--pooling", "max"], "--pooling: is given, which is about a text's one vector");
+}
+
+/// Token vectors are many times the text: a window has as many tokens as a quarter of what may be in flight holds.
+#[test]
+fn token_vectors_make_windows_smaller() {
+    let folder = folder();
+    let pipeline = "source: { files: { paths: [a.jsonl] } }\nmodel: { backend: hash, hash_dim: 1024, max_seq_length: 512 }\n\
+                    output: { value: token_embeddings }\nsink: { arrow: { path: out.arrow } }\n";
+    std::fs::write(folder.path().join("p.yaml"), pipeline).expect("the pipeline");
+    embedmill(folder.path())
+        .args(["explain", "p.yaml"])
+        .assert()
+        .success()
+        .stdout(predicate::str::contains("output   a list of token vectors a text, as float32"));
+    embedmill(folder.path()).args(["run", "p.yaml"]).assert().success();
+    embedmill(folder.path())
+        .args(["run", "p.yaml", "--set", "window.in_flight_bytes=1000000"])
+        .assert()
+        .code(2)
+        .stderr(predicate::str::contains(
+            "window.in_flight_bytes: 1000000 bytes do not hold the 4194304 of the longest text's token vectors",
+        ));
+}

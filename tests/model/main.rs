@@ -5,3 +5,7 @@ mod chains;
 mod cli;
 mod families;
 mod golden;
+mod precision;
+mod scripts;
+mod tokens;
+mod vocabulary;

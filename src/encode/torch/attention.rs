@@ -107,16 +107,28 @@ impl Reach {
 
     /// 0 where a token sees another, -∞ where it does not. `[length, length]`
     fn mask(self, length: i64, like: &Tensor) -> Result<Tensor, TchError> {
+        self.mask_between((0, length), (0, length), like)
+    }
+
+    /// The same between some queries and some keys, each by their first place and the one after their last.
+    /// `[queries, keys]`
+    fn mask_between(self, queries: (i64, i64), keys: (i64, i64), like: &Tensor) -> Result<Tensor, TchError> {
         let device = like.device();
-        let place = Tensor::f_arange(length, (Kind::Int64, device))?;
-        let ahead = place.f_unsqueeze(0)?.f_sub(&place.f_unsqueeze(1)?)?; // key - query
-        let mut hidden = ahead.f_abs()?.f_gt(self.distance_max.unwrap_or(length))?;
+        let places = |(first, end): (i64, i64)| Tensor::f_arange_start(first, end, (Kind::Int64, device));
+        let ahead = places(keys)?.f_unsqueeze(0)?.f_sub(&places(queries)?.f_unsqueeze(1)?)?; // key - query
+        let mut hidden = ahead.f_abs()?.f_gt(self.distance_max.unwrap_or(i64::MAX))?;
         if self.causal {
             hidden = hidden.f_logical_or(&ahead.f_gt(0)?)?;
         }
-        Tensor::f_zeros([length, length], (like.kind(), device))?.f_masked_fill(&hidden, f64::NEG_INFINITY)
+        Tensor::f_zeros(ahead.size(), (like.kind(), device))?.f_masked_fill(&hidden, f64::NEG_INFINITY)
     }
 }
+
+/// Longer sequences with a short reach are mixed by blocks of queries. A mask of this length has 64 MiB, and in front of it
+/// the numbers stay as they were to the bit.
+const BLOCKS_FROM: i64 = 4_096;
+/// Queries of a block: large enough that its product is not small, small enough that what it does not need is little.
+const BLOCK: i64 = 512;
 
 pub struct DotProduct {
     pub heads: Heads,
@@ -203,6 +215,10 @@ impl DotProduct {
         let [query, key, value] = self.heads.split(qkv, group)?;
         let (key, value) = (self.heads.repeat(&key, group)?, self.heads.repeat(&value, group)?);
         let length = group.length;
+        if let Some(distance_max) = self.reach.distance_max.filter(|_| self.is_in_blocks(length)) {
+            let mixed = self.in_blocks(&query, &key, &value, (distance_max, BLOCK))?;
+            return put_back(&mixed, batch, group, self.heads, out);
+        }
         let is_added = self.relative.is_some() || self.reach.is_cut(length);
         let added = match &self.added {
             Some(added) if is_added => Some(added.f_narrow(1, 0, length)?.f_narrow(2, 0, length)?.f_unsqueeze(0)?),
@@ -220,6 +236,41 @@ impl DotProduct {
             false,
         )?;
         put_back(&mixed, batch, group, self.heads, out)
+    }
+
+    /// Whether sequences of this length are so much longer than what a token sees that most of a whole mask would be -∞.
+    fn is_in_blocks(&self, length: i64) -> bool {
+        length > BLOCKS_FROM && self.reach.distance_max.is_some_and(|most| 4 * most <= length)
+    }
+
+    /// The mixture where a token sees no further than `distance_max`, by blocks of queries, each with the keys that any of
+    /// them sees: time and memory grow with the length, not with its square. `[rows, heads, length, dim]`
+    fn in_blocks(
+        &self,
+        query: &Tensor,
+        key: &Tensor,
+        value: &Tensor,
+        (distance_max, block): (i64, i64),
+    ) -> Result<Tensor, TchError> {
+        let length = query.size()[2];
+        let mut mixed = Vec::new();
+        for first in (0..length).step_by(block as usize) {
+            let end = (first + block).min(length);
+            let from = (first - distance_max).max(0);
+            let to = if self.reach.causal { end } else { (end + distance_max).min(length) };
+            let mask = self.reach.mask_between((first, end), (from, to), &self.like)?;
+            mixed.push(Tensor::f_scaled_dot_product_attention(
+                &query.f_narrow(2, first, end - first)?,
+                &key.f_narrow(2, from, to - from)?,
+                &value.f_narrow(2, from, to - from)?,
+                Some(&mask),
+                0.0,
+                false,
+                self.scale,
+                false,
+            )?);
+        }
+        Tensor::f_cat(&mixed, 2)
     }
 
     /// Whether sequences may be mixed by our own loops, which know no more than the definition above.
@@ -240,7 +291,12 @@ impl Attention for DotProduct {
         }
         self.added = match &self.relative {
             Some(relative) => Some(relative.of_length(longest)?),
-            None if self.reach.is_cut(longest) => Some(self.reach.mask(longest, &self.like)?.f_unsqueeze(0)?),
+            // Sequences that go by blocks need no mask of their own length; shorter ones of the same batch may need one.
+            None if self.reach.is_cut(longest) => {
+                let whole = batch.groups.iter().map(|group| group.length).find(|&length| !self.is_in_blocks(length));
+                let mask = whole.map(|length| self.reach.mask(length, &self.like)?.f_unsqueeze(0));
+                mask.transpose()?
+            }
             None => None,
         };
         Ok(())
@@ -340,6 +396,26 @@ mod tests {
             scores.matmul(&value.select(1, shared))
         });
         Tensor::stack(&mixed.collect::<Vec<_>>(), 1).flatten(1, 2)
+    }
+
+    #[test]
+    fn blocks_of_queries_give_what_a_whole_mask_gives() {
+        let heads = Heads::equal(2, 8);
+        for length in [5, 16, 23] {
+            for (causal, distance_max) in [(false, 0), (false, 3), (true, 3), (true, 7), (false, 30)] {
+                let reach = Reach { causal, distance_max: Some(distance_max) };
+                let [query, key, value] = [(); 3].map(|()| random(&[2, 2, length, 8]));
+                let attention = DotProduct::plain(heads, &query).reaching(reach);
+                let blocks = attention.in_blocks(&query, &key, &value, (distance_max, 4)).expect("shapes fit");
+                let mask = reach.mask(length, &query).expect("it fits");
+                let whole =
+                    Tensor::scaled_dot_product_attention(&query, &key, &value, Some(&mask), 0.0, false, None, false);
+                let difference = (blocks - whole).abs().max().double_value(&[]);
+                assert!(difference < 1e-6, "{reach:?}, length {length}: {difference}");
+            }
+        }
+        let far = DotProduct::plain(heads, &random(&[1])).reaching(Reach { causal: false, distance_max: Some(64) });
+        assert_eq!([100, 4_096, 4_097].map(|length| far.is_in_blocks(length)), [false, false, true]);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! `x = after(x + within(attention(before(x))))`, and the same for the perceptron; a norm that the family does not have is
 //! left out. BERT has `after`, T5 and the decoders have `before`, Gemma has `before` and `within`.
 
-use tch::{Device, TchError, Tensor};
+use tch::{TchError, Tensor};
 
 use super::attention::{Attention, Heads};
 use super::layers::{Activation, Buffer, Linear, Norm, Widths};
@@ -71,13 +71,14 @@ pub struct Rows {
 }
 
 impl Room {
-    pub fn new(shape: Shape, device: Device) -> Result<Room, TchError> {
+    /// For numbers of the type of `like`, and where it is.
+    pub fn new(shape: Shape, like: &Tensor) -> Result<Room, TchError> {
         Ok(Room {
             shape,
-            qkv: Buffer::new(shape.heads.qkv_width(), device)?,
-            mixed: Buffer::new(shape.heads.mixed_width(), device)?,
-            active: Buffer::new(shape.intermediate, device)?,
-            factor: Buffer::new(if shape.gated { shape.intermediate } else { 0 }, device)?,
+            qkv: Buffer::new(shape.heads.qkv_width(), like)?,
+            mixed: Buffer::new(shape.heads.mixed_width(), like)?,
+            active: Buffer::new(shape.intermediate, like)?,
+            factor: Buffer::new(if shape.gated { shape.intermediate } else { 0 }, like)?,
         })
     }
 

@@ -64,7 +64,9 @@ impl Chain {
     /// through what comes after it. `[1, dim]`
     pub fn of_nothing(&self, hidden: usize, device: Device) -> Result<Tensor, TchError> {
         let mut width = hidden as i64;
-        let mut vectors: Option<Tensor> = None;
+        let pools = self.steps.iter().any(|step| matches!(step, Step::Plain(Module::Pooling { .. })));
+        // Without a pooling, what comes in is a vector a sequence already.
+        let mut vectors = if pools { None } else { Some(Tensor::f_zeros([1, width], (Kind::Float, device))?) };
         for step in &self.steps {
             vectors = match (step, vectors) {
                 (Step::Plain(Module::Pooling { modes }), _) => {

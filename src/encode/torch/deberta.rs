@@ -174,6 +174,7 @@ pub fn build(_: &str, file: &ConfigFile, weights: &mut Weights) -> Result<Box<dy
     let device = embeddings.words.device();
     let shape = Shape { heads: config.heads, intermediate: config.intermediate, gated: false };
     let rows = Tensor::f_zeros([0, 0], (Kind::Int64, device)).map_err(|error| weights.failed(&error))?;
+    let room = Room::new(shape, &embeddings.words).map_err(|error| weights.failed(&error))?;
     let span = config.distances.as_ref().map_or(Span { rows: 1, logarithmic_to: None }, |distances| distances.span);
     let attention = Disentangled { heads: config.heads, span, terms: config.terms, layers: sides, rows };
     Ok(Box::new(Deberta {
@@ -181,7 +182,7 @@ pub fn build(_: &str, file: &ConfigFile, weights: &mut Weights) -> Result<Box<dy
         blocks,
         convolution: convolution.transpose()?,
         attention: Box::new(attention),
-        room: Room::new(shape, device).map_err(|error| weights.failed(&error))?,
+        room,
     }))
 }
 

@@ -1,7 +1,9 @@
 //! Threads, GPUs, and what libtorch's errors mean.
 
-use crate::encode::EncodeError;
+use tch::Kind;
+
 use crate::encode::device::Device;
+use crate::encode::{EncodeError, LoadError, Precision};
 
 pub fn cuda_devices() -> usize {
     if tch::Cuda::is_available() { usize::try_from(tch::Cuda::device_count()).unwrap_or(0) } else { 0 }
@@ -16,6 +18,26 @@ pub fn torch(device: Device) -> tch::Device {
     match device {
         Device::Cpu => tch::Device::Cpu,
         Device::Cuda(index) => tch::Device::Cuda(index),
+    }
+}
+
+pub fn kind(precision: Precision) -> Kind {
+    match precision {
+        Precision::Float32 => Kind::Float,
+        Precision::Float16 => Kind::Half,
+        Precision::Bfloat16 => Kind::BFloat16,
+    }
+}
+
+/// Refuses what a device cannot compute sensibly.
+pub fn check(precision: Precision, device: Device) -> Result<(), LoadError> {
+    match (precision, device) {
+        (Precision::Float16, Device::Cpu) => {
+            let message = "is float16, which is for GPUs: a CPU computes it slower than float32, and less exactly; expected \
+                           float32 or bfloat16 for devices: [cpu]";
+            Err(LoadError::Config { key: "model.precision", message: message.into() })
+        }
+        _ => Ok(()),
     }
 }
 

@@ -28,7 +28,7 @@ impl Encoder {
         shape: Shape,
         weights: &Weights,
     ) -> Result<Encoder, LoadError> {
-        let room = Room::new(shape, embeddings.words.device()).map_err(|error| weights.failed(&error))?;
+        let room = Room::new(shape, &embeddings.words).map_err(|error| weights.failed(&error))?;
         Ok(Encoder { embeddings, blocks, norm, attention, room })
     }
 }

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use tch::{Device, Kind, TchError, Tensor};
+use tch::{TchError, Tensor};
 
 use super::memory;
 use super::names::Names;
@@ -20,15 +20,16 @@ pub struct Buffer {
 }
 
 impl Buffer {
-    pub fn new(width: i64, device: Device) -> Result<Buffer, TchError> {
-        Ok(Buffer { tensor: Tensor::f_empty([0, width], (Kind::Float, device))?, width })
+    /// For numbers of the type of `like`, and where it is.
+    pub fn new(width: i64, like: &Tensor) -> Result<Buffer, TchError> {
+        Ok(Buffer { tensor: Tensor::f_empty([0, width], (like.kind(), like.device()))?, width })
     }
 
     /// The first `tokens` rows, with whatever an earlier use left in them. `[tokens, width]`
     pub fn rows(&mut self, tokens: i64) -> Result<Tensor, TchError> {
         if self.tensor.size()[0] < tokens {
             // Freed before the larger one is made: on a GPU both may not fit.
-            let options = (Kind::Float, self.tensor.device());
+            let options = (self.tensor.kind(), self.tensor.device());
             self.tensor = Tensor::f_empty([0, self.width], options)?;
             self.tensor = Tensor::f_empty([tokens, self.width], options)?;
         }
@@ -37,7 +38,7 @@ impl Buffer {
 
     /// Empty room of the same width and on the same device.
     pub fn another(&self) -> Result<Buffer, TchError> {
-        Buffer::new(self.width, self.tensor.device())
+        Buffer::new(self.width, &self.tensor)
     }
 }
 

@@ -5,6 +5,7 @@
 //! - [`attention`] is handed to the families, with [`rotary`] places or a [`relative`] bias; [`disentangled`] is another
 //! - [`layers`] make up a [`block`], [`embeddings`] and blocks an [`encoder`]; [`FAMILIES`] lists what is made of them
 //! - [`simd`] are loops of our own where libtorch's cost more than the arithmetic; [`memory`] lends them tensors' memory
+//! - [`script`] is a TorchScript file in place of all these
 //! - [`chain`] are the modules after the transformer, with [`pool`], which turns token vectors into one vector a sequence
 //! - [`device`] is about threads, GPUs and what libtorch's errors mean
 //!
@@ -35,18 +36,20 @@ mod pool;
 mod relative;
 mod rotary;
 mod rotary_bert;
+mod script;
 mod simd;
 mod t5;
 mod weights;
 
 use std::sync::{Arc, Mutex};
 
-use tch::{TchError, Tensor};
+use tch::{Kind, TchError, Tensor};
 
 use super::device::Device;
 use super::folder::{ConfigFile, Sizes};
 use super::modules::ModelSpec;
-use super::{EncodeError, Encoder, LoadError, Matrix};
+use super::script::{Given, Script};
+use super::{EncodeError, Encoder, LoadError, Matrix, OutputValue};
 use crate::batch::TokenBatch;
 use chain::Chain;
 pub use device::{cuda_devices, why_no_cuda};
@@ -132,6 +135,9 @@ pub fn load(
     threads: usize,
     loaded: &Loaded,
 ) -> Result<Box<dyn Encoder>, LoadError> {
+    if spec.script.is_none() {
+        device::check(spec.precision, device)?;
+    }
     device::prepare_thread(device, threads);
     let model = match device {
         Device::Cuda(_) => build(spec, device)?,
@@ -158,10 +164,23 @@ fn build(spec: &ModelSpec, device: Device) -> Result<Model, LoadError> {
     Ok(Model { transformer: build_transformer(spec, device)?, chain })
 }
 
+/// Tries a script on the first device that can run it: a GPU, where there is one.
+pub fn try_script(script: &Script) -> Result<Given, LoadError> {
+    // A script may name the kind of device that it was made on.
+    let gpu = (cuda_devices() > 0).then_some(Device::Cuda(0));
+    tch::no_grad(|| match gpu.and_then(|gpu| script::load(script, gpu).ok()) {
+        Some((_, given)) => Ok(given),
+        None => script::load(script, Device::Cpu).map(|(_, given)| given),
+    })
+}
+
 fn build_transformer(spec: &ModelSpec, device: Device) -> Result<Box<dyn Transformer>, LoadError> {
+    if let Some(script) = &spec.script {
+        return Ok(Box::new(script::load(script, device)?.0));
+    }
     let failed = || LoadError::Load { device, message: "it has no config.json".into() };
     let file = spec.config.as_ref().ok_or_else(failed)?;
-    let mut weights = Weights::open(&spec.weights, device)?;
+    let mut weights = Weights::in_precision(&spec.weights, device, spec.precision)?;
     (family(&spec.family, file)?.build)(&spec.family, file, &mut weights)
 }
 
@@ -197,6 +216,9 @@ impl Encoder for TorchEncoder {
         let failed = |message| device::encode_error(batch.rows(), batch.tokens(), message);
         self.check_batch(batch).map_err(&failed)?;
         let dim = self.spec.dim;
+        if self.spec.value == OutputValue::TokenEmbeddings {
+            return self.token_vectors(batch).map_err(|error| failed(error.to_string()));
+        }
         let mut matrix = Matrix::zeros(batch.rows(), dim);
         let (order, values) = self.run(batch).map_err(|error| failed(error.to_string()))?;
         for (packed_row, &row) in order.iter().enumerate() {
@@ -227,13 +249,37 @@ impl TorchEncoder {
     /// The rows that have tokens, as they were packed, and their vectors end to end.
     fn run(&mut self, batch: &TokenBatch) -> Result<(Vec<usize>, Vec<f32>), TchError> {
         let packed = Packed::new(batch, self.device)?;
-        if packed.order.is_empty() {
-            return Ok((Vec::new(), Vec::new()));
-        }
-        let tokens = self.model.transformer.forward(&packed)?;
-        let vectors = self.model.chain.forward(tokens, &packed)?;
-        let values = floats(&vectors, packed.order.len() * self.spec.dim)?;
+        let values = self.compute(&packed, packed.order.len())?;
         Ok((packed.order, values))
+    }
+
+    /// The vectors of all tokens, sequence after sequence in the batch's order.
+    fn token_vectors(&mut self, batch: &TokenBatch) -> Result<Matrix, TchError> {
+        let dim = self.spec.dim;
+        let packed = Packed::new(batch, self.device)?;
+        let values = self.compute(&packed, batch.tokens())?;
+        if packed.order.is_sorted() {
+            return Ok(Matrix::new(dim, values));
+        }
+        let mut matrix = Matrix::zeros(batch.tokens(), dim);
+        let mut values = values.chunks_exact(dim);
+        for &row in &packed.order {
+            for (token, vector) in (batch.bounds()[row]..batch.bounds()[row + 1]).zip(&mut values) {
+                matrix.row_mut(token).copy_from_slice(vector);
+            }
+        }
+        Ok(matrix)
+    }
+
+    /// `vectors` vectors of a packed batch, end to end.
+    fn compute(&mut self, packed: &Packed, vectors: usize) -> Result<Vec<f32>, TchError> {
+        if packed.order.is_empty() {
+            return Ok(Vec::new());
+        }
+        let tokens = self.model.transformer.forward(packed)?;
+        // Whatever the transformer computes in, its vectors are pooled and changed in single precision.
+        let found = self.model.chain.forward(tokens.f_to_kind(Kind::Float)?, packed)?;
+        floats(&found, vectors * self.spec.dim)
     }
 
     /// The vector of a row without tokens.

@@ -2,7 +2,7 @@
 //!
 //! A header is read whole, bounded and validated; a tensor is then read from its place in the file, one at a time, so
 //! memory never holds a file beside the model, and nothing is mapped: a file that changes underneath is a read error, not
-//! a crash. f16 and bf16 become f32. A missing tensor, a wrong shape, or a value that is not finite is an error with
+//! a crash. f16 and bf16 become f32, or what the model is to compute in. A missing tensor, a wrong shape, or a value that is not finite is an error with
 //! the tensor's name, what was expected and what was found.
 
 use std::collections::HashSet;
@@ -16,8 +16,8 @@ use tch::{Kind, TchError, Tensor};
 
 use super::device;
 use super::names::Names;
-use crate::encode::LoadError;
 use crate::encode::device::Device;
+use crate::encode::{LoadError, Precision};
 
 /// A header has about a hundred bytes a tensor; this is room for a few hundred thousand.
 const HEADER_BYTES_MAX: u64 = 32 << 20;
@@ -26,6 +26,8 @@ const HEADER_BYTES_MAX: u64 = 32 << 20;
 pub struct Weights {
     files: Vec<Shard>,
     device: Device,
+    /// What tensors become.
+    kind: Kind,
     /// Names as the files have them, of tensors that were taken.
     taken: HashSet<String>,
 }
@@ -40,8 +42,12 @@ struct Shard {
 
 impl Weights {
     pub fn open(paths: &[PathBuf], device: Device) -> Result<Weights, LoadError> {
+        Weights::in_precision(paths, device, Precision::Float32)
+    }
+
+    pub fn in_precision(paths: &[PathBuf], device: Device, precision: Precision) -> Result<Weights, LoadError> {
         let files = paths.iter().map(|path| Shard::open(path)).collect::<Result<Vec<_>, _>>()?;
-        let weights = Weights { files, device, taken: HashSet::new() };
+        let weights = Weights { files, device, kind: device::kind(precision), taken: HashSet::new() };
         let mut seen = HashSet::new();
         for shard in &weights.files {
             if let Some(name) = shard.header.offset_keys().into_iter().find(|name| !seen.insert(name.clone())) {
@@ -51,7 +57,7 @@ impl Weights {
         Ok(weights)
     }
 
-    /// Reads the tensor that goes by one of `names`, which must have this shape, as f32 on the device.
+    /// Reads the tensor that goes by one of `names`, which must have this shape, on the device.
     pub fn take(&mut self, names: &[String], shape: &[i64]) -> Result<Tensor, LoadError> {
         let Some((index, name)) = self.find(names) else {
             let first = names.first().map(String::as_str).unwrap_or_default();
@@ -60,7 +66,23 @@ impl Weights {
         };
         let tensor = self.files[index].read(&name, shape)?;
         self.taken.insert(name);
-        tensor.f_to_device(device::torch(self.device)).map_err(|error| self.failed(&error))
+        if self.kind == Kind::Float {
+            return tensor.f_to_device(device::torch(self.device)).map_err(|error| self.failed(&error));
+        }
+        let converted = || -> Result<(Tensor, bool), TchError> {
+            let tensor = tensor.f_to_kind(self.kind)?;
+            let finite = tensor.f_isfinite()?.f_all()?.f_int64_value(&[])? != 0;
+            Ok((tensor.f_to_device(device::torch(self.device))?, finite))
+        };
+        match converted() {
+            Ok((tensor, true)) => Ok(tensor),
+            Ok((_, false)) => {
+                let message =
+                    format!("cannot be {:?}: a weight is too large for it; use bfloat16 or float32", self.kind);
+                Err(LoadError::Config { key: "model.precision", message })
+            }
+            Err(error) => Err(self.failed(&error)),
+        }
     }
 
     /// Whether there is a tensor that goes by one of these names.

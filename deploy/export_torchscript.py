@@ -1,0 +1,124 @@
+#!/usr/bin/env python3
+"""Makes a TorchScript file of a model, for `model.script` (`--script`) of embedmill.
+
+In:    a Python with sentence-transformers; a model folder or an id on the Hugging Face hub.
+Out:   the file. Tokenizer and modules stay in the model's folder, which embedmill is given beside it:
+         embedmill encode docs.jsonl -o vectors.arrow --model MODEL --script OUT.pt
+Keeps: nothing else.
+Fails: if what was traced does not give the model's own numbers for other texts, batches and lengths.
+
+Without --text-vectors the file gives the transformer's token vectors, and embedmill does pooling and modules; with it, the
+file does all of that and gives a vector a text. A trace may hold the kind of device that it was made on: trace on what it is
+to run on (--device).
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Any, Dict, List, Sequence
+
+TRACED = ("the river runs over old stones and a small boat waits near the green bank", "children count birds", "two farms")
+OTHERS = ("a", "home along the quiet road past two farms with open gates before rain " * 2, "rain", "open gates", "the boat")
+# In shares of the largest value: rounding is far below, a length or batch size that was fixed while tracing far above.
+DIFFERENCE_MAX = {"float32": 1e-5, "float16": 1e-2, "bfloat16": 5e-2}
+
+
+def fail(message: str) -> None:
+    sys.exit(f"export_torchscript: error: {message}")
+
+
+def wrapped(model: Any, text_vectors: bool, token_types: bool) -> Any:
+    """A module whose forward has the arguments and the output that embedmill knows."""
+    import torch
+
+    class TokenVectors(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.transformer = model[0].model
+
+        def vectors(self, **inputs: Any) -> Any:
+            return self.transformer(**inputs, return_dict=False)[0]
+
+    class TextVectors(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def vectors(self, **inputs: Any) -> Any:
+            return self.model(dict(inputs))["sentence_embedding"]
+
+    class Plain(TextVectors if text_vectors else TokenVectors):
+        def forward(self, input_ids: Any, attention_mask: Any) -> Any:
+            return self.vectors(input_ids=input_ids, attention_mask=attention_mask)
+
+    class WithTypes(TextVectors if text_vectors else TokenVectors):
+        def forward(self, input_ids: Any, attention_mask: Any, token_type_ids: Any) -> Any:
+            return self.vectors(input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids)
+
+    return (WithTypes if token_types else Plain)().eval()
+
+
+def batch(model: Any, texts: Sequence[str], token_types: bool) -> List[Any]:
+    import torch
+
+    tokenizer = model.tokenizer
+    inputs = tokenizer(list(texts), padding=True, truncation=True, max_length=model.max_seq_length, return_tensors="pt")
+    tensors = [inputs["input_ids"], inputs["attention_mask"]]
+    if token_types:
+        tensors.append(torch.zeros_like(tensors[0]))
+    return [tensor.to(model.device) for tensor in tensors]
+
+
+def export(name: str, out: Path, text_vectors: bool = False, device: str = "cpu", precision: str = "float32") -> None:
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+    # The one way of attention that traces without deciding anything by the values it sees.
+    options: Dict[str, Any] = {"attn_implementation": "eager", "dtype": getattr(torch, precision)}
+    model = SentenceTransformer(name, device=device, model_kwargs=options).eval()
+    model.tokenizer.padding_side = "right"
+    token_types = "token_type_ids" in inspect.signature(model[0].model.forward).parameters
+    module = wrapped(model, text_vectors, token_types)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            traced = torch.jit.trace(module, tuple(batch(model, TRACED, token_types)), check_trace=False)
+        except RuntimeError as error:
+            fail(f"{name}: torch cannot trace this model: {str(error).splitlines()[0]}")
+        for texts in (OTHERS, OTHERS[3:4], TRACED[:2]):
+            inputs = batch(model, texts, token_types)
+            expected, found = module(*inputs).float(), traced(*inputs).float()
+            if not text_vectors:
+                shown = inputs[1].unsqueeze(-1)
+                expected, found = expected * shown, found * shown
+            apart = ((expected - found).abs().max() / expected.abs().max()).item()
+            if not apart <= DIFFERENCE_MAX[precision]:
+                fail(f"{name}: the trace is {apart:.1e} off for {len(texts)} other texts; this model cannot be traced")
+        torch.jit.save(traced, str(out))
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(description="Makes a TorchScript file of a model, for embedmill's --script.")
+    parser.add_argument("model", help="a model folder, or an id on the Hugging Face hub")
+    parser.add_argument("out", type=Path, metavar="OUT.pt")
+    parser.add_argument("--text-vectors", action="store_true", help="with pooling and modules: a vector a text")
+    parser.add_argument("--device", default="cpu", help="what it is traced on, and then to be run on: cpu or cuda")
+    parser.add_argument("--precision", default="float32", choices=sorted(DIFFERENCE_MAX))
+    options = parser.parse_args(arguments)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        import sentence_transformers  # noqa: F401
+    except ImportError:
+        fail(f"{sys.executable} lacks sentence-transformers; python3 -m venv .venv && .venv/bin/pip install sentence-transformers")
+    export(options.model, options.out, options.text_vectors, options.device, options.precision)
+    print(f"{options.out}: {options.out.stat().st_size / 1e6:.1f} MB; use it with --model {options.model} --script {options.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,74 @@
+//! Models that compute in bfloat16, against sentence-transformers in bfloat16; tests/golden/precision.py made the arrays. Both
+//! round some thousand times on the way, in other places: what may lie between them is what lies between bfloat16 and float32.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use embedmill::encode::device::Device;
+use embedmill::encode::modules::ModelSpec;
+use embedmill::encode::{ModelConfig, Precision, builder};
+use safetensors::SafeTensors;
+
+use crate::cli::real_model;
+use crate::golden::{Model, difference, golden_folder, norm, nowhere, odd_texts};
+
+fn config(folder: PathBuf, precision: Precision, threads: usize) -> ModelConfig {
+    let id = Some(folder.display().to_string());
+    ModelConfig { id, precision, threads: Some(threads), ..ModelConfig::default() }
+}
+
+#[test]
+fn bfloat16_is_as_near_as_sentence_transformers_in_bfloat16() {
+    let texts: Vec<String> = odd_texts().into_iter().step_by(3).collect();
+    let bytes = std::fs::read(golden_folder().join("bfloat16.safetensors")).expect("the golden file");
+    let golden = SafeTensors::deserialize(&bytes).expect("a golden file");
+    // The largest difference in shares of a vector's length; sentence-transformers' own from float32 beside it.
+    let check = |name: &str, folder: PathBuf, most: f32| {
+        let spec = spec(&config(folder.clone(), Precision::Bfloat16, 1));
+        assert!(spec.provenance().contains(&("precision", "bfloat16".into())));
+        let model = Model::start(spec);
+        let exact = Model::start(self::spec(&config(folder, Precision::Float32, 1)));
+        let tokens = model.tokenize(&texts);
+        let (vectors, exact) = (model.encode_all(&tokens), exact.encode_all(&tokens));
+        let tensor = golden.tensor(name).expect("it is there");
+        let expected = tensor.data().chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().expect("four")));
+        let expected: Vec<f32> = expected.collect();
+        let dim = tensor.shape()[1];
+        let (mut apart, mut from_exact, mut theirs) = (0f32, 0f32, 0f32);
+        for (row, vector) in vectors.iter().enumerate() {
+            let expected = &expected[row * dim..][..dim];
+            let length = norm(&exact[row]);
+            apart = apart.max(difference(vector, expected) / length);
+            from_exact = from_exact.max(difference(vector, &exact[row]) / length);
+            theirs = theirs.max(difference(expected, &exact[row]) / length);
+        }
+        eprintln!(
+            "{name}: {apart:.1e} from sentence-transformers in bfloat16; from float32 {from_exact:.1e}, theirs {theirs:.1e}"
+        );
+        assert!(from_exact > 0.0, "{name}: nothing was rounded");
+        assert!(apart <= most, "{name}: {apart:e}");
+        assert!(from_exact <= 2.0 * theirs, "{name}: {from_exact:e} from float32, sentence-transformers {theirs:e}");
+    };
+    check("all-MiniLM-L6-v2", real_model(), 1e-2);
+    let family = |name: &str| golden_folder().join("families").join(name);
+    for (name, most) in [("roberta", 0.02), ("mpnet", 0.04), ("deberta-v3", 0.02), ("gemma3_text", 0.04)] {
+        check(name, family(name), most);
+    }
+    // Large random weights make the most of each rounding.
+    for (name, most) in [("modernbert", 0.2), ("qwen3", 0.08), ("t5", 0.08)] {
+        check(name, family(name), most);
+    }
+}
+
+fn spec(config: &ModelConfig) -> ModelSpec {
+    embedmill::encode::spec(config, &nowhere(), &()).unwrap_or_else(|error| panic!("{error}"))
+}
+
+#[test]
+fn float16_is_refused_on_a_cpu() {
+    let spec = Arc::new(spec(&config(golden_folder().join("tiny/mean"), Precision::Float16, 1)));
+    let error = builder(&spec, &[Device::Cpu])(&Device::Cpu).err().map(|error| error.to_string());
+    let expected = "model.precision is float16, which is for GPUs: a CPU computes it slower than float32, and less exactly; \
+                    expected float32 or bfloat16 for devices: [cpu]";
+    assert_eq!(error.as_deref(), Some(expected));
+}
