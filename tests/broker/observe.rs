@@ -59,7 +59,7 @@ impl Observed {
     }
 }
 
-fn wait_for<T>(what: &str, mut there: impl FnMut() -> Option<T>) -> T {
+pub fn wait_for<T>(what: &str, mut there: impl FnMut() -> Option<T>) -> T {
     let started = Instant::now();
     loop {
         if let Some(there) = there() {
