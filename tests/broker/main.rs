@@ -2,6 +2,7 @@
 
 mod chaos;
 mod cluster;
+mod deployed;
 mod enrich;
 mod java;
 mod members;

@@ -122,6 +122,7 @@ fn a_shard_that_there_is_not_is_refused_where_it_was_written() {
     embedmill(folder.path())
         .args(["validate", "p.yaml"])
         .env_remove("JOB_COMPLETION_INDEX")
+        .env("JOB_COMPLETION_COUNT", "2")
         .assert()
         .code(2)
         .stderr(predicate::str::contains("JOB_COMPLETION_INDEX is not set"));
