@@ -186,6 +186,14 @@ impl ModelSpec {
 
     /// What a script is: its hash, and what it gives for two texts. This runs its code.
     fn read_script(&mut self, file: &Path) -> Result<Gives, LoadError> {
+        let refuse = |message: String| LoadError::Config { key: "model.script", message };
+        match std::fs::metadata(file) {
+            Err(error) => return Err(refuse(format!("{} cannot be read: {error}", file.display()))),
+            Ok(found) if !found.is_file() => {
+                return Err(refuse(format!("{} is no file; expected a TorchScript file", file.display())));
+            }
+            Ok(_) => {}
+        }
         self.family = "torchscript".into();
         self.weights = vec![file.to_owned()];
         self.weights_sha256 = Some(folder::sha256(&self.weights)?);

@@ -229,11 +229,9 @@ fn token_vectors_make_windows_smaller() {
         .success()
         .stdout(predicate::str::contains("output   a list of token vectors a text, as float32"));
     embedmill(folder.path()).args(["run", "p.yaml"]).assert().success();
-    embedmill(folder.path())
-        .args(["run", "p.yaml", "--set", "window.in_flight_bytes=1000000"])
-        .assert()
-        .code(2)
-        .stderr(predicate::str::contains(
-            "window.in_flight_bytes: 1000000 bytes do not hold the 4194304 of the longest text's token vectors",
-        ));
+    embedmill(folder.path()).args(["run", "p.yaml", "--set", "model.hash_dim=65536"]).assert().code(2).stderr(
+        predicate::str::contains(
+            "window.in_flight_bytes: 33554432 bytes do not hold the 268435456 of the longest text's token vectors",
+        ),
+    );
 }

@@ -56,7 +56,7 @@ fn exported_models_compute_what_sentence_transformers_does() {
 fn every_kind_of_output_is_read() {
     let texts: Vec<String> = ["the river", "a boat waits near the green bank", "birds", ""].map(str::to_owned).into();
     let check = |name: &str, precision: Precision| {
-        let plain = ModelConfig { normalize: Some(false), ..config("tiny/mean", name) };
+        let plain = config("tiny/plain", name);
         let spec = read(&plain);
         assert_eq!((spec.dim, spec.hidden, spec.precision), (3, 3, precision), "{name}");
         let model = Model::start(spec);

@@ -41,12 +41,6 @@ pub fn load(script: &Script, device: Device) -> Result<(Scripted, Given), LoadEr
 
 impl Scripted {
     fn open(file: &Path, pad_id: u32, device: Device) -> Result<Scripted, String> {
-        let readable = std::fs::File::open(file).and_then(|file| file.metadata());
-        match readable {
-            Err(error) => return Err(format!("cannot be read: {error}")),
-            Ok(found) if !found.is_file() => return Err("is no file; expected a TorchScript file".into()),
-            Ok(_) => {}
-        }
         set_thread();
         let mut module = CModule::load_on_device(file, device::torch(device)).map_err(|error| {
             let how = "expected what torch.jit.save writes; deploy/export_torchscript.py makes such a file";
@@ -69,7 +63,13 @@ impl Scripted {
         let vectors = self.unpadded(found, &both).map_err(|error| first_line(&error))?;
         let alone = packed(&trial[1..])?;
         let single = self.run(&alone).and_then(|found| {
-            if found.size().len() == given.what.rank() { Ok(found) } else { Err(shape_of(&found)) }
+            let size = found.size();
+            let same = size.len() == given.what.rank() && size.last() == Some(&(given.width as i64));
+            if same {
+                Ok(found)
+            } else {
+                Err(format!("{}, where two texts gave {} of {} values", shape_of(&found), given.what, given.width))
+            }
         })?;
         let single = self.unpadded(single, &alone).map_err(|error| first_line(&error))?;
         let compared = || -> Result<(bool, f64), TchError> {
@@ -176,7 +176,7 @@ fn declaration(module: &CModule) -> Result<String, String> {
     let nothing: [IValue; 0] = [];
     let message = match module.forward_is(&nothing) {
         Ok(_) => "forward(self)".to_owned(),
-        Err(error) => error.to_string(),
+        Err(error) => said(&error),
     };
     let declared = message.split_once("Declaration: ").map(|(_, rest)| rest.lines().next().unwrap_or_default());
     match declared.or_else(|| message.starts_with("forward(").then_some(message.as_str())) {
@@ -253,14 +253,22 @@ fn shape_of(found: &Tensor) -> String {
     format!("gives a tensor of shape {:?}", found.size())
 }
 
+/// What libtorch says, without tch's words around it.
+fn said(error: &TchError) -> String {
+    match error {
+        TchError::Torch(message) => message.clone(),
+        other => other.to_string(),
+    }
+}
+
 fn first_line(error: &TchError) -> String {
-    let text = error.to_string();
+    let text = said(error);
     text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default().to_owned()
 }
 
 /// The interpreter's errors begin with the script's own stack; what went wrong stands below it.
 fn last_line(error: &TchError) -> String {
-    let text = error.to_string();
+    let text = said(error);
     let said = text
         .lines()
         .find(|line| line.contains("Error: "))
