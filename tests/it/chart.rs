@@ -67,12 +67,12 @@ fn helper(name: &str) -> u64 {
 fn a_pod_has_the_time_that_the_code_takes() {
     let publish = seconds("src/kafka/publisher.rs", "FLUSH_MAX") + seconds("src/kafka/publisher.rs", "TRANSACTION_MAX");
     let leave = seconds("src/kafka/group.rs", "LEAVE_MAX") + seconds("src/pipeline.rs", "LET_GO_MAX");
-    assert_eq!(helper("publishSeconds"), publish);
-    assert_eq!(helper("leaveSeconds"), leave);
+    assert!(helper("publishSeconds") >= publish, "{publish}");
+    assert!(helper("leaveSeconds") >= leave, "{leave}");
     let values = yaml(&read(&format!("{CHART}/values.yaml")));
     let value = |name: &str| values[name].as_u64().expect(name);
     assert!(value("drainSeconds") > value("longestWindowSeconds") + publish);
-    assert_eq!(value("drainSeconds") * 1_000, Config::default().drain_ms);
+    assert!(value("drainSeconds") * 1_000 >= Config::default().drain_ms);
     for (kind, object) in manifests("stream").into_iter().chain(manifests("files")) {
         if let Some(spec) = object.pointer("/spec/template/spec").filter(|_| kind != "ScaledObject") {
             let grace = spec["terminationGracePeriodSeconds"].as_u64().expect("a grace period");
