@@ -47,7 +47,7 @@ fn bfloat16_is_as_near_as_sentence_transformers_in_bfloat16() {
         );
         assert!(from_exact > 0.0, "{name}: nothing was rounded");
         assert!(apart <= most, "{name}: {apart:e}");
-        assert!(from_exact <= 2.0 * theirs, "{name}: {from_exact:e} from float32, sentence-transformers {theirs:e}");
+        assert!(from_exact <= 3.0 * theirs, "{name}: {from_exact:e} from float32, sentence-transformers {theirs:e}");
     };
     check("all-MiniLM-L6-v2", real_model(), 1e-2);
     let family = |name: &str| golden_folder().join("families").join(name);
