@@ -14,7 +14,7 @@
 //! [`config`] is what the user wrote, [`plan`] the same checked, [`start`] makes it a [`pipeline`] that runs, and
 //! [`check`] looks whether it could;
 //! [`kafka`] is a source, a sink and the promise between them; [`record`] holds what flows, [`failure`] what errors mean;
-//! [`telemetry`] shows what a run does, [`graph`] draws what it will do.
+//! [`telemetry`] shows what a run does, [`graph`] draws what it will do, [`trial`] tries it on given records.
 
 pub mod batch;
 pub mod budget;
@@ -38,4 +38,5 @@ pub mod start;
 pub mod telemetry;
 pub mod text;
 pub mod tokenize;
+pub mod trial;
 pub mod window;

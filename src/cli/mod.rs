@@ -16,6 +16,7 @@ mod replay;
 mod run;
 mod running;
 mod search;
+mod test;
 mod top;
 mod top_view;
 
@@ -56,6 +57,8 @@ enum Command {
     Check(check::CheckArgs),
     /// Show what a pipeline file will do, a line a stage
     Explain(explain::ExplainArgs),
+    /// Try pipeline files on given records: what comes out, and what does not
+    Test(test::TestArgs),
     /// Put dead letters back into the topics that they came from
     Replay(replay::ReplayArgs),
     /// Print the JSON Schema of the pipeline file
@@ -84,6 +87,7 @@ pub fn main() -> ExitCode {
             Command::Run(args) => run::run(args),
             Command::Validate(args) => explain::validate(args),
             Command::Check(args) => check::check_pipeline(args),
+            Command::Test(args) => test::test(args),
             Command::Replay(args) => replay::replay_letters(args),
             Command::Explain(args) => explain::explain(args),
             Command::Schema => print(&serde_json::to_string_pretty(&embedmill::config::schema())?),

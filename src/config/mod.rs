@@ -25,7 +25,7 @@ use crate::telemetry::ObserveConfig;
 use crate::text::field::RecordConfig;
 use crate::window::WindowConfig;
 
-pub use layers::Layers;
+pub use layers::{Layers, document};
 
 /// A pipeline, as it is written; [`crate::plan::Plan`] is the same checked.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

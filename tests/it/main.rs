@@ -11,4 +11,5 @@ mod prometheus;
 mod rejected;
 mod signals;
 mod smaller;
+mod trial;
 mod walls;

@@ -33,7 +33,7 @@ fn pipeline(documents: Vec<String>, window: WindowConfig, encoder: Option<Builde
         WorkerPool::start(&devices, encoder.unwrap_or_else(|| builder(&spec, &devices))).expect("workers start");
     let sink = MemorySink::default();
     let pipeline = Pipeline {
-        source: Box::new(MemorySource { documents, records_at_once: 7 }),
+        source: Box::new(MemorySource::json(&documents, 7)),
         extractor: Arc::new(Extractor::new(plan, kept, Arc::new(Tokenizer::load(&spec).expect("words")), true)),
         window,
         live: false,
