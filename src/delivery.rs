@@ -9,12 +9,12 @@
 //! what is committed sees all of a window or nothing. **In files**, a partition's rows are collected in a file and its
 //! positions committed when that is whole. Blocks of a partition that was taken away meanwhile are given up.
 
-use std::thread;
 use std::time::{Duration, Instant};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::backoff::Backoff;
 use crate::columnar::output::Output;
 use crate::dead_letter::{DeadLetter, DeadLetterSink};
 use crate::failure::Failure;
@@ -114,10 +114,13 @@ pub enum DeliveryError {
 
 const DEAD_LETTER_HINT: &str = "--dead-letter FILE, or `dead_letter: { path: FILE }`, or with Kafka `{ topic: TOPIC }`";
 
-/// How long a window is tried again: longer than a broker takes to come back, or a group to agree anew.
-const RETRY_MAX: Duration = Duration::from_secs(300);
-/// Between two tries.
-const RETRY_PAUSE: Duration = Duration::from_millis(200);
+/// A window is tried again for longer than a broker takes to come back, or a group to agree anew; soon at first, since a
+/// rebalance is over in a moment.
+const RETRIES: Backoff = Backoff {
+    first: Duration::from_millis(200),
+    longest: Duration::from_secs(5),
+    give_up_after: Duration::from_secs(300),
+};
 /// How often files are looked after: rarely enough to cost nothing, often enough for a partition that is to leave.
 const TEND_EVERY: Duration = Duration::from_millis(200);
 
@@ -171,11 +174,17 @@ pub struct Delivery {
     sink: Box<dyn Sink>,
     dead_letters: Option<Box<dyn DeadLetterSink>>,
     guarantee: Guarantee,
+    retries: Backoff,
 }
 
 impl Delivery {
     pub fn new(sink: Box<dyn Sink>, dead_letters: Option<Box<dyn DeadLetterSink>>, guarantee: Guarantee) -> Self {
-        Delivery { sink, dead_letters, guarantee }
+        Delivery { sink, dead_letters, guarantee, retries: RETRIES }
+    }
+
+    /// With other pauses between tries.
+    pub fn with_retries(self, retries: Backoff) -> Self {
+        Delivery { retries, ..self }
     }
 
     /// How often [`tend`](Delivery::tend) wants to be called while there is no window.
@@ -199,28 +208,38 @@ impl Delivery {
         }
     }
 
-    /// Publishes one window. Its memory budget comes back when it is dropped here.
-    pub fn settle(&mut self, encoded: EncodedWindow) -> Result<Settled, DeliveryError> {
+    /// Publishes one window. Its memory budget comes back when it is dropped here. `pause` waits, and says whether the
+    /// run still goes on then.
+    pub fn settle(
+        &mut self,
+        encoded: EncodedWindow,
+        pause: &mut dyn FnMut(Duration) -> bool,
+    ) -> Result<Settled, DeliveryError> {
         let started = Instant::now();
         let settling = Settling::begin(&encoded);
-        loop {
-            match self.attempt(&encoded) {
-                Err(error) if error.failure() == Failure::Retry && started.elapsed() < RETRY_MAX => {
-                    events::publish_failed(&error);
-                    tracing::warn!(window = encoded.window.number, %error, "publishing failed; trying again");
-                    thread::sleep(RETRY_PAUSE);
-                }
+        for tried in 0.. {
+            let error = match self.attempt(&encoded) {
                 Ok(settled) => {
                     settling.settled(&settled);
                     return Ok(settled);
                 }
+                Err(error) if error.failure() == Failure::Retry => error,
                 Err(error) => return Err(error),
+            };
+            events::publish_failed(&error);
+            let Some(wait) = self.retries.pause(tried, started.elapsed()) else { return Err(error) };
+            tracing::warn!(
+                window = encoded.window.number, %error, wait_seconds = wait.as_secs_f64(), "publishing failed; trying again"
+            );
+            if !pause(wait) {
+                return Err(error);
             }
         }
+        unreachable!("there are more tries than time")
     }
 
     fn attempt(&mut self, encoded: &EncodedWindow) -> Result<Settled, DeliveryError> {
-        let Delivery { sink, dead_letters, guarantee } = self;
+        let Delivery { sink, dead_letters, guarantee, .. } = self;
         let every_window = matches!(guarantee, Guarantee::InFiles(..));
         let mut step = Step { sink: sink.as_mut(), dead_letters: dead_letters.as_deref_mut(), encoded, every_window };
         match guarantee {

@@ -6,8 +6,9 @@
 //! ```
 //!
 //! Every channel is short; what bounds memory is the budget of bytes that the source takes from and the settled window
-//! gives back. A drain stops the source and lets everything behind it finish. An error, or an abort, stops everything:
-//! the sink is dropped unfinished, so nothing half-written stays under a final name.
+//! gives back. A drain stops the source and lets everything behind it finish, for `drain_ms` at most. An error, an abort or
+//! a drain that takes longer stops everything: the sink is dropped unfinished, so nothing half-written stays under a final
+//! name.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,12 +19,12 @@ use std::time::{Duration, Instant};
 use futures::future::{FusedFuture, FutureExt, join_all, pending};
 use futures::stream::{self, StreamExt};
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::batch::{self, BatchConfig, TokenBatch};
+use crate::batch::{self, TokenBatch};
 use crate::budget::Budget;
 use crate::columnar::output::OutputSchema;
 use crate::dead_letter::DeadLetter;
@@ -31,6 +32,7 @@ use crate::delivery::{Delivery, DeliveryError, EncodedWindow, Settled};
 use crate::encode::worker::WorkerPool;
 use crate::encode::{EncodeError, Matrix};
 use crate::record::{Block, Records, Rejection, Stage};
+use crate::reload::Tuning;
 use crate::sink::Written;
 use crate::source::{Outlet, Source, SourceError};
 use crate::telemetry::events;
@@ -41,7 +43,7 @@ use crate::window::{Window, WindowBuilder, WindowConfig};
 const DELIVERY_WINDOWS: usize = 2;
 
 /// How long a run that is given up waits for delivery's thread.
-const LET_GO_MAX: Duration = Duration::from_secs(5);
+const LET_GO_MAX: Duration = Duration::from_secs(2);
 
 /// Everything that a run owns.
 pub struct Pipeline {
@@ -50,7 +52,8 @@ pub struct Pipeline {
     pub window: WindowConfig,
     /// Whether windows close by age.
     pub live: bool,
-    pub batch: BatchConfig,
+    /// What can change while it runs; of `window`, the limits that are here too are those of the start.
+    pub tuning: watch::Receiver<Tuning>,
     pub workers: WorkerPool,
     pub output: Arc<OutputSchema>,
     pub delivery: Delivery,
@@ -89,6 +92,11 @@ pub enum RunError {
     Delivery(#[from] DeliveryError),
     #[error("stopped before the end; nothing was left half-written")]
     Aborted,
+    #[error(
+        "stopping took longer than drain_ms, {} ms: what was read and is not published is given up, and nothing of it is \
+         committed", .0.as_millis()
+    )]
+    DrainTooLong(Duration),
     #[error("a stage failed: {0}; please report this as a defect")]
     Defect(String),
 }
@@ -131,11 +139,13 @@ impl Pipeline {
         let source = start_source(self.source, Outlet::new(Handle::current(), records_in, budget, drain.clone(), over));
         let builder = WindowBuilder::new(self.window, self.live);
         let extract = Extract { extractor: self.extractor, threads: prepare_threads };
-        let mut prepare = tokio::spawn(prepare(records, drain.clone(), extract, builder, windows_in));
+        let tuning = self.tuning.clone();
+        let mut prepare = tokio::spawn(prepare(records, (drain.clone(), tuning), extract, builder, windows_in));
         let workers = Arc::new(self.workers);
-        let stage = EncodeStage { workers: workers.clone(), output: self.output, batch: self.batch };
+        let stage = EncodeStage { workers: workers.clone(), output: self.output, tuning: self.tuning.clone() };
         let mut encode = tokio::spawn(encode(windows, stage, windows_in_flight, encoded_in));
-        let mut deliver = start_delivery(self.delivery, encoded, progress).fuse();
+        let given_up = CancellationToken::new();
+        let mut deliver = start_delivery(self.delivery, encoded, progress, given_up.clone()).fuse();
 
         let all = async {
             // In the order of causes: when delivery fails, the stages before it only find their channels closed.
@@ -148,14 +158,19 @@ impl Pipeline {
                 // It may sit in a read of standard input that nobody will answer; what it gave is delivered.
                 () = drain.cancelled().then(|()| tokio::time::sleep(leave_max)) => {}
             }
-            Ok(delivered)
+            let Deliveries { delivery, settled, windows } = delivered;
+            // On a thread of its own, so that nothing at the process's end waits for a broker that does not answer.
+            let finished = on_thread("finish", move || delivery.finish());
+            Ok((settled, windows, finished.await.unwrap_or_else(|_| Err(gone("the finishing")))?))
         };
         let outcome = tokio::select! {
             biased;
             () = stop.abort.cancelled() => Err(RunError::Aborted),
+            drain_max = drained_too_long(&stop.drain, &self.tuning) => Err(RunError::DrainTooLong(drain_max)),
             done = all => done,
         };
         if outcome.is_err() {
+            given_up.cancel();
             prepare.abort();
             encode.abort();
             // Waits until delivery has let go of the sink, which takes the temporary files away. It may be in the middle
@@ -166,10 +181,17 @@ impl Pipeline {
         }
         // Joins the workers' threads, which may be in the middle of a batch.
         spawn_blocking(move || drop(workers)).await?;
-        let Deliveries { delivery, settled, windows } = outcome?;
-        let written = spawn_blocking(move || delivery.finish()).await??;
+        let (settled, windows, written) = outcome?;
         Ok(Summary { settled, windows, written, elapsed: started.elapsed(), drained: stop.drain.is_cancelled() })
     }
+}
+
+/// Waits until a drain has taken as long as it may, which is returned.
+async fn drained_too_long(drain: &CancellationToken, tuning: &watch::Receiver<Tuning>) -> Duration {
+    drain.cancelled().await;
+    let drain_max = tuning.borrow().drain_max;
+    tokio::time::sleep(drain_max).await;
+    drain_max
 }
 
 fn gone(whose: &str) -> RunError {
@@ -196,6 +218,19 @@ fn start_source(source: Box<dyn Source>, mut outlet: Outlet) -> oneshot::Receive
     result
 }
 
+/// Runs something that may block for long; the receiver gets its result.
+fn on_thread<T: Send + 'static, E>(
+    name: &str,
+    run: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> oneshot::Receiver<Result<T, RunError>>
+where
+    RunError: From<E>,
+{
+    let (done, result) = oneshot::channel();
+    spawn_named(name, move || drop(done.send(run().map_err(RunError::from))));
+    result
+}
+
 /// A thread whose name shows in debuggers and in `top -H`. If the system has no thread left, whoever waits for its result
 /// finds the sender gone.
 fn spawn_named(name: &str, run: impl FnOnce() + Send + 'static) {
@@ -212,14 +247,14 @@ struct Extract {
 /// Extracts and tokenises on several threads, keeps the order, and cuts windows.
 async fn prepare(
     mut records: mpsc::Receiver<Records>,
-    drain: CancellationToken,
+    (drain, mut tuning): (CancellationToken, watch::Receiver<Tuning>),
     Extract { extractor, threads }: Extract,
     mut builder: WindowBuilder,
     windows: mpsc::Sender<Window>,
 ) -> Result<(), RunError> {
     let mut blocks: VecDeque<JoinHandle<Block>> = VecDeque::new();
     let mut more = true;
-    let mut draining = false;
+    let (mut draining, mut reloads) = (false, true);
     while more || !blocks.is_empty() {
         let deadline = builder.deadline();
         let room = more && blocks.len() < threads;
@@ -253,6 +288,13 @@ async fn prepare(
                 None => more = false,
             },
             () = age => {}
+            changed = tuning.changed(), if reloads => match changed {
+                Ok(()) => {
+                    let tuning = tuning.borrow_and_update();
+                    builder.tune(tuning.window_tokens, tuning.linger);
+                }
+                Err(_) => reloads = false,
+            },
             // The source may be waiting for input; what it has handed over is still taken.
             () = drain.cancelled(), if !draining => {
                 draining = true;
@@ -277,7 +319,7 @@ async fn prepare(
 struct EncodeStage {
     workers: Arc<WorkerPool>,
     output: Arc<OutputSchema>,
-    batch: BatchConfig,
+    tuning: watch::Receiver<Tuning>,
 }
 
 /// Encodes several windows at once and hands them on in order.
@@ -291,7 +333,7 @@ async fn encode(
     let in_order = windows.map(|window| stage.start(window)).buffered(windows_in_flight);
     let mut in_order = std::pin::pin!(in_order);
     while let Some(window) = in_order.next().await {
-        if encoded.send(window??).await.is_err() {
+        if encoded.send(window?).await.is_err() {
             break;
         }
     }
@@ -299,13 +341,14 @@ async fn encode(
 }
 
 impl EncodeStage {
-    /// Queues the window's batches at once, so that devices take them in the order of windows, and returns the task that
-    /// waits for them.
-    fn start(&self, window: Window) -> JoinHandle<Result<EncodedWindow, RunError>> {
+    /// Queues the window's batches at once, so that devices take them in the order of windows, and returns the future that
+    /// waits for them. Dropping it lets the batches go that no device has begun.
+    fn start(&self, window: Window) -> impl Future<Output = Result<EncodedWindow, RunError>> + use<> {
         let rows: Vec<&[u32]> = window.row_places().map(|(block, row)| block.tokens.ids(row)).collect();
         let lengths: Vec<usize> = rows.iter().map(|ids| ids.len()).collect();
-        let plans = batch::plan(&lengths, &self.batch);
-        events::window_closed(&window, &plans, &self.batch);
+        let config = self.tuning.borrow().batch.clone();
+        let plans = batch::plan(&lengths, &config);
+        events::window_closed(&window, &plans, &config);
         let queued: Vec<_> = plans
             .into_iter()
             .map(|plan| {
@@ -315,7 +358,7 @@ impl EncodeStage {
             })
             .collect();
         let (output, dim) = (self.output.clone(), self.workers.dim());
-        tokio::spawn(async move {
+        async move {
             let mut vectors = Matrix::zeros(window.rows(), dim);
             for (rows, encoded) in join_all(queued).await {
                 let encoded = encoded?;
@@ -324,7 +367,7 @@ impl EncodeStage {
                 }
             }
             spawn_blocking(move || assemble(window, vectors, &output)).await?
-        })
+        }
     }
 }
 
@@ -365,12 +408,13 @@ fn start_delivery(
     mut delivery: Delivery,
     mut encoded: mpsc::Receiver<EncodedWindow>,
     progress: Arc<Progress>,
+    given_up: CancellationToken,
 ) -> oneshot::Receiver<Result<Deliveries, RunError>> {
-    let (done, result) = oneshot::channel();
     let runtime = Handle::current();
     let run = move || {
         let mut sum = Settled::default();
         let mut windows = 0;
+        let mut pause = |wait: Duration| runtime.block_on(async { timeout(wait, given_up.cancelled()).await.is_err() });
         let mut settle_all = || -> Result<(), DeliveryError> {
             loop {
                 let window = match delivery.tend_every() {
@@ -384,17 +428,16 @@ fn start_delivery(
                     },
                 };
                 let Some(window) = window else { return delivery.close() };
-                let settled = delivery.settle(window)?;
+                let settled = delivery.settle(window, &mut pause)?;
                 sum.add(&settled);
                 windows += 1;
                 progress.show(&sum);
             }
         };
-        let outcome = settle_all();
-        let _ = done.send(outcome.map(|()| Deliveries { delivery, settled: sum, windows }).map_err(RunError::from));
+        settle_all()?;
+        Ok::<_, DeliveryError>(Deliveries { delivery, settled: sum, windows })
     };
-    spawn_named("delivery", run);
-    result
+    on_thread("delivery", run)
 }
 
 impl Progress {

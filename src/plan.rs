@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::batch::BatchConfig;
 use crate::config::Config;
@@ -21,7 +22,7 @@ use crate::sink::format::FileFormat;
 use crate::sink::stdout::StdoutConfig;
 use crate::source::SourceConfig;
 use crate::source::file::FilesConfig;
-use crate::telemetry::observer;
+use crate::telemetry::{logs, observer};
 use crate::text::field::RecordPlan;
 use crate::window::WindowConfig;
 
@@ -42,6 +43,8 @@ pub struct Plan {
     pub ranges: Option<RangesConfig>,
     pub promise: Promise,
     pub dead_letter: Option<DeadLetterPlan>,
+    /// How long a drain may take.
+    pub drain_max: Duration,
     /// Where the run is watched.
     pub observe: Option<SocketAddr>,
 }
@@ -114,6 +117,12 @@ impl Plan {
                 return refuse(key, "expected at least 1, found 0");
             }
         }
+        if config.drain_ms == 0 {
+            return refuse("drain_ms", "expected at least 1, found 0");
+        }
+        if let Some(Err(message)) = config.log.as_deref().map(logs::check) {
+            return refuse("log", message);
+        }
         config.model.check().or_else(|error| match error {
             LoadError::Config { key, message } => refuse(key, message),
             other => refuse("model", other.to_string()),
@@ -149,6 +158,7 @@ impl Plan {
             ranges,
             promise: config.delivery,
             dead_letter,
+            drain_max: Duration::from_millis(config.drain_ms),
             observe,
         })
     }
@@ -573,6 +583,8 @@ mod tests {
         check(&["source.files.checkpoint=c"], "source.files.checkpoint", "needs `sink.kafka`");
         check(&["source.files.paths=['-']", "source.files.checkpoint=c"], "source.files.checkpoint", "standard input");
         check(&["record.template='{{'"], "record.template", "syntax error");
+        check(&["drain_ms=0"], "drain_ms", "found 0");
+        check(&["log=loud=very"], "log", "expected error, warn");
         check(&["observe.listen=9464"], "observe.listen", "expected an address and a port");
     }
 }

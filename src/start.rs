@@ -4,6 +4,8 @@
 
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
 use crate::columnar::kept::KeptSchema;
 use crate::columnar::output::OutputSchema;
 use crate::dead_letter::{DeadLetterFile, DeadLetterSink};
@@ -17,6 +19,7 @@ use crate::kafka::{KafkaConsumer, KafkaError, KafkaProducer, Transactions};
 use crate::pipeline::Pipeline;
 use crate::plan::{DeadLetterPlan, Plan, PlanError, SinkPlan, SourcePlan};
 use crate::quantize::{Quantizer, Ranges, RangesError};
+use crate::reload::Tuning;
 use crate::sink::file::{FileSink, Target};
 use crate::sink::partition_files::PartitionFiles;
 use crate::sink::ranges::RangesSink;
@@ -211,8 +214,14 @@ fn delivery(
     Ok(Delivery::new(sink, dead_letters, guarantee))
 }
 
-/// Starts what `plan` says. It reads files, may download, and loads weights: it blocks.
-pub fn start(plan: Plan, hub: &HubSettings, progress: &dyn Progress) -> Result<Started, StartError> {
+/// Starts what `plan` says, as `tuning` has it from time to time. It reads files, may download, and loads weights: it
+/// blocks.
+pub fn start(
+    plan: Plan,
+    tuning: watch::Receiver<Tuning>,
+    hub: &HubSettings,
+    progress: &dyn Progress,
+) -> Result<Started, StartError> {
     let mut opened = Opened::open(&plan)?;
     let spec = Arc::new(spec(&plan.model, hub, progress)?);
     plan.check_model(&spec)?;
@@ -235,7 +244,7 @@ pub fn start(plan: Plan, hub: &HubSettings, progress: &dyn Progress) -> Result<S
         extractor: Arc::new(extractor),
         window: plan.window,
         live: plan.live,
-        batch: plan.batch,
+        tuning,
         workers,
         output: Arc::new(output),
         delivery,

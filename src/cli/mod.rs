@@ -12,6 +12,7 @@ mod inspect;
 mod models;
 mod pipeline_file;
 mod progress;
+mod reloading;
 mod replay;
 mod run;
 mod running;

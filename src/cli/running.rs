@@ -9,14 +9,17 @@ use embedmill::encode::hub::HubSettings;
 use embedmill::encode::modules::ModelSpec;
 use embedmill::pipeline::{Progress, Stop, Summary};
 use embedmill::plan::{Plan, SinkPlan};
+use embedmill::reload::Tuning;
 use embedmill::sink::file::Target;
 use embedmill::start::{Started, start};
 use embedmill::telemetry::status::PlanLine;
 use embedmill::telemetry::{Observer, events};
 use indicatif::{HumanBytes, HumanCount};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
 use super::progress::{LoadBar, RunBar};
+use super::reloading::{self, Reloads};
 
 /// The closing summary's form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -29,14 +32,25 @@ pub enum ShownAs {
     None,
 }
 
-pub fn run(plan: Plan, hub: &HubSettings, shown_as: ShownAs) -> anyhow::Result<()> {
+/// The plan's lines, as `/status` shows them.
+pub fn plan_lines(plan: &Plan) -> Vec<PlanLine> {
+    plan.lines(None).into_iter().map(|(stage, what)| PlanLine { stage: stage.into(), what }).collect()
+}
+
+/// Runs it to its end; with `reloads`, as the file has it that is read again on SIGHUP.
+pub fn run(plan: Plan, hub: &HubSettings, shown_as: ShownAs, reloads: Option<Reloads>) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
+    // From the start: while the model loads SIGHUP must not end the process.
+    let hangup = reloads.as_ref().and_then(|reloads| {
+        reloading::log_as(&reloads.running);
+        let _runtime = runtime.enter();
+        reloading::hangup()
+    });
     // A part of a file would pass for the whole, so a single file is given up when the run is stopped early.
     let single_file = matches!(plan.sink, SinkPlan::Files { target: Target::File(_), .. } | SinkPlan::Ranges(_));
     let observer = plan.observe.map(|address| {
-        let lines = plan.lines(None).into_iter().map(|(stage, what)| PlanLine { stage: stage.into(), what });
         let _runtime = runtime.enter();
-        Observer::start(address, lines.collect())
+        Observer::start(address, plan_lines(&plan)).map(Arc::new)
     });
     // Until the run is over; what cannot be watched as asked does not begin.
     let observer = observer.transpose()?;
@@ -45,8 +59,9 @@ pub fn run(plan: Plan, hub: &HubSettings, shown_as: ShownAs) -> anyhow::Result<(
     }
     let live = plan.live;
     let loading = Instant::now();
+    let (tune, tuning) = watch::channel(Tuning::of(&plan));
     let bar = LoadBar::start();
-    let started = start(plan, hub, &bar);
+    let started = start(plan, tuning, hub, &bar);
     bar.finish();
     let Started { pipeline, spec, input_bytes, inputs } = started?;
     let load = loading.elapsed();
@@ -55,6 +70,9 @@ pub fn run(plan: Plan, hub: &HubSettings, shown_as: ShownAs) -> anyhow::Result<(
     let summary = runtime.block_on(async {
         let stop = Stop::default();
         tokio::spawn(listen(stop.clone(), single_file));
+        if let (Some(hangup), Some(reloads)) = (hangup, reloads) {
+            tokio::spawn(reloading::listen(hangup, reloads, tune, (spec.clone(), observer.clone())));
+        }
         let progress = Arc::new(Progress::default());
         let bar = RunBar::start(progress.clone(), input_bytes);
         let summary = pipeline.run(stop, progress).await;

@@ -52,8 +52,14 @@ pub struct Config {
     pub delivery: Promise,
     /// Where records go that cannot be embedded. Left out, the first of them stops the run.
     pub dead_letter: Option<DeadLetterConfig>,
+    /// How long a run that is told to stop may take to finish what it has read, in milliseconds; what is not published
+    /// by then is given up.
+    pub drain_ms: u64,
     /// Where the run can be watched. Left out: nowhere.
     pub observe: Option<ObserveConfig>,
+    /// What is logged: error, warn, info, debug or trace, or by place, as in `info,embedmill::source=debug`. The variable
+    /// EMBEDMILL_LOG goes before it. Left out: info.
+    pub log: Option<String>,
 }
 
 impl Default for Config {
@@ -69,7 +75,10 @@ impl Default for Config {
             output: OutputConfig::default(),
             delivery: Promise::default(),
             dead_letter: None,
+            // Below the 30 s that Kubernetes gives a pod to end.
+            drain_ms: 25_000,
             observe: None,
+            log: None,
         }
     }
 }

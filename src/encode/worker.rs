@@ -184,6 +184,10 @@ fn run(
     };
     drop(ready.send(Ok(encoder.dim())));
     while let Ok(Job { batch, reply }) = jobs.recv_blocking() {
+        // Of a run that was given up, what is queued is not worth its time.
+        if reply.is_canceled() {
+            continue;
+        }
         let start = Instant::now();
         // After a panic the encoder is dropped unused, so a broken invariant in it cannot be seen.
         let mut split = || {

@@ -87,6 +87,7 @@ pub enum ObserveError {
 /// Serves until it is dropped.
 pub struct Observer {
     address: SocketAddr,
+    served: Arc<Served>,
     _over: DropGuard,
 }
 
@@ -105,12 +106,22 @@ impl Observer {
             _ => ObserveError::Listen { address, cause },
         })?;
         let address = listener.local_addr().unwrap_or(address);
-        let served = Arc::new(Served { metrics: install(), plan, started: Instant::now(), sampler: Mutex::default() });
+        let served = Arc::new(Served {
+            metrics: install(),
+            plan: Mutex::new(plan),
+            started: Instant::now(),
+            sampler: Mutex::default(),
+        });
         names::BUILD_INFO.set(1.0, &[env!("CARGO_PKG_VERSION")]);
         let over = CancellationToken::new();
         tokio::spawn(over.clone().run_until_cancelled_owned(tick(served.clone())));
-        tokio::spawn(over.clone().run_until_cancelled_owned(accept(listener, served)));
-        Ok(Observer { address, _over: over.drop_guard() })
+        tokio::spawn(over.clone().run_until_cancelled_owned(accept(listener, served.clone())));
+        Ok(Observer { address, served, _over: over.drop_guard() })
+    }
+
+    /// The plan is another now.
+    pub fn show(&self, plan: Vec<PlanLine>) {
+        *self.served.plan() = plan;
     }
 
     /// Where it listens: with port 0, the port that it got.
@@ -139,7 +150,7 @@ fn install() -> PrometheusHandle {
 /// What requests are answered from.
 struct Served {
     metrics: PrometheusHandle,
-    plan: Vec<PlanLine>,
+    plan: Mutex<Vec<PlanLine>>,
     started: Instant,
     sampler: Mutex<Sampler>,
 }
@@ -191,6 +202,10 @@ impl Served {
         self.sampler.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn plan(&self) -> MutexGuard<'_, Vec<PlanLine>> {
+        self.plan.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// hyper leaves the body out of the answer to HEAD.
     fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
         const TEXT: &str = "text/plain; charset=utf-8";
@@ -213,7 +228,7 @@ impl Served {
                 response(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", self.metrics.render())
             }
             "/status" => {
-                let status = Status::now(&self.plan, self.started, &self.sampler(), Instant::now());
+                let status = Status::now(&self.plan(), self.started, &self.sampler(), Instant::now());
                 match serde_json::to_string_pretty(&status) {
                     Ok(json) => response(StatusCode::OK, "application/json", json + "\n"),
                     Err(error) => response(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{error}\n")),

@@ -20,6 +20,7 @@ use crate::pipeline::{Pipeline, Progress, Stop};
 use crate::plan::{Plan, SourcePlan};
 use crate::quantize::{Quantizer, Ranges};
 use crate::record::{Body, Envelope, Partition, Payload, Record};
+use crate::reload::Tuning;
 use crate::sink::memory::{MemoryLetters, MemorySink};
 use crate::source::file::Format;
 use crate::source::memory::MemorySource;
@@ -99,15 +100,16 @@ fn pipeline(
     let load = |error: crate::encode::LoadError| CannotRun { key: String::new(), message: error.to_string() };
     let tokenizer = Arc::new(Tokenizer::load(spec).map_err(load)?);
     let deletes = plan.sink.takes_deletes();
+    let tuning = Tuning::of(&plan).fixed();
     let extractor = Extractor::new(plan.record, kept, tokenizer, plan.text_column);
     let (output, delivery) = delivery(output);
     Ok(Pipeline {
         source: Box::new(MemorySource { partition: Arc::new(partition), bodies }),
         extractor: Arc::new(if deletes { extractor.with_deletes() } else { extractor }),
+        tuning,
         window: plan.window,
         // By age, where windows are cut would depend on how fast this machine is.
         live: false,
-        batch: plan.batch,
         workers: WorkerPool::start(&devices, builder(spec, &devices)).map_err(load)?,
         output: Arc::new(output),
         delivery,
