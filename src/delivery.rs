@@ -24,6 +24,7 @@ use crate::record::{Block, Partition, Position, Stage};
 use crate::sink::partition_files::{Fate, PartitionFiles};
 use crate::sink::{BlockRows, Sink, SinkError, WindowRows, Written};
 use crate::telemetry::events::{self, Settling};
+use crate::telemetry::traces::WindowTrace;
 use crate::window::Window;
 
 /// `delivery:` in the pipeline file.
@@ -45,6 +46,7 @@ pub struct EncodedWindow {
     pub output: Output,
     /// Every record that did not, in source order.
     pub rejected: Vec<DeadLetter>,
+    pub trace: WindowTrace,
 }
 
 /// What became of a window. Every record of it is in exactly one of the counts.
@@ -218,20 +220,31 @@ impl Delivery {
         let started = Instant::now();
         let settling = Settling::begin(&encoded);
         for tried in 0.. {
-            let error = match self.attempt(&encoded) {
+            let began = Instant::now();
+            let attempt = self.attempt(&encoded);
+            encoded.trace.tried(began, attempt.as_ref().err().map(|error| error as _));
+            let error = match attempt {
                 Ok(settled) => {
+                    encoded.trace.settled(&settled);
                     settling.settled(&settled);
                     return Ok(settled);
                 }
                 Err(error) if error.failure() == Failure::Retry => error,
-                Err(error) => return Err(error),
+                Err(error) => {
+                    encoded.trace.failed(&error);
+                    return Err(error);
+                }
+            };
+            let Some(wait) = self.retries.pause(tried, started.elapsed()) else {
+                encoded.trace.failed(&error);
+                return Err(error);
             };
             events::publish_failed(&error);
-            let Some(wait) = self.retries.pause(tried, started.elapsed()) else { return Err(error) };
             tracing::warn!(
                 window = encoded.window.number, %error, wait_seconds = wait.as_secs_f64(), "publishing failed; trying again"
             );
             if !pause(wait) {
+                encoded.trace.failed(&error);
                 return Err(error);
             }
         }
@@ -357,9 +370,9 @@ impl Step<'_> {
 
     /// Writes the rows and the dead letters of the blocks that are `ours`.
     fn publish(&mut self, ours: &[bool]) -> Result<Settled, DeliveryError> {
-        let EncodedWindow { window, output, rejected } = self.encoded;
+        let EncodedWindow { window, output, rejected, trace } = self.encoded;
         let has_deletes = || window.blocks.iter().any(|block| !block.deletes.is_empty());
-        let rows = WindowRows { window, output, ours };
+        let rows = WindowRows { window, output, ours, traceparent: trace.traceparent() };
         let kept = |letter: &&DeadLetter| rows.blocks().any(|rows| rows.is_ours && holds(rows.block, &letter.position));
         let rejected: Vec<&DeadLetter> = rejected.iter().filter(kept).collect();
         self.write_letters(&rejected)?;
@@ -388,6 +401,7 @@ impl Step<'_> {
         for letter in rejected.into_iter().chain(&too_large) {
             settled.dead_letters[letter.stage as usize] += 1;
         }
+        trace.published();
         Ok(settled)
     }
 

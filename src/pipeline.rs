@@ -10,6 +10,8 @@
 //! a drain that takes longer stops everything: the sink is dropped unfinished, so nothing half-written stays under a final
 //! name.
 
+mod threads;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,11 +21,12 @@ use std::time::{Duration, Instant};
 use futures::future::{FusedFuture, FutureExt, join_all, pending};
 use futures::stream::{self, StreamExt};
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use self::threads::{Deliveries, gone, on_thread, start_delivery, start_source};
 use crate::batch::{self, TokenBatch};
 use crate::budget::Budget;
 use crate::columnar::output::OutputSchema;
@@ -31,11 +34,12 @@ use crate::dead_letter::DeadLetter;
 use crate::delivery::{Delivery, DeliveryError, EncodedWindow, Settled};
 use crate::encode::worker::WorkerPool;
 use crate::encode::{EncodeError, Matrix};
-use crate::record::{Block, Records, Rejection, Stage};
+use crate::record::{Block, Records, Rejection, Stage, Times};
 use crate::reload::Tuning;
 use crate::sink::Written;
 use crate::source::{Outlet, Source, SourceError};
 use crate::telemetry::events;
+use crate::telemetry::traces::WindowTrace;
 use crate::text::extract::Extractor;
 use crate::window::{Window, WindowBuilder, WindowConfig};
 
@@ -194,49 +198,10 @@ async fn drained_too_long(drain: &CancellationToken, tuning: &watch::Receiver<Tu
     drain_max
 }
 
-fn gone(whose: &str) -> RunError {
-    RunError::Defect(format!("{whose} thread ended without a result"))
-}
-
 /// What a record weighs beyond its own bytes: its vector as it comes from the encoder and again in the window's column,
 /// and its tokens, hash and id.
 fn record_overhead_bytes(dim: usize) -> usize {
     2 * dim * size_of::<f32>() + 256
-}
-
-/// Runs the source on a thread of its own; the receiver gets its result.
-fn start_source(source: Box<dyn Source>, mut outlet: Outlet) -> oneshot::Receiver<Result<(), RunError>> {
-    let (done, result) = oneshot::channel();
-    let run = move || {
-        let ended = source.run(&mut outlet).map_err(RunError::from);
-        // Closing the channel of records is what tells the stages behind that the source has ended: the result is there
-        // before that, so nobody takes a failure for an end.
-        let _ = done.send(ended);
-        drop(outlet);
-    };
-    spawn_named("source", run);
-    result
-}
-
-/// Runs something that may block for long; the receiver gets its result.
-fn on_thread<T: Send + 'static, E>(
-    name: &str,
-    run: impl FnOnce() -> Result<T, E> + Send + 'static,
-) -> oneshot::Receiver<Result<T, RunError>>
-where
-    RunError: From<E>,
-{
-    let (done, result) = oneshot::channel();
-    spawn_named(name, move || drop(done.send(run().map_err(RunError::from))));
-    result
-}
-
-/// A thread whose name shows in debuggers and in `top -H`. If the system has no thread left, whoever waits for its result
-/// finds the sender gone.
-fn spawn_named(name: &str, run: impl FnOnce() + Send + 'static) {
-    if let Err(error) = thread::Builder::new().name(name.into()).spawn(run) {
-        tracing::error!(%error, name, "no thread can be started");
-    }
 }
 
 struct Extract {
@@ -280,8 +245,9 @@ async fn prepare(
                     let extractor = extractor.clone();
                     blocks.push_back(spawn_blocking(move || {
                         let started = Instant::now();
-                        let block = extractor.block(records);
+                        let mut block = extractor.block(records);
                         events::block_prepared(started.elapsed());
+                        block.times = Times { began: started, prepared: Instant::now(), ..block.times };
                         block
                     }));
                 }
@@ -349,11 +315,12 @@ impl EncodeStage {
         let config = self.tuning.borrow().batch.clone();
         let plans = batch::plan(&lengths, &config);
         events::window_closed(&window, &plans, &config);
+        let mut trace = WindowTrace::begin(&window, plans.len());
         let queued: Vec<_> = plans
             .into_iter()
             .map(|plan| {
                 let batch: TokenBatch = plan.rows.iter().map(|&row| rows[row]).collect();
-                let encoded = self.workers.submit(batch);
+                let encoded = self.workers.submit_under(batch, trace.encode());
                 async move { (plan.rows, encoded.await) }
             })
             .collect();
@@ -366,7 +333,10 @@ impl EncodeStage {
                     vectors.row_mut(row).copy_from_slice(encoded.row(index));
                 }
             }
-            spawn_blocking(move || assemble(window, vectors, &output)).await?
+            let mut encoded = spawn_blocking(move || assemble(window, vectors, &output)).await??;
+            trace.encoded();
+            encoded.trace = trace;
+            Ok(encoded)
         }
     }
 }
@@ -394,50 +364,7 @@ fn assemble(window: Window, vectors: Matrix, output: &OutputSchema) -> Result<En
         }));
         first_row += block.rows();
     }
-    Ok(EncodedWindow { window, output, rejected })
-}
-
-struct Deliveries {
-    delivery: Delivery,
-    settled: Settled,
-    windows: u64,
-}
-
-/// Settles windows on a thread of its own until there are no more; the receiver gets the result.
-fn start_delivery(
-    mut delivery: Delivery,
-    mut encoded: mpsc::Receiver<EncodedWindow>,
-    progress: Arc<Progress>,
-    given_up: CancellationToken,
-) -> oneshot::Receiver<Result<Deliveries, RunError>> {
-    let runtime = Handle::current();
-    let run = move || {
-        let mut sum = Settled::default();
-        let mut windows = 0;
-        let mut pause = |wait: Duration| runtime.block_on(async { timeout(wait, given_up.cancelled()).await.is_err() });
-        let mut settle_all = || -> Result<(), DeliveryError> {
-            loop {
-                let window = match delivery.tend_every() {
-                    None => encoded.blocking_recv(),
-                    Some(every) => match runtime.block_on(async { timeout(every, encoded.recv()).await }) {
-                        Ok(window) => window,
-                        Err(_) => {
-                            delivery.tend()?;
-                            continue;
-                        }
-                    },
-                };
-                let Some(window) = window else { return delivery.close() };
-                let settled = delivery.settle(window, &mut pause)?;
-                sum.add(&settled);
-                windows += 1;
-                progress.show(&sum);
-            }
-        };
-        settle_all()?;
-        Ok::<_, DeliveryError>(Deliveries { delivery, settled: sum, windows })
-    };
-    on_thread("delivery", run)
+    Ok(EncodedWindow { window, output, rejected, trace: WindowTrace::default() })
 }
 
 impl Progress {

@@ -138,6 +138,9 @@ impl Plan {
         check_promise(config.delivery, &source, &sink)?;
         let observe = config.observe.as_ref().map(|observe| observe.address()).transpose();
         let observe = observe.or_else(|message| refuse("observe.listen", message))?;
+        if let Some(otlp) = config.observe.as_ref().and_then(|observe| observe.otlp.as_ref()) {
+            otlp.check().or_else(|(key, message)| refuse(&format!("observe.otlp.{key}"), message))?;
+        }
         let live = match &source {
             SourcePlan::Files(files) => {
                 files.paths.iter().any(|path| path == "-") && matches!(sink, SinkPlan::Stdout(_))
@@ -585,6 +588,8 @@ mod tests {
         check(&["record.template='{{'"], "record.template", "syntax error");
         check(&["drain_ms=0"], "drain_ms", "found 0");
         check(&["log=loud=very"], "log", "expected error, warn");
+        check(&["observe.otlp.endpoint=localhost:4318"], "observe.otlp.endpoint", "http://localhost:4318");
+        check(&["observe.otlp.sample_ratio=2"], "observe.otlp.sample_ratio", "found 2");
         check(&["observe.listen=9464"], "observe.listen", "expected an address and a port");
     }
 }

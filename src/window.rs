@@ -239,7 +239,7 @@ mod tests {
     use super::*;
     use crate::budget::Permit;
     use crate::columnar::Columns;
-    use crate::record::{Body, Partition, Payload, Record, Rejection, Stage, Tokens};
+    use crate::record::{Body, Partition, Payload, Record, Rejection, Stage, Times, Tokens};
 
     /// A block of records of these token counts; `None` is a rejected record.
     fn block(first_offset: u64, lengths: &[Option<usize>]) -> Block {
@@ -269,6 +269,7 @@ mod tests {
             deletes: Vec::new(),
             input_bytes_read: 0,
             permit: Permit::none(),
+            times: Times::read(Instant::now(), Instant::now()),
         }
     }
 

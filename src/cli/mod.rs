@@ -31,6 +31,7 @@ use embedmill::encode::LoadError;
 use embedmill::plan::PlanError;
 use embedmill::start::StartError;
 use embedmill::telemetry::observer::ObserveError;
+use embedmill::telemetry::otlp::OtlpError;
 
 #[derive(Debug, Parser)]
 #[command(name = "embedmill", version, about, long_about = LONG_ABOUT, max_term_width = 110)]
@@ -138,6 +139,7 @@ fn exit_code(error: &Error) -> u8 {
         || error.is::<LoadError>()
         || error.is::<StartError>()
         || error.is::<ObserveError>()
+        || error.is::<OtlpError>()
         || error.is::<ReadError>();
     if refused { 2 } else { 1 }
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::ValueEnum;
+use embedmill::config::otlp_settings;
 use embedmill::encode::hub::HubSettings;
 use embedmill::encode::modules::ModelSpec;
 use embedmill::pipeline::{Progress, Stop, Summary};
@@ -12,6 +13,7 @@ use embedmill::plan::{Plan, SinkPlan};
 use embedmill::reload::Tuning;
 use embedmill::sink::file::Target;
 use embedmill::start::{Started, start};
+use embedmill::telemetry::otlp::Tracing;
 use embedmill::telemetry::status::PlanLine;
 use embedmill::telemetry::{Observer, events};
 use indicatif::{HumanBytes, HumanCount};
@@ -39,6 +41,9 @@ pub fn plan_lines(plan: &Plan) -> Vec<PlanLine> {
 
 /// Runs it to its end; with `reloads`, as the file has it that is read again on SIGHUP.
 pub fn run(plan: Plan, hub: &HubSettings, shown_as: ShownAs, reloads: Option<Reloads>) -> anyhow::Result<()> {
+    // Dropped last: what happened until the end is sent.
+    let traces = reloads.as_ref().map(|reloads| otlp_settings(&reloads.running)).transpose()?.flatten();
+    let _tracing = traces.map(Tracing::start).transpose()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
     // From the start: while the model loads SIGHUP must not end the process.
     let hangup = reloads.as_ref().and_then(|reloads| {

@@ -28,6 +28,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::live::LIVE;
 use super::names;
+use super::otlp::OtlpConfig;
 use super::status::{InFlight, PlanLine, Sampler, Status};
 
 /// A scraper, a probe and a few people with `top`; more only ever comes by mistake.
@@ -43,17 +44,19 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub const PATHS: &str = "/live, /ready, /metrics and /status";
 
 /// `observe:` in the pipeline file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ObserveConfig {
     /// Where /live, /ready, /metrics and /status are served, as host:port; 0.0.0.0 is all of the machine's addresses,
     /// port 0 a free one, which the log tells.
     pub listen: String,
+    /// Where traces are sent: a window is one, with its stages. Left out, to OTEL_EXPORTER_OTLP_ENDPOINT if that is set.
+    pub otlp: Option<OtlpConfig>,
 }
 
 impl Default for ObserveConfig {
     fn default() -> Self {
-        ObserveConfig { listen: "127.0.0.1:9464".into() }
+        ObserveConfig { listen: "127.0.0.1:9464".into(), otlp: None }
     }
 }
 
@@ -267,7 +270,7 @@ mod tests {
 
     #[test]
     fn addresses_are_read_and_mistakes_told() {
-        let address = |listen: &str| ObserveConfig { listen: listen.into() }.address();
+        let address = |listen: &str| ObserveConfig { listen: listen.into(), otlp: None }.address();
         assert_eq!(address("localhost:1").map(|address| address.to_string()), Ok("127.0.0.1:1".into()));
         assert_eq!(address("[::1]:9464").map(|address| address.port()), Ok(9464));
         for wrong in ["", "9464", ":9464", "example.org:1", "127.0.0.1", "127.0.0.1:99999"] {

@@ -2,6 +2,8 @@
 
 mod chaos;
 mod cluster;
+#[path = "../it/collector.rs"]
+mod collector;
 mod enrich;
 mod observe;
 #[path = "../it/prometheus.rs"]
@@ -9,3 +11,4 @@ mod prometheus;
 mod refused;
 mod server;
 mod speed;
+mod traces;

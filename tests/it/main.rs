@@ -1,6 +1,7 @@
 //! Everything that can be tested without libtorch: the library by its public surface, and the binary as a user drives it.
 
 mod cli;
+mod collector;
 mod dashboard;
 mod formats;
 mod hub;
@@ -11,5 +12,6 @@ mod prometheus;
 mod rejected;
 mod signals;
 mod smaller;
+mod traces;
 mod trial;
 mod walls;

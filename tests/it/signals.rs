@@ -3,6 +3,8 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -153,11 +155,23 @@ impl Run {
 /// Fills standard output, which nobody reads, so that publishing cannot go on.
 fn choke(run: &mut Run) {
     let mut input = run.child.stdin.take().expect("its input");
+    let written = Arc::new(AtomicU64::new(0));
+    let count = written.clone();
     std::thread::spawn(move || {
-        let lines = "many words that become a row of some size\n".repeat(200);
-        while input.write_all(lines.as_bytes()).is_ok() {}
+        let lines = "many words that become a row of some size\n".repeat(20);
+        while input.write_all(lines.as_bytes()).is_ok() {
+            count.fetch_add(1, Relaxed);
+        }
     });
-    std::thread::sleep(Duration::from_millis(700));
+    // Once no input is taken for a while, everything behind it is full.
+    let mut before = 0;
+    loop {
+        std::thread::sleep(Duration::from_millis(500));
+        match written.load(Relaxed) {
+            now if now > 0 && now == before => break,
+            now => before = now,
+        }
+    }
 }
 
 #[test]
