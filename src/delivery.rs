@@ -9,12 +9,12 @@
 //! what is committed sees all of a window or nothing. **In files**, a partition's rows are collected in a file and its
 //! positions committed when that is whole. Blocks of a partition that was taken away meanwhile are given up.
 
-use std::thread;
 use std::time::{Duration, Instant};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::backoff::Backoff;
 use crate::columnar::output::Output;
 use crate::dead_letter::{DeadLetter, DeadLetterSink};
 use crate::failure::Failure;
@@ -24,6 +24,7 @@ use crate::record::{Block, Partition, Position, Stage};
 use crate::sink::partition_files::{Fate, PartitionFiles};
 use crate::sink::{BlockRows, Sink, SinkError, WindowRows, Written};
 use crate::telemetry::events::{self, Settling};
+use crate::telemetry::traces::WindowTrace;
 use crate::window::Window;
 
 /// `delivery:` in the pipeline file.
@@ -45,6 +46,7 @@ pub struct EncodedWindow {
     pub output: Output,
     /// Every record that did not, in source order.
     pub rejected: Vec<DeadLetter>,
+    pub trace: WindowTrace,
 }
 
 /// What became of a window. Every record of it is in exactly one of the counts.
@@ -114,10 +116,13 @@ pub enum DeliveryError {
 
 const DEAD_LETTER_HINT: &str = "--dead-letter FILE, or `dead_letter: { path: FILE }`, or with Kafka `{ topic: TOPIC }`";
 
-/// How long a window is tried again: longer than a broker takes to come back, or a group to agree anew.
-const RETRY_MAX: Duration = Duration::from_secs(300);
-/// Between two tries.
-const RETRY_PAUSE: Duration = Duration::from_millis(200);
+/// A window is tried again for longer than a broker takes to come back, or a group to agree anew; soon at first, since a
+/// rebalance is over in a moment.
+const RETRIES: Backoff = Backoff {
+    first: Duration::from_millis(200),
+    longest: Duration::from_secs(5),
+    give_up_after: Duration::from_secs(300),
+};
 /// How often files are looked after: rarely enough to cost nothing, often enough for a partition that is to leave.
 const TEND_EVERY: Duration = Duration::from_millis(200);
 
@@ -171,11 +176,17 @@ pub struct Delivery {
     sink: Box<dyn Sink>,
     dead_letters: Option<Box<dyn DeadLetterSink>>,
     guarantee: Guarantee,
+    retries: Backoff,
 }
 
 impl Delivery {
     pub fn new(sink: Box<dyn Sink>, dead_letters: Option<Box<dyn DeadLetterSink>>, guarantee: Guarantee) -> Self {
-        Delivery { sink, dead_letters, guarantee }
+        Delivery { sink, dead_letters, guarantee, retries: RETRIES }
+    }
+
+    /// With other pauses between tries.
+    pub fn with_retries(self, retries: Backoff) -> Self {
+        Delivery { retries, ..self }
     }
 
     /// How often [`tend`](Delivery::tend) wants to be called while there is no window.
@@ -199,28 +210,49 @@ impl Delivery {
         }
     }
 
-    /// Publishes one window. Its memory budget comes back when it is dropped here.
-    pub fn settle(&mut self, encoded: EncodedWindow) -> Result<Settled, DeliveryError> {
+    /// Publishes one window. Its memory budget comes back when it is dropped here. `pause` waits, and says whether the
+    /// run still goes on then.
+    pub fn settle(
+        &mut self,
+        encoded: EncodedWindow,
+        pause: &mut dyn FnMut(Duration) -> bool,
+    ) -> Result<Settled, DeliveryError> {
         let started = Instant::now();
         let settling = Settling::begin(&encoded);
-        loop {
-            match self.attempt(&encoded) {
-                Err(error) if error.failure() == Failure::Retry && started.elapsed() < RETRY_MAX => {
-                    events::publish_failed(&error);
-                    tracing::warn!(window = encoded.window.number, %error, "publishing failed; trying again");
-                    thread::sleep(RETRY_PAUSE);
-                }
+        for tried in 0.. {
+            let began = Instant::now();
+            let attempt = self.attempt(&encoded);
+            encoded.trace.tried(began, attempt.as_ref().err().map(|error| error as _));
+            let error = match attempt {
                 Ok(settled) => {
+                    encoded.trace.settled(&settled);
                     settling.settled(&settled);
                     return Ok(settled);
                 }
-                Err(error) => return Err(error),
+                Err(error) if error.failure() == Failure::Retry => error,
+                Err(error) => {
+                    encoded.trace.failed(&error);
+                    return Err(error);
+                }
+            };
+            let Some(wait) = self.retries.pause(tried, started.elapsed()) else {
+                encoded.trace.failed(&error);
+                return Err(error);
+            };
+            events::publish_failed(&error);
+            tracing::warn!(
+                window = encoded.window.number, %error, wait_seconds = wait.as_secs_f64(), "publishing failed; trying again"
+            );
+            if !pause(wait) {
+                encoded.trace.failed(&error);
+                return Err(error);
             }
         }
+        unreachable!("there are more tries than time")
     }
 
     fn attempt(&mut self, encoded: &EncodedWindow) -> Result<Settled, DeliveryError> {
-        let Delivery { sink, dead_letters, guarantee } = self;
+        let Delivery { sink, dead_letters, guarantee, .. } = self;
         let every_window = matches!(guarantee, Guarantee::InFiles(..));
         let mut step = Step { sink: sink.as_mut(), dead_letters: dead_letters.as_deref_mut(), encoded, every_window };
         match guarantee {
@@ -338,9 +370,9 @@ impl Step<'_> {
 
     /// Writes the rows and the dead letters of the blocks that are `ours`.
     fn publish(&mut self, ours: &[bool]) -> Result<Settled, DeliveryError> {
-        let EncodedWindow { window, output, rejected } = self.encoded;
+        let EncodedWindow { window, output, rejected, trace } = self.encoded;
         let has_deletes = || window.blocks.iter().any(|block| !block.deletes.is_empty());
-        let rows = WindowRows { window, output, ours };
+        let rows = WindowRows { window, output, ours, traceparent: trace.traceparent() };
         let kept = |letter: &&DeadLetter| rows.blocks().any(|rows| rows.is_ours && holds(rows.block, &letter.position));
         let rejected: Vec<&DeadLetter> = rejected.iter().filter(kept).collect();
         self.write_letters(&rejected)?;
@@ -369,6 +401,7 @@ impl Step<'_> {
         for letter in rejected.into_iter().chain(&too_large) {
             settled.dead_letters[letter.stage as usize] += 1;
         }
+        trace.published();
         Ok(settled)
     }
 

@@ -14,8 +14,10 @@
 //! [`config`] is what the user wrote, [`plan`] the same checked, [`start`] makes it a [`pipeline`] that runs, and
 //! [`check`] looks whether it could;
 //! [`kafka`] is a source, a sink and the promise between them; [`record`] holds what flows, [`failure`] what errors mean;
-//! [`telemetry`] shows what a run does, [`graph`] draws what it will do.
+//! [`backoff`] is how long a try waits for the next, [`reload`] what can change while a run goes on;
+//! [`telemetry`] shows what a run does, [`graph`] draws what it will do, [`trial`] tries it on given records.
 
+pub mod backoff;
 pub mod batch;
 pub mod budget;
 pub mod check;
@@ -31,6 +33,7 @@ pub mod pipeline;
 pub mod plan;
 pub mod quantize;
 pub mod record;
+pub mod reload;
 pub mod search;
 pub mod sink;
 pub mod source;
@@ -38,5 +41,6 @@ pub mod start;
 pub mod telemetry;
 pub mod text;
 pub mod tokenize;
+pub mod trial;
 pub(crate) mod vocabulary;
 pub mod window;

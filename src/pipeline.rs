@@ -6,8 +6,11 @@
 //! ```
 //!
 //! Every channel is short; what bounds memory is the budget of bytes that the source takes from and the settled window
-//! gives back. A drain stops the source and lets everything behind it finish. An error, or an abort, stops everything:
-//! the sink is dropped unfinished, so nothing half-written stays under a final name.
+//! gives back. A drain stops the source and lets everything behind it finish, for `drain_ms` at most. An error, an abort or
+//! a drain that takes longer stops everything: the sink is dropped unfinished, so nothing half-written stays under a final
+//! name.
+
+mod threads;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,22 +21,25 @@ use std::time::{Duration, Instant};
 use futures::future::{FusedFuture, FutureExt, join_all, pending};
 use futures::stream::{self, StreamExt};
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::batch::{self, BatchConfig, Counted, TokenBatch};
+use self::threads::{Deliveries, gone, on_thread, start_delivery, start_source};
+use crate::batch::{self, Counted, TokenBatch};
 use crate::budget::Budget;
 use crate::columnar::output::OutputSchema;
 use crate::dead_letter::DeadLetter;
 use crate::delivery::{Delivery, DeliveryError, EncodedWindow, Settled};
 use crate::encode::worker::WorkerPool;
 use crate::encode::{EncodeError, Matrix};
-use crate::record::{Block, Records, Rejection, Stage};
+use crate::record::{Block, Records, Rejection, Stage, Times};
+use crate::reload::Tuning;
 use crate::sink::Written;
 use crate::source::{Outlet, Source, SourceError};
 use crate::telemetry::events;
+use crate::telemetry::traces::WindowTrace;
 use crate::text::extract::Extractor;
 use crate::window::{Window, WindowBuilder, WindowConfig};
 
@@ -41,7 +47,7 @@ use crate::window::{Window, WindowBuilder, WindowConfig};
 const DELIVERY_WINDOWS: usize = 2;
 
 /// How long a run that is given up waits for delivery's thread.
-const LET_GO_MAX: Duration = Duration::from_secs(5);
+const LET_GO_MAX: Duration = Duration::from_secs(2);
 
 /// Everything that a run owns.
 pub struct Pipeline {
@@ -50,9 +56,12 @@ pub struct Pipeline {
     pub window: WindowConfig,
     /// Whether windows close by age.
     pub live: bool,
-    pub batch: BatchConfig,
+    /// Most tokens of a window, whatever `tuning` says.
+    pub window_tokens_max: usize,
     /// What counts against the batch's budget.
     pub counted: Counted,
+    /// What can change while it runs; of `window`, the limits that are here too are those of the start.
+    pub tuning: watch::Receiver<Tuning>,
     pub workers: WorkerPool,
     pub output: Arc<OutputSchema>,
     pub delivery: Delivery,
@@ -91,6 +100,11 @@ pub enum RunError {
     Delivery(#[from] DeliveryError),
     #[error("stopped before the end; nothing was left half-written")]
     Aborted,
+    #[error(
+        "stopping took longer than drain_ms, {} ms: what was read and is not published is given up, and nothing of it is \
+         committed", .0.as_millis()
+    )]
+    DrainTooLong(Duration),
     #[error("a stage failed: {0}; please report this as a defect")]
     Defect(String),
 }
@@ -136,13 +150,21 @@ impl Pipeline {
         let leave_max = self.source.leave_max();
         let source = start_source(self.source, Outlet::new(Handle::current(), records_in, budget, drain.clone(), over));
         let builder = WindowBuilder::new(self.window, self.live);
+        let tokens_max = self.window_tokens_max;
         let extract = Extract { extractor: self.extractor, threads: prepare_threads };
-        let mut prepare = tokio::spawn(prepare(records, drain.clone(), extract, builder, windows_in));
+        let tuning = self.tuning.clone();
+        let mut prepare =
+            tokio::spawn(prepare(records, (drain.clone(), tuning), extract, (builder, tokens_max), windows_in));
         let workers = Arc::new(self.workers);
-        let stage =
-            EncodeStage { workers: workers.clone(), output: self.output, batch: self.batch, counted: self.counted };
+        let stage = EncodeStage {
+            workers: workers.clone(),
+            output: self.output,
+            counted: self.counted,
+            tuning: self.tuning.clone(),
+        };
         let mut encode = tokio::spawn(encode(windows, stage, windows_in_flight, encoded_in));
-        let mut deliver = start_delivery(self.delivery, encoded, progress).fuse();
+        let given_up = CancellationToken::new();
+        let mut deliver = start_delivery(self.delivery, encoded, progress, given_up.clone()).fuse();
 
         let all = async {
             // In the order of causes: when delivery fails, the stages before it only find their channels closed.
@@ -155,14 +177,19 @@ impl Pipeline {
                 // It may sit in a read of standard input that nobody will answer; what it gave is delivered.
                 () = drain.cancelled().then(|()| tokio::time::sleep(leave_max)) => {}
             }
-            Ok(delivered)
+            let Deliveries { delivery, settled, windows } = delivered;
+            // On a thread of its own, so that nothing at the process's end waits for a broker that does not answer.
+            let finished = on_thread("finish", move || delivery.finish());
+            Ok((settled, windows, finished.await.unwrap_or_else(|_| Err(gone("the finishing")))?))
         };
         let outcome = tokio::select! {
             biased;
             () = stop.abort.cancelled() => Err(RunError::Aborted),
+            drain_max = drained_too_long(&stop.drain, &self.tuning) => Err(RunError::DrainTooLong(drain_max)),
             done = all => done,
         };
         if outcome.is_err() {
+            given_up.cancel();
             prepare.abort();
             encode.abort();
             // Waits until delivery has let go of the sink, which takes the temporary files away. It may be in the middle
@@ -173,42 +200,23 @@ impl Pipeline {
         }
         // Joins the workers' threads, which may be in the middle of a batch.
         spawn_blocking(move || drop(workers)).await?;
-        let Deliveries { delivery, settled, windows } = outcome?;
-        let written = spawn_blocking(move || delivery.finish()).await??;
+        let (settled, windows, written) = outcome?;
         Ok(Summary { settled, windows, written, elapsed: started.elapsed(), drained: stop.drain.is_cancelled() })
     }
 }
 
-fn gone(whose: &str) -> RunError {
-    RunError::Defect(format!("{whose} thread ended without a result"))
+/// Waits until a drain has taken as long as it may, which is returned.
+async fn drained_too_long(drain: &CancellationToken, tuning: &watch::Receiver<Tuning>) -> Duration {
+    drain.cancelled().await;
+    let drain_max = tuning.borrow().drain_max;
+    tokio::time::sleep(drain_max).await;
+    drain_max
 }
 
 /// What a record weighs beyond its own bytes: its vector as it comes from the encoder and again in the window's column,
 /// and its tokens, hash and id.
 fn record_overhead_bytes(dim: usize) -> usize {
     2 * dim * size_of::<f32>() + 256
-}
-
-/// Runs the source on a thread of its own; the receiver gets its result.
-fn start_source(source: Box<dyn Source>, mut outlet: Outlet) -> oneshot::Receiver<Result<(), RunError>> {
-    let (done, result) = oneshot::channel();
-    let run = move || {
-        let ended = source.run(&mut outlet).map_err(RunError::from);
-        // Closing the channel of records is what tells the stages behind that the source has ended: the result is there
-        // before that, so nobody takes a failure for an end.
-        let _ = done.send(ended);
-        drop(outlet);
-    };
-    spawn_named("source", run);
-    result
-}
-
-/// A thread whose name shows in debuggers and in `top -H`. If the system has no thread left, whoever waits for its result
-/// finds the sender gone.
-fn spawn_named(name: &str, run: impl FnOnce() + Send + 'static) {
-    if let Err(error) = thread::Builder::new().name(name.into()).spawn(run) {
-        tracing::error!(%error, name, "no thread can be started");
-    }
 }
 
 struct Extract {
@@ -219,14 +227,14 @@ struct Extract {
 /// Extracts and tokenises on several threads, keeps the order, and cuts windows.
 async fn prepare(
     mut records: mpsc::Receiver<Records>,
-    drain: CancellationToken,
+    (drain, mut tuning): (CancellationToken, watch::Receiver<Tuning>),
     Extract { extractor, threads }: Extract,
-    mut builder: WindowBuilder,
+    (mut builder, tokens_max): (WindowBuilder, usize),
     windows: mpsc::Sender<Window>,
 ) -> Result<(), RunError> {
     let mut blocks: VecDeque<JoinHandle<Block>> = VecDeque::new();
     let mut more = true;
-    let mut draining = false;
+    let (mut draining, mut reloads) = (false, true);
     while more || !blocks.is_empty() {
         let deadline = builder.deadline();
         let room = more && blocks.len() < threads;
@@ -252,14 +260,22 @@ async fn prepare(
                     let extractor = extractor.clone();
                     blocks.push_back(spawn_blocking(move || {
                         let started = Instant::now();
-                        let block = extractor.block(records);
+                        let mut block = extractor.block(records);
                         events::block_prepared(started.elapsed());
+                        block.times = Times { began: started, prepared: Instant::now(), ..block.times };
                         block
                     }));
                 }
                 None => more = false,
             },
             () = age => {}
+            changed = tuning.changed(), if reloads => match changed {
+                Ok(()) => {
+                    let tuning = tuning.borrow_and_update();
+                    builder.tune(tuning.window_tokens.min(tokens_max), tuning.linger);
+                }
+                Err(_) => reloads = false,
+            },
             // The source may be waiting for input; what it has handed over is still taken.
             () = drain.cancelled(), if !draining => {
                 draining = true;
@@ -284,8 +300,8 @@ async fn prepare(
 struct EncodeStage {
     workers: Arc<WorkerPool>,
     output: Arc<OutputSchema>,
-    batch: BatchConfig,
     counted: Counted,
+    tuning: watch::Receiver<Tuning>,
 }
 
 /// Encodes several windows at once and hands them on in order.
@@ -299,7 +315,7 @@ async fn encode(
     let in_order = windows.map(|window| stage.start(window)).buffered(windows_in_flight);
     let mut in_order = std::pin::pin!(in_order);
     while let Some(window) = in_order.next().await {
-        if encoded.send(window??).await.is_err() {
+        if encoded.send(window?).await.is_err() {
             break;
         }
     }
@@ -307,23 +323,25 @@ async fn encode(
 }
 
 impl EncodeStage {
-    /// Queues the window's batches at once, so that devices take them in the order of windows, and returns the task that
-    /// waits for them.
-    fn start(&self, window: Window) -> JoinHandle<Result<EncodedWindow, RunError>> {
+    /// Queues the window's batches at once, so that devices take them in the order of windows, and returns the future that
+    /// waits for them. Dropping it lets the batches go that no device has begun.
+    fn start(&self, window: Window) -> impl Future<Output = Result<EncodedWindow, RunError>> + use<> {
         let rows: Vec<&[u32]> = window.row_places().map(|(block, row)| block.tokens.ids(row)).collect();
         let lengths: Vec<usize> = rows.iter().map(|ids| ids.len()).collect();
-        let plans = batch::plan(&lengths, &self.batch, self.counted);
-        events::window_closed(&window, &plans, &self.batch);
+        let config = self.tuning.borrow().batch.clone();
+        let plans = batch::plan(&lengths, &config, self.counted);
+        events::window_closed(&window, &plans, &config);
+        let mut trace = WindowTrace::begin(&window, plans.len());
         let queued: Vec<_> = plans
             .into_iter()
             .map(|plan| {
                 let batch: TokenBatch = plan.rows.iter().map(|&row| rows[row]).collect();
-                let encoded = self.workers.submit(batch);
+                let encoded = self.workers.submit_under(batch, trace.encode());
                 async move { (plan.rows, encoded.await) }
             })
             .collect();
         let (output, dim) = (self.output.clone(), self.workers.dim());
-        tokio::spawn(async move {
+        async move {
             // Where each row's vectors begin: one a row, or one a token.
             let mut firsts = vec![0];
             firsts.extend(lengths.iter().scan(0, |end, length| {
@@ -338,8 +356,11 @@ impl EncodeStage {
                     vectors.row_mut(place).copy_from_slice(encoded.row(index));
                 }
             }
-            spawn_blocking(move || assemble(window, vectors, &output)).await?
-        })
+            let mut encoded = spawn_blocking(move || assemble(window, vectors, &output)).await??;
+            trace.encoded();
+            encoded.trace = trace;
+            Ok(encoded)
+        }
     }
 }
 
@@ -366,50 +387,7 @@ fn assemble(window: Window, vectors: Matrix, output: &OutputSchema) -> Result<En
         }));
         first_row += block.rows();
     }
-    Ok(EncodedWindow { window, output, rejected })
-}
-
-struct Deliveries {
-    delivery: Delivery,
-    settled: Settled,
-    windows: u64,
-}
-
-/// Settles windows on a thread of its own until there are no more; the receiver gets the result.
-fn start_delivery(
-    mut delivery: Delivery,
-    mut encoded: mpsc::Receiver<EncodedWindow>,
-    progress: Arc<Progress>,
-) -> oneshot::Receiver<Result<Deliveries, RunError>> {
-    let (done, result) = oneshot::channel();
-    let runtime = Handle::current();
-    let run = move || {
-        let mut sum = Settled::default();
-        let mut windows = 0;
-        let mut settle_all = || -> Result<(), DeliveryError> {
-            loop {
-                let window = match delivery.tend_every() {
-                    None => encoded.blocking_recv(),
-                    Some(every) => match runtime.block_on(async { timeout(every, encoded.recv()).await }) {
-                        Ok(window) => window,
-                        Err(_) => {
-                            delivery.tend()?;
-                            continue;
-                        }
-                    },
-                };
-                let Some(window) = window else { return delivery.close() };
-                let settled = delivery.settle(window)?;
-                sum.add(&settled);
-                windows += 1;
-                progress.show(&sum);
-            }
-        };
-        let outcome = settle_all();
-        let _ = done.send(outcome.map(|()| Deliveries { delivery, settled: sum, windows }).map_err(RunError::from));
-    };
-    spawn_named("delivery", run);
-    result
+    Ok(EncodedWindow { window, output, rejected, trace: WindowTrace::default() })
 }
 
 impl Progress {

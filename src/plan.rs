@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::batch::BatchConfig;
+use crate::columnar::kept::KeptSchema;
+use crate::columnar::output::OutputSchema;
 use crate::config::Config;
 use crate::dead_letter::DeadLetterConfig;
 use crate::delivery::Promise;
@@ -15,14 +17,14 @@ use crate::encode::device::Devices;
 use crate::encode::modules::ModelSpec;
 use crate::encode::{Backend, LoadError, ModelConfig, OutputValue};
 use crate::kafka::config::{KafkaSinkConfig, KafkaSourceConfig, Layout, Properties, ValueFormat};
-use crate::quantize::{self, OutputPrecision, RangesConfig};
+use crate::quantize::{self, OutputPrecision, Quantizer, RangesConfig};
 use crate::sink::SinkConfig;
 use crate::sink::file::{FileSinkConfig, Target};
 use crate::sink::format::FileFormat;
 use crate::sink::stdout::StdoutConfig;
 use crate::source::SourceConfig;
 use crate::source::file::FilesConfig;
-use crate::telemetry::observer;
+use crate::telemetry::{logs, observer};
 use crate::text::field::RecordPlan;
 use crate::window::WindowConfig;
 
@@ -44,7 +46,7 @@ pub struct Plan {
     pub promise: Promise,
     pub dead_letter: Option<DeadLetterPlan>,
     /// How long a drain may take.
-    pub drain: Duration,
+    pub drain_max: Duration,
     /// Where the run is watched.
     pub observe: Option<SocketAddr>,
 }
@@ -117,6 +119,12 @@ impl Plan {
                 return refuse(key, "expected at least 1, found 0");
             }
         }
+        if config.drain_ms == 0 {
+            return refuse("drain_ms", "expected at least 1, found 0");
+        }
+        if let Some(Err(message)) = config.log.as_deref().map(logs::check) {
+            return refuse("log", message);
+        }
         let model = ModelConfig { value: config.output.value, ..config.model.clone() };
         model.check().or_else(|error| match error {
             LoadError::Config { key, message } => refuse(key, message),
@@ -143,12 +151,12 @@ impl Plan {
         }
         check_files_of_topics(&source, &sink)?;
         check_promise(config.delivery, &source, &sink)?;
-        if config.drain_ms == 0 {
-            return refuse("drain_ms", "expected at least 1, found 0");
-        }
         let (source, sink, dead_letter) = with_names_of_shards(source, sink, dead_letter);
         let observe = config.observe.as_ref().map(|observe| observe.address()).transpose();
         let observe = observe.or_else(|message| refuse("observe.listen", message))?;
+        if let Some(otlp) = config.observe.as_ref().and_then(|observe| observe.otlp.as_ref()) {
+            otlp.check().or_else(|(key, message)| refuse(&format!("observe.otlp.{key}"), message))?;
+        }
         let live = match &source {
             SourcePlan::Files(files) => {
                 files.paths.iter().any(|path| path == "-") && matches!(sink, SinkPlan::Stdout(_))
@@ -169,7 +177,7 @@ impl Plan {
             ranges,
             promise: config.delivery,
             dead_letter,
-            drain: Duration::from_millis(config.drain_ms),
+            drain_max: Duration::from_millis(config.drain_ms),
             observe,
         })
     }
@@ -200,14 +208,33 @@ impl Plan {
     /// The windows of a run with this model. Token vectors are so many bytes that a window has fewer tokens: of the four that
     /// can be between the device and the sink, each takes a quarter of what may be in flight, or one text's.
     pub fn window(&self, spec: &ModelSpec) -> WindowConfig {
-        let tokens = match spec.value {
-            OutputValue::SentenceEmbedding => self.window.tokens,
+        WindowConfig { tokens: self.window.tokens.min(self.window_tokens_max(spec)), ..self.window.clone() }
+    }
+
+    /// Most tokens of a window, whatever the window's own limit is changed to.
+    pub fn window_tokens_max(&self, spec: &ModelSpec) -> usize {
+        match spec.value {
+            OutputValue::SentenceEmbedding => usize::MAX,
             OutputValue::TokenEmbeddings => {
-                let quarter = self.window.in_flight_bytes / 4 / token_bytes(spec);
-                self.window.tokens.min(quarter.max(spec.max_seq_length))
+                (self.window.in_flight_bytes / 4 / token_bytes(spec)).max(spec.max_seq_length)
             }
-        };
-        WindowConfig { tokens, ..self.window.clone() }
+        }
+    }
+
+    /// The columns of the output. `provenance` goes into its metadata.
+    pub fn output(
+        &self,
+        spec: &ModelSpec,
+        kept: &KeptSchema,
+        provenance: &[(String, String)],
+        quantizer: Quantizer,
+    ) -> OutputSchema {
+        match spec.value {
+            OutputValue::SentenceEmbedding => {
+                OutputSchema::quantized(spec.dim, self.text_column, kept, provenance, quantizer)
+            }
+            OutputValue::TokenEmbeddings => OutputSchema::of_tokens(spec.dim, self.text_column, kept, provenance),
+        }
     }
 
     /// What is promised of every record.
@@ -620,7 +647,6 @@ mod tests {
         check(&["window.in_flight_bytes=1000"], "window.in_flight_bytes", "too small");
         check(&["window.bytes=2000000000"], "window.bytes", "over the limit");
         check(&["batch.rows=0"], "batch.rows", "found 0");
-        check(&["drain_ms=0"], "drain_ms", "found 0");
         check(&["devices=[cuda:0, 'cuda:0']"], "devices", "cuda:0");
         check(&["devices=[tpu]"], "devices", "tpu");
         check(&["model.max_seq_length=0"], "model.max_seq_length", "0");
@@ -651,6 +677,10 @@ mod tests {
         check(&["source.files.shard={index: 0, count: 0}"], "source.files.shard.count", "found 0");
         check(&["source.files.paths=['-']", "source.files.shard={index: 0, count: 1}"], "source.files.shard", "input");
         check(&["record.template='{{'"], "record.template", "syntax error");
+        check(&["drain_ms=0"], "drain_ms", "found 0");
+        check(&["log=loud=very"], "log", "expected error, warn");
+        check(&["observe.otlp.endpoint=localhost:4318"], "observe.otlp.endpoint", "http://localhost:4318");
+        check(&["observe.otlp.sample_ratio=2"], "observe.otlp.sample_ratio", "found 2");
         check(&["observe.listen=9464"], "observe.listen", "expected an address and a port");
     }
 

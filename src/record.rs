@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -71,6 +72,27 @@ pub struct Records {
     /// Bytes of the whole input that are behind once these records are settled; progress bars show it.
     pub input_bytes_read: u64,
     pub permit: Permit,
+    pub times: Times,
+}
+
+/// When what happened to a run of records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Times {
+    /// The source had it, and asked for room.
+    pub asked: Instant,
+    /// It went on.
+    pub read: Instant,
+    /// Extracting it began.
+    pub began: Instant,
+    /// It was a block.
+    pub prepared: Instant,
+}
+
+impl Times {
+    /// Of a run that goes on now, and was asked room for then.
+    pub fn read(asked: Instant, read: Instant) -> Times {
+        Times { asked, read, began: read, prepared: read }
+    }
 }
 
 /// The records themselves, in ascending order of offset.
@@ -393,6 +415,7 @@ pub struct Block {
     pub deletes: Vec<usize>,
     pub input_bytes_read: u64,
     pub permit: Permit,
+    pub times: Times,
 }
 
 impl Block {
@@ -434,6 +457,7 @@ impl Block {
             deletes: self.deletes.split_off(delete).into_iter().map(|record| record - at).collect(),
             input_bytes_read: self.input_bytes_read,
             permit: self.permit.split(tail_records, tail_bytes),
+            times: self.times,
         }
     }
 }

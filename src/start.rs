@@ -4,6 +4,8 @@
 
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
 use crate::batch::Counted;
 use crate::columnar::kept::KeptSchema;
 use crate::columnar::output::OutputSchema;
@@ -12,12 +14,13 @@ use crate::delivery::{Delivery, DeliveryError, Guarantee, Promise};
 use crate::encode::hub::{HubSettings, Progress};
 use crate::encode::modules::ModelSpec;
 use crate::encode::worker::WorkerPool;
-use crate::encode::{LoadError, OutputValue, builder, spec};
+use crate::encode::{LoadError, builder, spec};
 use crate::kafka::config::KafkaSinkConfig;
 use crate::kafka::{KafkaConsumer, KafkaError, KafkaProducer, Transactions};
 use crate::pipeline::Pipeline;
 use crate::plan::{DeadLetterPlan, Plan, PlanError, SinkPlan, SourcePlan};
 use crate::quantize::{Quantizer, Ranges, RangesError};
+use crate::reload::Tuning;
 use crate::sink::file::{FileSink, SHARED_INPUTS, Target};
 use crate::sink::partition_files::PartitionFiles;
 use crate::sink::ranges::RangesSink;
@@ -220,8 +223,14 @@ fn delivery(
     Ok(Delivery::new(sink, dead_letters, guarantee))
 }
 
-/// Starts what `plan` says. It reads files, may download, and loads weights: it blocks.
-pub fn start(plan: Plan, hub: &HubSettings, progress: &dyn Progress) -> Result<Started, StartError> {
+/// Starts what `plan` says, as `tuning` has it from time to time. It reads files, may download, and loads weights: it
+/// blocks.
+pub fn start(
+    plan: Plan,
+    tuning: watch::Receiver<Tuning>,
+    hub: &HubSettings,
+    progress: &dyn Progress,
+) -> Result<Started, StartError> {
     let mut opened = Opened::open(&plan)?;
     let spec = Arc::new(spec(&plan.model, hub, progress)?);
     plan.check_model(&spec)?;
@@ -234,11 +243,8 @@ pub fn start(plan: Plan, hub: &HubSettings, progress: &dyn Progress) -> Result<S
     let quantizer =
         Quantizer::new(plan.precision, ranges).map_err(|message| PlanError { key: "output.ranges".into(), message })?;
     let said = [provenance.clone(), opened.shared_inputs(&plan)].concat();
-    let output = match spec.value {
-        OutputValue::SentenceEmbedding => OutputSchema::quantized(spec.dim, plan.text_column, &kept, &said, quantizer),
-        OutputValue::TokenEmbeddings => OutputSchema::of_tokens(spec.dim, plan.text_column, &kept, &said),
-    };
-    let window = plan.window(&spec);
+    let output = plan.output(&spec, &kept, &said, quantizer);
+    let (window, window_tokens_max) = (plan.window(&spec), plan.window_tokens_max(&spec));
     let delivery = delivery(&plan, &mut opened, &output, (spec.dim, &provenance))?;
     let workers = WorkerPool::start(&devices, builder(&spec, &devices))?;
     let (input_bytes, inputs) = (opened.input_bytes(), opened.describe());
@@ -248,9 +254,10 @@ pub fn start(plan: Plan, hub: &HubSettings, progress: &dyn Progress) -> Result<S
         source: opened.into_source(),
         extractor: Arc::new(extractor),
         window,
+        window_tokens_max,
         live: plan.live,
-        batch: plan.batch,
         counted: if spec.script.is_some() { Counted::Padded } else { Counted::Tokens },
+        tuning,
         workers,
         output: Arc::new(output),
         delivery,

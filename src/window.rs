@@ -125,6 +125,14 @@ impl WindowBuilder {
         WindowBuilder { config, linger, next_number: 0, open: Open::default(), ready: VecDeque::new() }
     }
 
+    /// Windows are cut by these from now on, the open one too.
+    pub fn tune(&mut self, tokens: usize, linger: Duration) {
+        self.config.tokens = tokens;
+        if self.linger.is_some() {
+            self.linger = Some(linger);
+        }
+    }
+
     /// Takes the next block of the source; closes windows that are full.
     pub fn push(&mut self, mut block: Block, now: Instant) {
         while let Some((at, closed)) = self.first_misfit(&block) {
@@ -231,7 +239,7 @@ mod tests {
     use super::*;
     use crate::budget::Permit;
     use crate::columnar::Columns;
-    use crate::record::{Body, Partition, Payload, Record, Rejection, Stage, Tokens};
+    use crate::record::{Body, Partition, Payload, Record, Rejection, Stage, Times, Tokens};
 
     /// A block of records of these token counts; `None` is a rejected record.
     fn block(first_offset: u64, lengths: &[Option<usize>]) -> Block {
@@ -261,6 +269,7 @@ mod tests {
             deletes: Vec::new(),
             input_bytes_read: 0,
             permit: Permit::none(),
+            times: Times::read(Instant::now(), Instant::now()),
         }
     }
 
@@ -319,6 +328,20 @@ mod tests {
             // How the source cut its reading does not show.
             prop_assert_eq!(shape(&windows), shape(&self::windows(&config, &lengths, sizes.1)));
         }
+    }
+
+    #[test]
+    fn limits_change_between_blocks() {
+        let now = Instant::now();
+        let config = WindowConfig { tokens: 100, ..Default::default() };
+        let mut builder = WindowBuilder::new(config, true);
+        builder.push(block(0, &[Some(30), Some(30)]), now);
+        assert!(builder.next_ready(now).is_none());
+        builder.tune(40, Duration::from_millis(5));
+        assert_eq!(builder.deadline(), Some(now + Duration::from_millis(5)));
+        builder.push(block(2, &[Some(10), Some(30), Some(1)]), now);
+        let rows: Vec<usize> = std::iter::from_fn(|| builder.next_ready(now)).map(|window| window.rows()).collect();
+        assert_eq!(rows, [2, 2], "the open window is closed, the next has the new limit");
     }
 
     #[test]

@@ -39,5 +39,5 @@ pub fn calibrate(args: CalibrateArgs) -> anyhow::Result<()> {
     config.sink = SinkConfig { ranges: Some(RangesSinkConfig { path: args.output }), ..Default::default() };
     config.output.text = false;
     let plan = Plan::new(&config).map_err(|error| usage(format!("{}: {}", flag(&error.key), error.message)))?;
-    running::run(plan, &hub_settings(&config.model), args.summary)
+    running::run(plan, &hub_settings(&config.model), args.summary, None)
 }

@@ -57,7 +57,7 @@ pub fn encode(args: EncodeArgs) -> anyhow::Result<()> {
     let summary = args.summary;
     let config = config(args)?;
     let plan = Plan::new(&config).map_err(|error| usage(format!("{}: {}", flag(&error.key), error.message)))?;
-    running::run(plan, &hub_settings(&config.model), summary)
+    running::run(plan, &hub_settings(&config.model), summary, None)
 }
 
 fn config(args: EncodeArgs) -> anyhow::Result<Config> {

@@ -12,11 +12,13 @@ mod inspect;
 mod models;
 mod pipeline_file;
 mod progress;
+mod reloading;
 mod replay;
 mod run;
 mod running;
 mod search;
 mod shipped;
+mod test;
 mod top;
 mod top_view;
 
@@ -30,6 +32,7 @@ use embedmill::encode::LoadError;
 use embedmill::plan::PlanError;
 use embedmill::start::StartError;
 use embedmill::telemetry::observer::ObserveError;
+use embedmill::telemetry::otlp::OtlpError;
 
 #[derive(Debug, Parser)]
 #[command(name = "embedmill", version, about, long_about = LONG_ABOUT, max_term_width = 110)]
@@ -57,6 +60,8 @@ enum Command {
     Check(check::CheckArgs),
     /// Show what a pipeline file will do, a line a stage
     Explain(explain::ExplainArgs),
+    /// Try pipeline files on given records: what comes out, and what does not
+    Test(test::TestArgs),
     /// Put dead letters back into the topics that they came from
     Replay(replay::ReplayArgs),
     /// Print the JSON Schema of the pipeline file
@@ -90,6 +95,7 @@ pub fn main() -> ExitCode {
             Command::Run(args) => run::run(args),
             Command::Validate(args) => explain::validate(args),
             Command::Check(args) => check::check_pipeline(args),
+            Command::Test(args) => test::test(args),
             Command::Replay(args) => replay::replay_letters(args),
             Command::Explain(args) => explain::explain(args),
             Command::Schema => print(&serde_json::to_string_pretty(&embedmill::config::schema())?),
@@ -141,6 +147,7 @@ fn exit_code(error: &Error) -> u8 {
         || error.is::<LoadError>()
         || error.is::<StartError>()
         || error.is::<ObserveError>()
+        || error.is::<OtlpError>()
         || error.is::<ReadError>();
     if refused { 2 } else { 1 }
 }

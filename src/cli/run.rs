@@ -4,6 +4,7 @@ use clap::Args;
 use embedmill::config::hub_settings;
 
 use super::pipeline_file::PipelineArgs;
+use super::reloading::Reloads;
 use super::running::{self, ShownAs};
 
 #[derive(Debug, Args)]
@@ -12,7 +13,11 @@ Example:
   embedmill run pipelines/files.yaml --set model.id=./all-MiniLM-L6-v2
 
 The first Ctrl-C (or SIGTERM) stops reading and finishes what was read; a single output file is given up instead, since \
-it could only be a part. The second stops at once. Nothing half-written ever stays under a final name.")]
+it could only be a part. What takes longer than drain_ms is given up; the second stops at once. Nothing half-written ever \
+stays under a final name.
+
+SIGHUP reads the pipeline file again (where standard error is no terminal): batch.tokens, batch.rows, window.tokens, \
+window.linger_ms, drain_ms and log change while the run goes on; other keys are named in the log and need a restart.")]
 pub struct RunArgs {
     #[command(flatten)]
     pipeline: PipelineArgs,
@@ -25,10 +30,16 @@ pub struct RunArgs {
 }
 
 pub fn run(args: RunArgs) -> anyhow::Result<()> {
-    let (config, plan) = args.pipeline.plan_with(|config| {
-        if let Some(kafka) = &mut config.source.kafka {
-            kafka.until_end |= args.until_end;
-        }
-    })?;
-    running::run(plan, &hub_settings(&config.model), args.summary)
+    let RunArgs { pipeline, until_end, summary } = args;
+    let plan_again = move || {
+        pipeline.plan_with(|config| {
+            if let Some(kafka) = &mut config.source.kafka {
+                kafka.until_end |= until_end;
+            }
+        })
+    };
+    let (config, plan) = plan_again()?;
+    let hub = hub_settings(&config.model);
+    let reloads = Reloads { running: config, read: Box::new(move || Ok(plan_again()?.0)) };
+    running::run(plan, &hub, summary, Some(reloads))
 }

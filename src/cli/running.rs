@@ -5,19 +5,23 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::ValueEnum;
+use embedmill::config::otlp_settings;
 use embedmill::encode::hub::HubSettings;
 use embedmill::encode::modules::ModelSpec;
 use embedmill::pipeline::{Progress, Stop, Summary};
 use embedmill::plan::{Plan, SinkPlan};
+use embedmill::reload::Tuning;
 use embedmill::sink::file::Target;
 use embedmill::start::{Started, start};
+use embedmill::telemetry::otlp::Tracing;
 use embedmill::telemetry::status::PlanLine;
 use embedmill::telemetry::{Observer, events};
 use indicatif::{HumanBytes, HumanCount};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::watch;
 
 use super::progress::{LoadBar, RunBar};
+use super::reloading::{self, Reloads};
 
 /// The closing summary's form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -30,24 +34,39 @@ pub enum ShownAs {
     None,
 }
 
-pub fn run(plan: Plan, hub: &HubSettings, shown_as: ShownAs) -> anyhow::Result<()> {
+/// The plan's lines, as `/status` shows them.
+pub fn plan_lines(plan: &Plan) -> Vec<PlanLine> {
+    plan.lines(None).into_iter().map(|(stage, what)| PlanLine { stage: stage.into(), what }).collect()
+}
+
+/// Runs it to its end; with `reloads`, as the file has it that is read again on SIGHUP.
+pub fn run(plan: Plan, hub: &HubSettings, shown_as: ShownAs, reloads: Option<Reloads>) -> anyhow::Result<()> {
+    // Dropped last: what happened until the end is sent.
+    let traces = reloads.as_ref().map(|reloads| otlp_settings(&reloads.running)).transpose()?.flatten();
+    let _tracing = traces.map(Tracing::start).transpose()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
+    // From the start: while the model loads SIGHUP must not end the process.
+    let hangup = reloads.as_ref().and_then(|reloads| {
+        reloading::log_as(&reloads.running);
+        let _runtime = runtime.enter();
+        reloading::hangup()
+    });
     // A part of a file would pass for the whole, so a single file is given up when the run is stopped early.
     let single_file = matches!(plan.sink, SinkPlan::Files { target: Target::File(_), .. } | SinkPlan::Ranges(_));
     let observer = plan.observe.map(|address| {
-        let lines = plan.lines(None).into_iter().map(|(stage, what)| PlanLine { stage: stage.into(), what });
         let _runtime = runtime.enter();
-        Observer::start(address, lines.collect())
+        Observer::start(address, plan_lines(&plan)).map(Arc::new)
     });
     // Until the run is over; what cannot be watched as asked does not begin.
     let observer = observer.transpose()?;
     if let Some(observer) = &observer {
         tracing::info!(url = format!("http://{}", observer.address()), "observed");
     }
-    let (live, drain) = (plan.live, plan.drain);
+    let live = plan.live;
     let loading = Instant::now();
+    let (tune, tuning) = watch::channel(Tuning::of(&plan));
     let bar = LoadBar::start();
-    let started = start(plan, hub, &bar);
+    let started = start(plan, tuning, hub, &bar);
     bar.finish();
     let Started { pipeline, spec, input_bytes, inputs } = started?;
     let load = loading.elapsed();
@@ -55,7 +74,10 @@ pub fn run(plan: Plan, hub: &HubSettings, shown_as: ShownAs) -> anyhow::Result<(
     tracing::info!(model = spec.describe(), inputs, load_seconds = load.as_secs_f64(), "started");
     let summary = runtime.block_on(async {
         let stop = Stop::default();
-        tokio::spawn(listen(stop.clone(), single_file, drain));
+        tokio::spawn(listen(stop.clone(), single_file));
+        if let (Some(hangup), Some(reloads)) = (hangup, reloads) {
+            tokio::spawn(reloading::listen(hangup, reloads, tune, (spec.clone(), observer.clone())));
+        }
         let progress = Arc::new(Progress::default());
         let bar = RunBar::start(progress.clone(), input_bytes);
         let summary = pipeline.run(stop, progress).await;
@@ -78,7 +100,7 @@ pub fn run(plan: Plan, hub: &HubSettings, shown_as: ShownAs) -> anyhow::Result<(
 const FILE_SIZE_LIMIT: i32 = 25;
 
 /// The first signal drains, or aborts where only a whole output makes sense; the second aborts.
-async fn listen(stop: Stop, abort_at_once: bool, drain: Duration) {
+async fn listen(stop: Stop, abort_at_once: bool) {
     let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
     else {
         tracing::warn!("signals cannot be caught here; Ctrl-C stops the run at once");
@@ -96,16 +118,8 @@ async fn listen(stop: Stop, abort_at_once: bool, drain: Duration) {
         } else {
             eprintln!("stopping: finishing what was read; once more stops at once");
             stop.drain.cancel();
-            tokio::spawn(give_up_after(drain, stop.abort.clone()));
         }
     }
-}
-
-/// Ends a drain that takes too long: a sink that is away is tried again for longer than whoever stops the run waits.
-async fn give_up_after(drain: Duration, abort: CancellationToken) {
-    tokio::time::sleep(drain).await;
-    tracing::error!(drain_ms = drain.as_millis(), "what was read is not published in time; giving up");
-    abort.cancel();
 }
 
 fn as_text(summary: &Summary, spec: &ModelSpec) -> String {

@@ -34,6 +34,34 @@ impl Table {
         batch.map(Table).map_err(|error| error.to_string())
     }
 
+    /// A table of JSON objects, its types inferred from their values.
+    ///
+    /// # Errors
+    /// If a field has values that no type has in common.
+    pub fn from_json(rows: &[serde_json::Value]) -> Result<Table, String> {
+        let plain = |error: arrow::error::ArrowError| error.to_string();
+        let schema = arrow::json::reader::infer_json_schema_from_iterator(rows.iter().map(Ok)).map_err(plain)?;
+        let builder = arrow::json::ReaderBuilder::new(Arc::new(schema.clone())).with_batch_size(rows.len().max(1));
+        let mut decoder = builder.build_decoder().map_err(plain)?;
+        decoder.serialize(rows).map_err(plain)?;
+        let batch = decoder.flush().map_err(plain)?;
+        Ok(Table(batch.unwrap_or_else(|| RecordBatch::new_empty(Arc::new(schema)))))
+    }
+
+    /// The table as an Arrow IPC stream.
+    ///
+    /// # Errors
+    /// If Arrow cannot write it: a defect.
+    pub fn to_stream(&self) -> Result<Vec<u8>, String> {
+        let write = || {
+            let mut writer = arrow::ipc::writer::StreamWriter::try_new(Vec::new(), self.0.schema_ref())?;
+            writer.write(&self.0)?;
+            writer.finish()?;
+            writer.into_inner()
+        };
+        write().map_err(|error: arrow::error::ArrowError| error.to_string())
+    }
+
     pub fn rows(&self) -> usize {
         self.0.num_rows()
     }

@@ -65,6 +65,15 @@ impl Output {
         self.batch.num_rows()
     }
 
+    /// Each row's columns but its vector, as a JSON object; what is null is left out.
+    pub fn rows_as_json(&self) -> Vec<serde_json::Value> {
+        let keep: Vec<usize> = (0..self.batch.num_columns())
+            .filter(|&column| self.batch.schema_ref().field(column).name() != "vector")
+            .collect();
+        let rest = self.batch.project(&keep).map(super::Table::new);
+        rest.map_or_else(|_| Vec::new(), |rest| (0..rest.rows()).map(|row| rest.row_value(row)).collect())
+    }
+
     pub fn into_batch(self) -> RecordBatch {
         self.batch
     }
@@ -148,6 +157,16 @@ impl OutputSchema {
 
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
+    }
+
+    /// Each column's name and type.
+    pub fn names_and_types(&self) -> Vec<(String, String)> {
+        self.schema.fields().iter().map(|field| (field.name().clone(), field.data_type().to_string())).collect()
+    }
+
+    /// How many numbers a row's vector is written as.
+    pub fn width(&self) -> usize {
+        self.quantizer.precision().width(self.dim)
     }
 
     /// The same for schemas of the same columns, types and provenance; readers tell by it that the schema changed.

@@ -137,6 +137,23 @@ impl Layers {
     }
 }
 
+/// A YAML text that is no pipeline file, with its types; mistakes are told by line.
+///
+/// # Errors
+/// If it is no YAML, or does not have the keys that `T` has.
+pub fn document<T: serde::de::DeserializeOwned>(name: &str, text: &str) -> Result<T, ConfigError> {
+    check_yaml(name, text)?;
+    let layers = Layers { files: vec![(name.to_string(), text.to_string())], ..Layers::default() };
+    let parsed = config::Config::builder().add_source(File::from_str(text, FileFormat::Yaml)).build();
+    let root: serde_json::Value = parsed
+        .and_then(|parsed| parsed.cache.try_deserialize())
+        .map_err(|error| layers.error("", error.to_string()))?;
+    serde_path_to_error::deserialize(root).map_err(|error| {
+        let path = bracketless(&error.path().to_string());
+        layers.error(&path, error.into_inner().to_string())
+    })
+}
+
 /// Whether a layer that sets `set` sets the key at `path`.
 fn under(set: &str, path: &str) -> bool {
     path == set || path.strip_prefix(set).is_some_and(|rest| rest.starts_with('.'))

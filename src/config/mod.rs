@@ -22,10 +22,11 @@ use crate::encode::hub::{HubSettings, Secret};
 use crate::sink::{OutputConfig, SinkConfig};
 use crate::source::SourceConfig;
 use crate::telemetry::ObserveConfig;
+use crate::telemetry::otlp::{self, OtlpConfig, OtlpSettings};
 use crate::text::field::RecordConfig;
 use crate::window::WindowConfig;
 
-pub use layers::Layers;
+pub use layers::{Layers, document};
 
 /// A pipeline, as it is written; [`crate::plan::Plan`] is the same checked.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -50,16 +51,17 @@ pub struct Config {
     pub output: OutputConfig,
     /// What is promised of every record, from a Kafka topic to another: at_least_once or exactly_once.
     pub delivery: Promise,
-    /// How long a run that is asked to stop may take to publish what it has read, in milliseconds; then it gives up.
-    pub drain_ms: u64,
     /// Where records go that cannot be embedded. Left out, the first of them stops the run.
     pub dead_letter: Option<DeadLetterConfig>,
+    /// How long a run that is told to stop may take to finish what it has read, in milliseconds; what is not published
+    /// by then is given up.
+    pub drain_ms: u64,
     /// Where the run can be watched. Left out: nowhere.
     pub observe: Option<ObserveConfig>,
+    /// What is logged: error, warn, info, debug or trace, or by place, as in `info,embedmill::source=debug`. The variable
+    /// EMBEDMILL_LOG goes before it. Left out: info.
+    pub log: Option<String>,
 }
-
-/// A window in transit may take a minute and a half: its messages' acknowledgement, and the end of its transaction.
-const DRAIN_MS: u64 = 120_000;
 
 impl Default for Config {
     fn default() -> Self {
@@ -73,9 +75,11 @@ impl Default for Config {
             sink: SinkConfig::default(),
             output: OutputConfig::default(),
             delivery: Promise::default(),
-            drain_ms: DRAIN_MS,
             dead_letter: None,
+            // Below the 30 s that Kubernetes gives a pod to end.
+            drain_ms: 25_000,
             observe: None,
+            log: None,
         }
     }
 }
@@ -118,7 +122,107 @@ pub fn hub_settings(model: &ModelConfig) -> HubSettings {
     }
 }
 
+/// Where traces go: `observe.otlp`, and where it is silent the standard variables of OpenTelemetry. `None`: nowhere.
+///
+/// # Errors
+/// If a variable asks for what cannot be done.
+pub fn otlp_settings(config: &Config) -> Result<Option<OtlpSettings>, ConfigError> {
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    otlp_from(config.observe.as_ref().and_then(|observe| observe.otlp.as_ref()), &variable)
+}
+
+fn otlp_from(
+    config: Option<&OtlpConfig>,
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> Result<Option<OtlpSettings>, ConfigError> {
+    const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+    const TRACES_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
+    let is = |name: &str, value: &str| variable(name).is_some_and(|found| found.eq_ignore_ascii_case(value));
+    let wrong = |name: &str, message: String| ConfigError {
+        place: format!("environment variable {name}"),
+        key: String::new(),
+        message,
+    };
+    let checked = |name: &str| match variable(name) {
+        Some(endpoint) => {
+            otlp::check_endpoint(&endpoint).map(|()| Some(endpoint)).map_err(|message| wrong(name, message))
+        }
+        None => Ok(None),
+    };
+    if is("OTEL_SDK_DISABLED", "true") || is("OTEL_TRACES_EXPORTER", "none") {
+        return Ok(None);
+    }
+    let url = match config.and_then(|config| config.endpoint.as_deref()) {
+        Some(endpoint) => otlp::url(endpoint),
+        None => match (checked(TRACES_ENDPOINT)?, checked(ENDPOINT)?) {
+            (Some(whole), _) => whole,
+            (None, Some(endpoint)) => otlp::url(&endpoint),
+            (None, None) if config.is_some() => {
+                let message = format!("is missing; give the collector's address there or as {ENDPOINT}");
+                return Err(ConfigError { place: String::new(), key: "observe.otlp.endpoint".into(), message });
+            }
+            (None, None) => return Ok(None),
+        },
+    };
+    for name in ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"] {
+        if let Some(other) = variable(name).filter(|protocol| protocol != "http/protobuf") {
+            return Err(wrong(
+                name,
+                format!("traces are sent as http/protobuf, not as {other}; the port is often 4318"),
+            ));
+        }
+    }
+    let config = config.cloned().unwrap_or_default();
+    let service_name = config.service_name.or_else(|| variable("OTEL_SERVICE_NAME"));
+    Ok(Some(OtlpSettings {
+        url,
+        headers: config.headers,
+        service_name: service_name.unwrap_or_else(|| "embedmill".into()),
+        sample_ratio: config.sample_ratio,
+    }))
+}
+
 /// What the user asked of the logs, as in `EMBEDMILL_LOG=debug` or `embedmill::source=trace`.
 pub fn log_filter() -> Option<String> {
     std::env::var("EMBEDMILL_LOG").ok().filter(|filter| !filter.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn traces_go_where_the_file_says_and_else_the_environment() {
+        let of = |config: Option<OtlpConfig>, variables: &[(&str, &str)]| {
+            let find =
+                |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.to_string());
+            otlp_from(config.as_ref(), &find)
+        };
+        let url = |config: Option<OtlpConfig>, variables: &[(&str, &str)]| {
+            of(config, variables)
+                .map(|settings| settings.map(|settings| settings.url))
+                .map_err(|error| error.to_string())
+        };
+        let at = |endpoint: &str| Some(OtlpConfig { endpoint: Some(endpoint.into()), ..OtlpConfig::default() });
+        let (general, traces) =
+            (("OTEL_EXPORTER_OTLP_ENDPOINT", "http://a:1/"), ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://b/x"));
+        assert_eq!(url(None, &[]), Ok(None));
+        assert_eq!(url(None, &[general]), Ok(Some("http://a:1/v1/traces".into())));
+        assert_eq!(url(None, &[general, traces]), Ok(Some("http://b/x".into())));
+        assert_eq!(url(at("http://c:1"), &[general, traces]), Ok(Some("http://c:1/v1/traces".into())));
+        assert_eq!(url(at("http://c:1"), &[("OTEL_SDK_DISABLED", "true")]), Ok(None));
+        assert_eq!(url(Some(OtlpConfig::default()), &[general]), Ok(Some("http://a:1/v1/traces".into())));
+        assert!(
+            url(Some(OtlpConfig::default()), &[])
+                .is_err_and(|error| error.contains("observe.otlp.endpoint: is missing"))
+        );
+        assert!(
+            url(None, &[("OTEL_EXPORTER_OTLP_ENDPOINT", "a:4317")]).is_err_and(|error| error.contains("variable OTEL"))
+        );
+        assert!(
+            url(None, &[general, ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")]).is_err_and(|error| error.contains("4318"))
+        );
+        let named = of(None, &[general, ("OTEL_SERVICE_NAME", "mill")]).expect("it is right").expect("it is on");
+        assert_eq!((named.service_name.as_str(), named.sample_ratio), ("mill", 1.0));
+    }
 }

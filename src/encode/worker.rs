@@ -19,6 +19,7 @@ use super::device::Device;
 use super::{EncodeError, Encoder, LoadError, Matrix};
 use crate::batch::TokenBatch;
 use crate::telemetry::events;
+use crate::telemetry::traces::Parent;
 
 /// Builds a device's encoder, on that device's thread.
 pub type Builder = Arc<dyn Fn(&Device) -> Result<Box<dyn Encoder>, LoadError> + Send + Sync>;
@@ -33,6 +34,8 @@ pub struct WorkerPool {
 struct Job {
     batch: TokenBatch,
     reply: oneshot::Sender<Result<Matrix, EncodeError>>,
+    /// What the batch's span is put under.
+    parent: Parent,
 }
 
 struct Worker {
@@ -103,9 +106,18 @@ impl WorkerPool {
         &self,
         batch: TokenBatch,
     ) -> impl Future<Output = Result<Matrix, EncodeError>> + Send + 'static + use<> {
+        self.submit_under(batch, Parent::default())
+    }
+
+    /// The same, with the batch's span put under `parent`.
+    pub fn submit_under(
+        &self,
+        batch: TokenBatch,
+        parent: Parent,
+    ) -> impl Future<Output = Result<Matrix, EncodeError>> + Send + 'static + use<> {
         let (reply, answer) = oneshot::channel();
         // A queue that is closed drops the job, and with it the sender: the future then says that the worker is gone.
-        drop(self.queue.try_send(Job { batch, reply }));
+        drop(self.queue.try_send(Job { batch, reply, parent }));
         async move { answer.await.unwrap_or(Err(EncodeError::WorkerGone)) }
     }
 
@@ -183,7 +195,11 @@ fn run(
         }
     };
     drop(ready.send(Ok(encoder.dim())));
-    while let Ok(Job { batch, reply }) = jobs.recv_blocking() {
+    while let Ok(Job { batch, reply, parent }) = jobs.recv_blocking() {
+        // Of a run that was given up, what is queued is not worth its time.
+        if reply.is_canceled() {
+            continue;
+        }
         let start = Instant::now();
         // After a panic the encoder is dropped unused, so a broken invariant in it cannot be seen.
         let mut split = || {
@@ -201,6 +217,7 @@ fn run(
         let took = start.elapsed();
         counts.busy_ns.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Relaxed);
         events::batch_encoded(device, number, took);
+        parent.batch((device, number), (batch.rows(), batch.tokens()), start, result.is_ok());
         if result.is_ok() {
             counts.batches.fetch_add(1, Relaxed);
             counts.rows.fetch_add(batch.rows() as u64, Relaxed);

@@ -24,6 +24,7 @@ use crate::encode::folder::hex;
 use crate::failure::Failure;
 use crate::record::{Block, Partition, Stage};
 use crate::sink::{BlockRows, Sink, SinkError, WindowRows, Written};
+use crate::telemetry::traces::TRACEPARENT;
 use crate::telemetry::{events, names};
 
 /// How long everything produced may take to be acknowledged before a window is tried again.
@@ -298,7 +299,7 @@ impl Publisher {
                 let record = BaseRecord::<str, [u8]>::to(&self.topic.name)
                     .partition(to)
                     .payload(message.value.as_slice())
-                    .headers(self.headers(message));
+                    .headers(self.headers(message, rows.traceparent));
                 self.send(record)?;
             }
             too_large.extend(cut.too_large.iter().map(|&(row, bytes)| self.too_large(rows, row, bytes)));
@@ -325,7 +326,7 @@ impl Publisher {
                     let record = BaseRecord::to(&self.topic.name)
                         .key(key)
                         .payload(message.value.as_slice())
-                        .headers(self.headers(message));
+                        .headers(self.headers(message, rows.traceparent));
                     self.send(record)?;
                 }
                 too_large.extend(cut.too_large.iter().map(|&(row, bytes)| self.too_large(rows, row, bytes)));
@@ -344,12 +345,16 @@ impl Publisher {
         self.settings.rows_bytes_max.saturating_sub(MESSAGE_OVERHEAD_BYTES).max(1)
     }
 
-    fn headers(&self, message: &Message) -> OwnedHeaders {
+    fn headers(&self, message: &Message, traceparent: Option<&str>) -> OwnedHeaders {
         let rows = message.rows.to_string();
-        OwnedHeaders::new_with_capacity(3)
+        let headers = OwnedHeaders::new_with_capacity(4)
             .insert(Header { key: "content-type", value: Some(CONTENT_TYPE) })
             .insert(Header { key: "embedmill.rows", value: Some(rows.as_str()) })
-            .insert(Header { key: "embedmill.schema", value: Some(self.schema_hash.as_str()) })
+            .insert(Header { key: "embedmill.schema", value: Some(self.schema_hash.as_str()) });
+        match traceparent {
+            Some(context) => headers.insert(Header { key: TRACEPARENT, value: Some(context) }),
+            None => headers,
+        }
     }
 
     fn too_large(&self, rows: &WindowRows<'_>, row: usize, bytes: usize) -> DeadLetter {

@@ -76,6 +76,8 @@ pub struct WindowRows<'a> {
     pub output: &'a Output,
     /// Of each block of the window, whether it is still ours to publish; a sink that may publish a row twice need not ask.
     pub ours: &'a [bool],
+    /// The context of the window's trace, where there is one, as messages carry it.
+    pub traceparent: Option<&'a str>,
 }
 
 /// One block of a window on its way to a sink.

@@ -1,4 +1,4 @@
-//! Records from memory, for tests and for embedding embedmill in a program.
+//! Records from memory: what `embedmill test` tries a pipeline on, and for embedding embedmill in a program.
 
 use std::sync::Arc;
 
@@ -7,25 +7,37 @@ use bytes::Bytes;
 use super::{Outlet, Source, SourceError};
 use crate::record::{Body, Partition, Payload, Record};
 
-/// JSON documents, handed over `records_at_once` at a time.
+/// Records of one partition, body by body.
 #[derive(Debug, Clone)]
 pub struct MemorySource {
-    pub documents: Vec<String>,
-    pub records_at_once: usize,
+    pub partition: Arc<Partition>,
+    pub bodies: Vec<Body>,
+}
+
+impl MemorySource {
+    /// JSON documents, handed over `records_at_once` at a time.
+    pub fn json(documents: &[String], records_at_once: usize) -> Self {
+        let records_at_once = records_at_once.max(1);
+        let body = |(run, documents): (usize, &[String])| {
+            let records = documents.iter().enumerate().map(|(index, document)| {
+                let payload = Payload::Json(Bytes::copy_from_slice(document.as_bytes()));
+                Record::new((run * records_at_once + index) as u64, payload)
+            });
+            Body::Each(records.collect())
+        };
+        MemorySource {
+            partition: Arc::new(Partition::Memory(0)),
+            bodies: documents.chunks(records_at_once).enumerate().map(body).collect(),
+        }
+    }
 }
 
 impl Source for MemorySource {
     fn run(self: Box<Self>, outlet: &mut Outlet) -> Result<(), SourceError> {
-        let partition = Arc::new(Partition::Memory(0));
         let mut read = 0;
-        for (chunk, documents) in self.documents.chunks(self.records_at_once.max(1)).enumerate() {
-            let first = chunk * self.records_at_once.max(1);
-            let records = documents.iter().enumerate().map(|(index, document)| {
-                read += document.len() as u64;
-                let payload = Payload::Json(Bytes::copy_from_slice(document.as_bytes()));
-                Record::new((first + index) as u64, payload)
-            });
-            if outlet.send(&partition, Body::Each(records.collect()), read).is_err() {
+        for body in self.bodies {
+            read += (0..body.len()).map(|index| body.bytes(index) as u64).sum::<u64>();
+            if outlet.send(&self.partition, body, read).is_err() {
                 break;
             }
         }

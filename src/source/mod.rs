@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::budget::Budget;
 use crate::failure::Failure;
-use crate::record::{Body, Partition, Records};
+use crate::record::{Body, Partition, Records, Times};
 use crate::telemetry::events;
 
 /// `source:` in the pipeline file: exactly one of them.
@@ -96,7 +96,8 @@ impl Outlet {
             let place = sender.reserve().await.map_err(|_| Closed)?;
             // Before they go: nobody may see records settled that were not read.
             events::records_read(rows, began.elapsed());
-            place.send(Records { partition: partition.clone(), body, input_bytes_read, permit });
+            let times = Times::read(began, Instant::now());
+            place.send(Records { partition: partition.clone(), body, input_bytes_read, permit, times });
             Ok(())
         };
         self.runtime.block_on(async {

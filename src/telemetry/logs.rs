@@ -6,7 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::fmt::{self, Write};
 use std::io::IsTerminal;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,7 @@ use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer, fmt as format};
+use tracing_subscriber::{EnvFilter, Layer, Registry, fmt as format, reload};
 
 use super::names;
 
@@ -32,6 +32,32 @@ const NOTICE: &str = "embedmill::log";
 
 static LAST: Mutex<VecDeque<Noted>> = Mutex::new(VecDeque::new());
 
+/// What is logged, once logging has begun; it can change.
+static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
+
+/// Refuses a filter that cannot be understood, or that would silence everything by a slip of the keyboard.
+///
+/// # Errors
+/// What was expected.
+pub fn check(filter: &str) -> Result<(), String> {
+    const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
+    let is_known = |part: &str| LEVELS.contains(&part) || part.starts_with("embedmill") || part.contains('=');
+    match EnvFilter::try_new(filter) {
+        Ok(_) if filter.split(',').all(|part| is_known(part.trim())) => Ok(()),
+        _ => Err(format!(
+            "expected error, warn, info, debug, trace or off, or places as in info,embedmill::source=debug; found `{filter}`"
+        )),
+    }
+}
+
+/// Logs what `filter` says from now on; one that [`check`] refuses changes nothing.
+pub fn set(filter: &str) {
+    if let (Some(handle), Ok(filter)) = (FILTER.get(), EnvFilter::try_new(filter)) {
+        // It fails only if logging is over.
+        let _ = handle.reload(filter);
+    }
+}
+
 /// Starts logging at `level`, or at what `filter` says (as in `debug` or `embedmill::source=trace`).
 ///
 /// # Errors
@@ -39,6 +65,8 @@ static LAST: Mutex<VecDeque<Noted>> = Mutex::new(VecDeque::new());
 pub fn start(level: &str, filter: Option<&str>) -> Result<(), String> {
     let terminal = std::io::stderr().is_terminal();
     let filter = EnvFilter::try_new(filter.unwrap_or(level)).map_err(|error| format!("EMBEDMILL_LOG: {error}"))?;
+    let (filter, handle) = reload::Layer::new(filter);
+    FILTER.get_or_init(|| handle);
     let lines = format::layer().with_writer(std::io::stderr).with_ansi(terminal);
     let lines = if terminal { lines.compact().without_time().boxed() } else { lines.json().boxed() };
     // The last layer is asked first whether an event is wanted.
@@ -192,6 +220,16 @@ mod tests {
         assert_eq!((1..100).filter(|second| quota.admit(at(*second))).count(), 9);
         // After a long silence a burst again, and no more.
         assert_eq!((0..100).filter(|_| quota.admit(at(100_000))).count(), BURST as usize);
+    }
+
+    #[test]
+    fn a_filter_that_would_silence_everything_is_refused() {
+        for good in ["debug", "off", "info,embedmill::source=debug", "warn,embedmill=trace"] {
+            assert_eq!(check(good), Ok(()), "{good}");
+        }
+        for wrong in ["", "verbose", "info,kafak", "embedmill=loud"] {
+            assert!(check(wrong).is_err_and(|error| error.contains("expected error, warn")), "{wrong}");
+        }
     }
 
     /// Keeps what is written to it.

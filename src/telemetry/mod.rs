@@ -5,6 +5,7 @@
 //! - [`live`] is the state now: what is in flight, where the partitions are, what is wrong
 //! - [`status`] is that state as `/status` serves it and `embedmill top` reads it
 //! - [`observer`] serves `/live`, `/ready`, `/metrics` and `/status`, where `observe:` asks for it
+//! - [`traces`] makes a trace of each window, and [`otlp`] sends them where `observe.otlp` or the environment asks for it
 //! - [`logs`] writes events of `tracing`, not more of one place than anyone reads, and keeps the last errors
 //!
 //! A process runs one pipeline, so all of this is global, as the `metrics` crate's recorder is. Without an observer
@@ -15,6 +16,8 @@ pub mod live;
 pub mod logs;
 pub mod names;
 pub mod observer;
+pub mod otlp;
 pub mod status;
+pub mod traces;
 
 pub use observer::{ObserveConfig, Observer};

@@ -28,6 +28,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::live::LIVE;
 use super::names;
+use super::otlp::OtlpConfig;
 use super::status::{InFlight, PlanLine, Sampler, Status};
 
 /// A scraper, a probe and a few people with `top`; more only ever comes by mistake.
@@ -43,17 +44,19 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub const PATHS: &str = "/live, /ready, /metrics and /status";
 
 /// `observe:` in the pipeline file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ObserveConfig {
     /// Where /live, /ready, /metrics and /status are served, as host:port; 0.0.0.0 is all of the machine's addresses,
     /// port 0 a free one, which the log tells.
     pub listen: String,
+    /// Where traces are sent: a window is one, with its stages. Left out, to OTEL_EXPORTER_OTLP_ENDPOINT if that is set.
+    pub otlp: Option<OtlpConfig>,
 }
 
 impl Default for ObserveConfig {
     fn default() -> Self {
-        ObserveConfig { listen: "127.0.0.1:9464".into() }
+        ObserveConfig { listen: "127.0.0.1:9464".into(), otlp: None }
     }
 }
 
@@ -87,6 +90,7 @@ pub enum ObserveError {
 /// Serves until it is dropped.
 pub struct Observer {
     address: SocketAddr,
+    served: Arc<Served>,
     _over: DropGuard,
 }
 
@@ -105,12 +109,22 @@ impl Observer {
             _ => ObserveError::Listen { address, cause },
         })?;
         let address = listener.local_addr().unwrap_or(address);
-        let served = Arc::new(Served { metrics: install(), plan, started: Instant::now(), sampler: Mutex::default() });
+        let served = Arc::new(Served {
+            metrics: install(),
+            plan: Mutex::new(plan),
+            started: Instant::now(),
+            sampler: Mutex::default(),
+        });
         names::BUILD_INFO.set(1.0, &[env!("CARGO_PKG_VERSION")]);
         let over = CancellationToken::new();
         tokio::spawn(over.clone().run_until_cancelled_owned(tick(served.clone())));
-        tokio::spawn(over.clone().run_until_cancelled_owned(accept(listener, served)));
-        Ok(Observer { address, _over: over.drop_guard() })
+        tokio::spawn(over.clone().run_until_cancelled_owned(accept(listener, served.clone())));
+        Ok(Observer { address, served, _over: over.drop_guard() })
+    }
+
+    /// The plan is another now.
+    pub fn show(&self, plan: Vec<PlanLine>) {
+        *self.served.plan() = plan;
     }
 
     /// Where it listens: with port 0, the port that it got.
@@ -139,7 +153,7 @@ fn install() -> PrometheusHandle {
 /// What requests are answered from.
 struct Served {
     metrics: PrometheusHandle,
-    plan: Vec<PlanLine>,
+    plan: Mutex<Vec<PlanLine>>,
     started: Instant,
     sampler: Mutex<Sampler>,
 }
@@ -191,6 +205,10 @@ impl Served {
         self.sampler.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn plan(&self) -> MutexGuard<'_, Vec<PlanLine>> {
+        self.plan.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// hyper leaves the body out of the answer to HEAD.
     fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
         const TEXT: &str = "text/plain; charset=utf-8";
@@ -213,7 +231,7 @@ impl Served {
                 response(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", self.metrics.render())
             }
             "/status" => {
-                let status = Status::now(&self.plan, self.started, &self.sampler(), Instant::now());
+                let status = Status::now(&self.plan(), self.started, &self.sampler(), Instant::now());
                 match serde_json::to_string_pretty(&status) {
                     Ok(json) => response(StatusCode::OK, "application/json", json + "\n"),
                     Err(error) => response(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{error}\n")),
@@ -252,7 +270,7 @@ mod tests {
 
     #[test]
     fn addresses_are_read_and_mistakes_told() {
-        let address = |listen: &str| ObserveConfig { listen: listen.into() }.address();
+        let address = |listen: &str| ObserveConfig { listen: listen.into(), otlp: None }.address();
         assert_eq!(address("localhost:1").map(|address| address.to_string()), Ok("127.0.0.1:1".into()));
         assert_eq!(address("[::1]:9464").map(|address| address.port()), Ok(9464));
         for wrong in ["", "9464", ":9464", "example.org:1", "127.0.0.1", "127.0.0.1:99999"] {

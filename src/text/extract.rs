@@ -60,7 +60,7 @@ impl Extractor {
 
     /// The rows of `records`.
     pub fn block(&self, records: Records) -> Block {
-        let Records { partition, body, input_bytes_read, permit } = records;
+        let Records { partition, body, input_bytes_read, permit, times } = records;
         let position =
             |record: usize| Position { partition: partition.clone(), offset: body.offset(record) }.to_string();
         let mut rejected = Vec::new();
@@ -93,6 +93,7 @@ impl Extractor {
             deletes,
             input_bytes_read,
             permit,
+            times,
         }
     }
 

@@ -2,6 +2,8 @@
 
 mod chaos;
 mod cluster;
+#[path = "../it/collector.rs"]
+mod collector;
 mod deployed;
 mod enrich;
 mod java;
@@ -12,3 +14,4 @@ mod prometheus;
 mod refused;
 mod server;
 mod speed;
+mod traces;

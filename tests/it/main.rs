@@ -2,6 +2,7 @@
 
 mod chart;
 mod cli;
+mod collector;
 mod dashboard;
 mod deploy;
 mod formats;
@@ -15,4 +16,6 @@ mod shards;
 mod shipped;
 mod signals;
 mod smaller;
+mod traces;
+mod trial;
 mod walls;

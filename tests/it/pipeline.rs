@@ -1,19 +1,27 @@
 //! The pipeline in memory: order, counts, several workers, failures of a stage, and stopping.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
+use embedmill::backoff::Backoff;
 use embedmill::batch::{BatchConfig, Counted, TokenBatch};
 use embedmill::columnar::kept::{KeptSchema, Sample};
 use embedmill::columnar::output::{OutputSchema, Vectors};
+use embedmill::dead_letter::DeadLetter;
 use embedmill::delivery::{Delivery, DeliveryError, Guarantee};
 use embedmill::encode::device::Device;
 use embedmill::encode::modules::ModelSpec;
 use embedmill::encode::worker::{Builder, WorkerPool};
 use embedmill::encode::{EncodeError, Encoder, Matrix, ModelConfig, builder};
+use embedmill::failure::Failure;
+use embedmill::kafka::KafkaError;
 use embedmill::pipeline::{Pipeline, Progress, RunError, Stop, Summary};
+use embedmill::reload::Tuning;
 use embedmill::sink::memory::MemorySink;
+use embedmill::sink::{Sink, SinkError, WindowRows, Written};
 use embedmill::source::memory::MemorySource;
+use embedmill::source::{Outlet, Source, SourceError};
 use embedmill::text::extract::Extractor;
 use embedmill::text::field::{RecordConfig, RecordPlan};
 use embedmill::tokenize::Tokenizer;
@@ -32,13 +40,20 @@ fn pipeline(documents: Vec<String>, window: WindowConfig, encoder: Option<Builde
     let workers =
         WorkerPool::start(&devices, encoder.unwrap_or_else(|| builder(&spec, &devices))).expect("workers start");
     let sink = MemorySink::default();
+    let tuning = Tuning {
+        window_tokens: window.tokens,
+        linger: Duration::from_millis(window.linger_ms),
+        batch: BatchConfig { tokens: 40, rows: 16 },
+        drain_max: Duration::from_millis(300),
+    };
     let pipeline = Pipeline {
-        source: Box::new(MemorySource { documents, records_at_once: 7 }),
+        source: Box::new(MemorySource::json(&documents, 7)),
         extractor: Arc::new(Extractor::new(plan, kept, Arc::new(Tokenizer::load(&spec).expect("words")), true)),
         window,
         live: false,
-        batch: BatchConfig { tokens: 40, rows: 16 },
+        window_tokens_max: usize::MAX,
         counted: Counted::Tokens,
+        tuning: tuning.fixed(),
         workers,
         output: Arc::new(output),
         delivery: Delivery::new(Box::new(sink.clone()), None, Guarantee::Whole),
@@ -139,4 +154,138 @@ fn a_drain_finishes_what_was_read_and_an_abort_gives_up() {
     stop.abort.cancel();
     let (aborted, _) = pipeline(documents(1_000), WindowConfig::default(), None);
     assert!(matches!(run(aborted, stop), Err(RunError::Aborted)));
+}
+
+/// A sink that fails so many times, and takes rows then.
+struct Moody {
+    left: u32,
+    tries: Arc<AtomicU32>,
+    rows: MemorySink,
+}
+
+impl Sink for Moody {
+    fn write(&mut self, rows: &WindowRows<'_>) -> Result<Vec<DeadLetter>, SinkError> {
+        self.tries.fetch_add(1, Relaxed);
+        if self.left > 0 {
+            self.left -= 1;
+            let (what, message) = ("the test's sink".into(), "is away".into());
+            return Err(KafkaError::Failed { what, message, failure: Failure::Retry }.into());
+        }
+        self.rows.write(rows)
+    }
+
+    fn flush(&mut self) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>) -> Result<Vec<Written>, SinkError> {
+        Ok(Vec::new())
+    }
+}
+
+/// Records without an end, counted as they are taken.
+struct Endless(Arc<AtomicUsize>);
+
+impl Source for Endless {
+    fn run(self: Box<Self>, outlet: &mut Outlet) -> Result<(), SourceError> {
+        let MemorySource { partition, bodies } = MemorySource::json(&documents(7), 7);
+        while outlet.send(&partition, bodies[0].clone(), 0).is_ok() {
+            self.0.fetch_add(7, Relaxed);
+        }
+        Ok(())
+    }
+}
+
+/// A pipeline from an endless source to a sink that fails so many times, with the counts of both.
+fn moody(failures: u32, give_up_after_ms: u64) -> (Pipeline, Arc<AtomicUsize>, Arc<AtomicU32>) {
+    let window = WindowConfig { bytes: 400, in_flight_bytes: 8_000, ..Default::default() };
+    let (mut pipeline, rows) = pipeline(Vec::new(), window, None);
+    let (read, tries) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicU32::new(0)));
+    pipeline.source = Box::new(Endless(read.clone()));
+    let ms = Duration::from_millis;
+    let retries = Backoff { first: ms(20), longest: ms(100), give_up_after: ms(give_up_after_ms) };
+    let sink = Moody { left: failures, tries: tries.clone(), rows };
+    pipeline.delivery = Delivery::new(Box::new(sink), None, Guarantee::Whole).with_retries(retries);
+    (pipeline, read, tries)
+}
+
+#[test]
+fn a_sink_that_fails_is_tried_again_for_a_time_and_nothing_more_is_fetched() {
+    let (pipeline, read, tries) = moody(u32::MAX, 600);
+    let began = Instant::now();
+    match run(pipeline, Stop::default()) {
+        Err(RunError::Delivery(error)) => assert_eq!(error.to_string(), "the test's sink: is away"),
+        other => panic!("{other:?}"),
+    }
+    assert!((500..5_000).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());
+    // 20, 40, 80, and 100 ms from then on: far from a busy loop.
+    assert!((4..=12).contains(&tries.load(Relaxed)), "{tries:?} tries");
+    // The memory budget holds some dozens of such records.
+    assert!(read.load(Relaxed) < 500, "{read:?} records were read meanwhile");
+}
+
+#[test]
+fn a_sink_that_comes_back_loses_and_doubles_nothing() {
+    let stop = Stop::default();
+    let (mut pipeline, _, tries) = moody(3, 60_000);
+    let documents = documents(300);
+    pipeline.source = Box::new(MemorySource::json(&documents, 7));
+    let summary = run(pipeline, stop).expect("the sink comes back");
+    assert_eq!((summary.settled.records, summary.settled.rows), (300, 300));
+    assert_eq!(u64::from(tries.load(Relaxed)), summary.windows + 3);
+}
+
+#[test]
+fn a_drain_that_takes_too_long_is_given_up_and_an_abort_does_not_wait() {
+    for abort in [false, true] {
+        let stop = Stop::default();
+        let (pipeline, _, tries) = moody(u32::MAX, 600_000);
+        let stopped = stop.clone();
+        let stopper = std::thread::spawn(move || {
+            while tries.load(Relaxed) < 2 {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            if abort {
+                stopped.abort.cancel()
+            } else {
+                stopped.drain.cancel()
+            }
+            Instant::now()
+        });
+        let error = run(pipeline, stop).expect_err("nothing can be published");
+        let took = stopper.join().expect("it stops").elapsed();
+        let expected = if abort { "nothing was left half-written" } else { "longer than drain_ms, 300 ms" };
+        assert!(error.to_string().contains(expected), "{error}");
+        assert!(took < Duration::from_millis(2_000), "{took:?}");
+        assert_eq!(took < Duration::from_millis(300), abort, "{took:?}");
+    }
+}
+
+#[test]
+fn a_run_is_tuned_while_it_goes_on() {
+    let (mut pipeline, _, _) = moody(0, 1_000);
+    let rows = MemorySink::default();
+    let tuning = pipeline.tuning.borrow().clone();
+    let (tune, tuned) = tokio::sync::watch::channel(tuning.clone());
+    pipeline.tuning = tuned;
+    pipeline.delivery = Delivery::new(Box::new(rows.clone()), None, Guarantee::Whole);
+    let stop = Stop::default();
+    let stopped = stop.clone();
+    let tuner = std::thread::spawn(move || {
+        let most = |rows: &MemorySink| rows.outputs().iter().rev().take(5).map(|output| output.rows()).max();
+        while rows.outputs().len() < 10 {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let before = most(&rows);
+        tune.send_replace(Tuning { window_tokens: 1, ..tuning });
+        let began = Instant::now();
+        while most(&rows) != Some(1) && began.elapsed() < Duration::from_secs(20) {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        stopped.abort.cancel();
+        (before, most(&rows))
+    });
+    assert!(matches!(run(pipeline, stop), Err(RunError::Aborted)));
+    let (before, after) = tuner.join().expect("it ends");
+    assert!(before > Some(1) && after == Some(1), "rows a window: {before:?} before, {after:?} after");
 }

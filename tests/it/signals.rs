@@ -3,7 +3,11 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
+
+use serde_json::Value;
 
 use super::cli::folder_with;
 
@@ -65,40 +69,6 @@ fn a_stream_to_standard_output_is_finished() {
 }
 
 #[test]
-fn a_drain_that_takes_too_long_is_given_up() {
-    let folder = folder_with(&[(
-        "p.yaml",
-        "source: {files: {paths: ['-'], format: text}}\nmodel: {backend: hash}\nsink: {stdout: {format: jsonl}}\n",
-    )]);
-    let mut child = Command::new(assert_cmd::cargo::cargo_bin("embedmill"))
-        .args(["run", "p.yaml", "--set", "drain_ms=300"])
-        .current_dir(folder.path())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("it starts");
-    let mut input = child.stdin.take().expect("its input");
-    let mut output = BufReader::new(child.stdout.take().expect("its output"));
-    // More rows than a pipe holds, and nobody who reads them but the first.
-    let writer = std::thread::spawn(move || {
-        let _ = input.write_all("a line\n".repeat(5_000).as_bytes());
-        input
-    });
-    let mut line = String::new();
-    output.read_line(&mut line).expect("the first row");
-    let stopped = Instant::now();
-    send("-TERM", &child);
-    let mut errors = BufReader::new(child.stderr.take().expect("its log"));
-    assert_eq!(code(child), Some(1));
-    assert!(stopped.elapsed() >= Duration::from_millis(300), "{:?}", stopped.elapsed());
-    let mut said = String::new();
-    errors.read_to_string(&mut said).expect("its log");
-    assert!(said.contains("giving up"), "{said}");
-    drop((writer.join(), output));
-}
-
-#[test]
 fn a_single_file_is_given_up() {
     let folder = folder_with(&[]);
     let mut child = start(folder.path(), "out.arrow");
@@ -129,4 +99,160 @@ fn wait_for_temporary(folder: &Path) {
         assert!(Instant::now() < deadline, "no output is begun");
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+const PIPELINE: &str = "
+source: { files: { paths: ['-'], format: text } }
+window: { records: 50, linger_ms: 20 }
+model: { backend: hash, hash_dim: 64 }
+devices: [cpu]
+sink: { stdout: {} }
+drain_ms: 700
+";
+
+/// `run pipeline.yaml`, with its log as it comes.
+struct Run {
+    child: Child,
+    log: std::sync::mpsc::Receiver<Value>,
+}
+
+impl Run {
+    fn start(folder: &Path) -> Run {
+        let mut child = Command::new(assert_cmd::cargo::cargo_bin("embedmill"))
+            .args(["run", "pipeline.yaml"])
+            .env_remove("EMBEDMILL_LOG")
+            .current_dir(folder)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let (log_in, log) = std::sync::mpsc::channel();
+        let stderr = BufReader::new(child.stderr.take().expect("its log"));
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                // What is no JSON is a message to people.
+                let _ = log_in.send(serde_json::from_str(&line).unwrap_or(Value::String(line)));
+            }
+        });
+        let run = Run { child, log };
+        run.logged("started");
+        run
+    }
+
+    /// The fields of the next line of the log with this message, or the next line to people that has this in it.
+    fn logged(&self, message: &str) -> Value {
+        loop {
+            let line = self.log.recv_timeout(Duration::from_secs(30));
+            let line = line.unwrap_or_else(|_| panic!("{message:?} is not logged"));
+            if line["fields"]["message"] == message || line.as_str().is_some_and(|line| line.contains(message)) {
+                return line["fields"].clone();
+            }
+        }
+    }
+}
+
+/// Fills standard output, which nobody reads, so that publishing cannot go on.
+fn choke(run: &mut Run) {
+    let mut input = run.child.stdin.take().expect("its input");
+    let written = Arc::new(AtomicU64::new(0));
+    let count = written.clone();
+    std::thread::spawn(move || {
+        let lines = "many words that become a row of some size\n".repeat(20);
+        while input.write_all(lines.as_bytes()).is_ok() {
+            count.fetch_add(1, Relaxed);
+        }
+    });
+    // Once no input is taken for a while, everything behind it is full.
+    let mut before = 0;
+    loop {
+        std::thread::sleep(Duration::from_millis(500));
+        match written.load(Relaxed) {
+            now if now > 0 && now == before => break,
+            now => before = now,
+        }
+    }
+}
+
+#[test]
+fn a_drain_has_a_budget_and_a_second_signal_stops_at_once() {
+    let folder = folder_with(&[("pipeline.yaml", PIPELINE)]);
+    let mut run = Run::start(folder.path());
+    choke(&mut run);
+    let began = Instant::now();
+    send("-TERM", &run.child);
+    run.logged("stopping: finishing what was read");
+    run.logged("stopping took longer than drain_ms, 700 ms");
+    assert_eq!(code(run.child), Some(1));
+    let took = began.elapsed();
+    assert!((700..6_000).contains(&took.as_millis()), "{took:?}");
+
+    let folder = folder_with(&[("pipeline.yaml", &PIPELINE.replace("700", "600000"))]);
+    let mut run = Run::start(folder.path());
+    choke(&mut run);
+    send("-TERM", &run.child);
+    run.logged("stopping: finishing what was read");
+    let began = Instant::now();
+    send("-TERM", &run.child);
+    assert_eq!(code(run.child), Some(1));
+    assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
+}
+
+#[test]
+fn the_file_is_read_again_on_sighup() {
+    const READ_AGAIN: &str = "the pipeline file was read again";
+    let folder = folder_with(&[("pipeline.yaml", PIPELINE)]);
+    let write = |text: &str| std::fs::write(folder.path().join("pipeline.yaml"), text).expect("written");
+    let mut run = Run::start(folder.path());
+    let mut input = run.child.stdin.take().expect("its input");
+    let mut output = BufReader::new(run.child.stdout.take().expect("its output"));
+    let mut pass = |text: &str| {
+        writeln!(input, "{text}").expect("written");
+        let mut line = String::new();
+        output.read_line(&mut line).expect("a row");
+        assert!(line.contains(text), "{line}");
+    };
+    pass("as it began");
+
+    send("-HUP", &run.child);
+    assert_eq!(run.logged(READ_AGAIN)["applied"], "nothing");
+
+    write(
+        &PIPELINE
+            .replace("linger_ms: 20", "linger_ms: 5, tokens: 4096")
+            .replace("records: 50", "records: 60")
+            .replace("[cpu]", "[cpu, cpu]"),
+    );
+    send("-HUP", &run.child);
+    assert_eq!(run.logged(READ_AGAIN)["applied"], "window.linger_ms, window.tokens");
+    let needs_restart = "changed in the pipeline file; it needs a restart, and stays as it is until then";
+    assert_eq!([(); 2].map(|()| run.logged(needs_restart)["key"].clone()), ["devices", "window.records"]);
+    pass("after a change");
+
+    // What cannot be planned changes nothing, and the run goes on.
+    for (wrong, told) in [
+        (PIPELINE.replace("window:", "widow:"), "did you mean `window`?"),
+        (PIPELINE.replace("linger_ms: 20", "tokens: 3"), "window.tokens: 3 tokens are fewer than"),
+        (String::from("{"), "not YAML"),
+    ] {
+        write(&wrong);
+        send("-HUP", &run.child);
+        let refused = run.logged("the pipeline file was not taken; the run goes on as it was");
+        assert!(refused["error"].as_str().is_some_and(|error| error.contains(told)), "{refused}");
+        pass("after a mistake");
+    }
+
+    // The log's level too, both ways.
+    write(&format!("{PIPELINE}log: warn\n"));
+    send("-HUP", &run.child);
+    write(&format!("{PIPELINE}log: info\n"));
+    std::thread::sleep(Duration::from_millis(500));
+    send("-HUP", &run.child);
+    assert_eq!(
+        run.logged(READ_AGAIN)["applied"],
+        "log",
+        "the first of the two is not logged, but for this it was taken"
+    );
+    drop(input);
+    assert_eq!(code(run.child), Some(0));
 }

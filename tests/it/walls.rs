@@ -50,7 +50,9 @@ fn every_crate_stays_in_its_room() {
     check("ratatui::", &["cli/top"]);
     check("metrics::", &["telemetry/", "kafka/publisher.rs"]);
     check("hyper::", &["telemetry/observer.rs"]);
-    check("ureq::", &["cli/top.rs"]);
+    check("ureq::", &["cli/top.rs", "telemetry/otlp.rs"]);
+    check("opentelemetry::", &["telemetry/otlp.rs", "telemetry/traces.rs"]);
+    check("opentelemetry_sdk::", &["telemetry/otlp.rs", "telemetry/traces.rs"]);
 }
 
 #[test]

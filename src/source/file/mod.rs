@@ -92,6 +92,17 @@ impl Default for FilesConfig {
 }
 
 impl FilesConfig {
+    /// What records are where nothing is read: the format, or what the first path's extension says, or JSON lines.
+    pub fn likely_format(&self) -> Format {
+        let named = self.paths.first().map(|path| sniff::by_name(std::path::Path::new(path)));
+        match (self.format, named) {
+            (Format::Auto, Some(sniff::Named::Format(named))) => named,
+            (Format::Auto, Some(sniff::Named::SomeJson)) => Format::Json,
+            (Format::Auto, _) => Format::Jsonl,
+            (given, _) => given,
+        }
+    }
+
     /// Checks what can be checked without looking at any file.
     ///
     /// # Errors

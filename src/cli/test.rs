@@ -1,0 +1,124 @@
+//! `test`: pipeline files tried on given records.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::Args;
+use clap::builder::styling::{AnsiColor, Style};
+use embedmill::trial::compare::{Difference, differences};
+use embedmill::trial::file::{ENDINGS, TestFile};
+use embedmill::trial::run;
+
+use super::usage;
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example, the file search.test.yaml beside search.yaml:
+  cases:
+    - name: title and body are one text
+      records:
+        - { id: a, title: Hello, body: world, lang: en }
+        - { id: b, title: No body }
+      expect:
+        rows:
+          - { id: a, text: \"Hello\\nworld\", lang: en }
+        columns: { lang: Utf8 }
+        dims: 384
+        dead_letters:
+          - { record: 2, stage: extract, cause: no field `body` }
+
+  embedmill test search.yaml
+
+Nothing outside is touched: records come from the test file, the hash encoder stands in for the model, and no broker is \
+asked. pipelines/ has an example for each kind of source.")]
+pub struct TestArgs {
+    /// Test files, pipeline files that have one beside them, or folders of them
+    #[arg(value_name = "PATH", default_value = "pipelines/")]
+    paths: Vec<PathBuf>,
+}
+
+const PASSED: Style = AnsiColor::Green.on_default();
+const FAILED: Style = AnsiColor::Red.on_default().bold();
+
+pub fn test(args: TestArgs) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
+    // Whatever is wrong with any file is told before the first case runs.
+    let files: Vec<(PathBuf, TestFile)> = test_files(&args.paths)?
+        .into_iter()
+        .map(|path| TestFile::read(&path).map(|file| (path, file)))
+        .collect::<Result<_, _>>()?;
+    let (mut passed, mut failed) = (0, 0);
+    for (path, file) in files {
+        print(format_args!("{}", path.display()));
+        for (index, case) in file.cases().iter().enumerate() {
+            let plan = file.plan(case)?;
+            let found = runtime.block_on(run::run(plan, &case.records)).map_err(|error| {
+                let parts = [format!("cases.{index}"), error.key];
+                let key = parts.iter().filter(|part| !part.is_empty()).map(String::as_str).collect::<Vec<_>>();
+                file.error(&key.join("."), error.message)
+            })?;
+            let differences = differences(&case.expect, &found);
+            if differences.is_empty() {
+                passed += 1;
+                print(format_args!("  {PASSED}ok{PASSED:#}      {}", case.name));
+            } else {
+                failed += 1;
+                print(format_args!("  {FAILED}FAILED{FAILED:#}  {}", case.name));
+                differences.iter().for_each(show);
+            }
+        }
+    }
+    print(format_args!("{passed} passed, {failed} failed"));
+    if failed > 0 {
+        anyhow::bail!("{failed} of {} cases gave something else than expected", passed + failed);
+    }
+    Ok(())
+}
+
+fn show(Difference { place, expected, found }: &Difference) {
+    print(format_args!("            {place}"));
+    print(format_args!("              expected  {PASSED}{expected}{PASSED:#}"));
+    print(format_args!("              found     {FAILED}{found}{FAILED:#}"));
+}
+
+/// A line to standard output, coloured on a terminal. A reader that has gone is no failure of ours.
+fn print(line: std::fmt::Arguments<'_>) {
+    use std::io::Write;
+    let _ = writeln!(anstream::stdout().lock(), "{line}");
+}
+
+/// The test files that `paths` name, sorted within a folder.
+fn test_files(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for path in paths {
+        if path.is_dir() {
+            let before = files.len();
+            for entry in walkdir::WalkDir::new(path).sort_by_file_name() {
+                let entry = entry.map_err(|error| usage(error.to_string()))?;
+                if entry.file_type().is_file() && is_test(entry.path()) {
+                    files.push(entry.into_path());
+                }
+            }
+            if files.len() == before {
+                return Err(usage(format!(
+                    "{}: no test file is in there; expected NAME.test.yaml beside a pipeline's NAME.yaml",
+                    path.display()
+                )));
+            }
+        } else if is_test(path) || !path.exists() {
+            files.push(path.clone());
+        } else {
+            let beside = ENDINGS.map(|ending| path.with_extension(ending.trim_start_matches('.')));
+            let found = beside.iter().find(|beside| beside.exists());
+            files.push(found.cloned().ok_or_else(|| {
+                usage(format!("{}: has no tests; expected them in {}", path.display(), beside[0].display()))
+            })?);
+        }
+    }
+    Ok(files)
+}
+
+fn is_test(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    ENDINGS.iter().any(|ending| name.ends_with(ending))
+}
