@@ -173,6 +173,7 @@ fn hint(error: &ClientError) -> &'static str {
             "; check `brokers`, the network, and `security.protocol` under `properties`"
         }
         Some(Code::FencedInstanceId) => "; another process has the same `group.instance.id`: give each its own",
+        Some(Code::InvalidRecord) => "; does a compacted topic get messages without a key?",
         Some(Code::MessageSizeTooLarge) => "; raise the topic's `max.message.bytes`",
         _ => "",
     }

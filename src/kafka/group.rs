@@ -120,6 +120,10 @@ impl ClientContext for Group {
     }
 
     fn error(&self, error: ClientError, reason: &str) {
+        // rdkafka tells an end here too.
+        if error.rdkafka_error_code() == Some(Code::PartitionEOF) {
+            return;
+        }
         self.refusal.note(&error, reason);
         tracing::warn!(%error, reason, "kafka consumer");
     }

@@ -34,6 +34,7 @@ mod source;
 mod statistics;
 #[cfg(feature = "kafka")]
 mod topic;
+pub mod topic_names;
 #[cfg(feature = "kafka")]
 mod transaction;
 #[cfg(feature = "kafka")]

@@ -10,14 +10,14 @@ use bytes::Bytes;
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
-use rdkafka::message::{Header, OwnedHeaders, ToBytes};
+use rdkafka::message::{Header, Message as _, OwnedHeaders, ToBytes};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
 
 use super::KafkaError;
 use super::client::{Asking, configuration, creation, failed, log};
 use super::config::{KafkaSinkConfig, Layout, Properties};
 use super::messages::{CONTENT_TYPE, Message, cut};
-use super::topic::{Admin, Topic, message_bytes_max};
+use super::topic::{Admin, Limits, Topic};
 use super::transaction::transaction;
 use crate::dead_letter::{DeadLetter, DeadLetterSink};
 use crate::encode::folder::hex;
@@ -37,6 +37,8 @@ pub(super) const TRANSACTION_MAX: Duration = Duration::from_secs(30);
 const TRANSACTION_TIMEOUT_MS: &str = "15000";
 /// What a message's key, headers and framing may take of the topic's limit.
 const MESSAGE_OVERHEAD_BYTES: usize = 4 << 10;
+/// What a letter of which all is left out may still take: its headers with the cause.
+const LETTER_BYTES_MIN: usize = MESSAGE_OVERHEAD_BYTES + 2 * CAUSE_BYTES_MAX;
 /// Most bytes of a cause where room is scarce.
 const CAUSE_BYTES_MAX: usize = 1 << 10;
 /// There if the value was too large for the dead letters' topic.
@@ -45,7 +47,8 @@ pub(super) const VALUE_LEFT_OUT: &str = "embedmill.value-left-out";
 pub(super) const ATTEMPT: &str = "embedmill.attempt";
 /// Notes the first message that was not taken, and counts.
 pub(super) struct Acks {
-    failed: Mutex<Option<ClientError>>,
+    /// With the topic.
+    failed: Mutex<Option<(ClientError, String)>>,
     acknowledged_count: metrics::Counter,
     failed_count: metrics::Counter,
 }
@@ -61,7 +64,7 @@ impl Default for Acks {
 }
 
 impl Acks {
-    pub(super) fn failed(&self) -> MutexGuard<'_, Option<ClientError>> {
+    pub(super) fn failed(&self) -> MutexGuard<'_, Option<(ClientError, String)>> {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -85,9 +88,9 @@ impl ProducerContext for Acks {
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
         match result {
             Ok(_) => self.acknowledged_count.increment(1),
-            Err((error, _)) => {
+            Err((error, message)) => {
                 self.failed_count.increment(1);
-                self.failed().get_or_insert_with(|| error.clone());
+                self.failed().get_or_insert_with(|| (error.clone(), message.topic().into()));
             }
         }
     }
@@ -183,6 +186,30 @@ fn unique() -> String {
     hex(&bytes)
 }
 
+/// Refuses topics that would take nothing.
+fn check_limits(sink: &KafkaSinkConfig, rows: Limits, letters: Option<(&Topic, Limits)>) -> Result<(), KafkaError> {
+    let refuse = |what: String, message: String| Err(KafkaError::Failed { what, message, failure: Failure::Fatal });
+    if rows.is_compacted && sink.layout == Layout::Batch {
+        let message = "is compacted and takes no message without a key; expected `layout: row`, or a topic whose \
+                       cleanup.policy is delete";
+        return refuse(format!("sink.kafka: topic `{}`", sink.topic), message.into());
+    }
+    let Some((topic, letters)) = letters else { return Ok(()) };
+    let what = format!("dead_letter: topic `{}`", topic.name);
+    if letters.is_compacted {
+        let message =
+            "is compacted: it would forget letters, and take none without a key; set its cleanup.policy to delete";
+        return refuse(what, message.into());
+    }
+    if letters.message_bytes_max < LETTER_BYTES_MIN {
+        let bytes = letters.message_bytes_max;
+        let message =
+            format!("takes messages of {bytes} bytes at most; raise its max.message.bytes to {LETTER_BYTES_MIN}");
+        return refuse(what, message);
+    }
+    Ok(())
+}
+
 impl Publisher {
     /// Connects, and refuses what could not be sent to.
     pub fn open(
@@ -197,15 +224,16 @@ impl Publisher {
         let topic = Topic::describe(&admin, &sink.topic, "sink.kafka")?;
         let dead_letter_topic =
             dead_letter_topic.map(|name| Topic::describe(&admin, name, "dead_letter")).transpose()?;
-        let rows_bytes_max = message_bytes_max(&admin, &sink.topic);
-        let letter_bytes_max = dead_letter_topic.as_ref().map_or(0, |topic| message_bytes_max(&admin, &topic.name));
+        let rows = Limits::of(&admin, &sink.topic);
+        let letters = dead_letter_topic.as_ref().map(|topic| Limits::of(&admin, &topic.name));
+        check_limits(sink, rows, dead_letter_topic.as_ref().zip(letters))?;
         let settings = Settings {
             brokers: brokers.into(),
             properties: properties.clone(),
             sink: sink.clone(),
             transactions,
-            rows_bytes_max,
-            letter_bytes_max,
+            rows_bytes_max: rows.message_bytes_max,
+            letter_bytes_max: letters.map_or(0, |letters| letters.message_bytes_max),
         };
         Publisher::to(settings, topic, dead_letter_topic, schema_hash)
     }
@@ -268,8 +296,8 @@ impl Publisher {
         while self.producer.in_flight_count() > 0 && Instant::now() < deadline {
             self.producer.poll(POLL_STEP);
         }
-        if let Some(error) = self.producer.context().failed().take() {
-            return Err(self.unsent(&self.topic.name, &error));
+        if let Some((error, topic)) = self.producer.context().failed().take() {
+            return Err(self.unsent(&topic, &error));
         }
         let flushed = self.producer.flush(Duration::ZERO);
         flushed.map_err(|error| self.unsent(&self.topic.name, &error))

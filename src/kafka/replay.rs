@@ -20,7 +20,8 @@ use super::client::{ASK_MAX, configuration, creation, failed};
 use super::config::KafkaSourceConfig;
 use super::group::list;
 use super::publisher::{ATTEMPT, TRANSACTION_MAX, VALUE_LEFT_OUT};
-use super::topic::TopicNames;
+use super::topic_names::TopicNames;
+use super::until_end::names;
 use crate::failure::Failure;
 
 /// Messages of one transaction.
@@ -62,7 +63,7 @@ pub fn replay(source: &KafkaSourceConfig, topic: &str, wanted: &Wanted) -> Resul
     let consumer: BaseConsumer = configuration(&source.brokers, &ours, &properties).create().map_err(creation)?;
     let mut open = assign(&consumer, topic)?;
     let producer = (!wanted.dry_run).then(|| producer(source, &group)).transpose()?;
-    let topics = TopicNames::new(&source.topics);
+    let topics = names(&source.topics)?;
     let mut replayed = Replayed::default();
     while !open.is_empty() {
         if let Some(producer) = &producer {
@@ -118,7 +119,7 @@ fn batch(
     topic: &str,
     open: &mut HashSet<i32>,
     producer: Option<&BaseProducer>,
-    (topics, wanted): (&TopicNames<'_>, &Wanted),
+    (topics, wanted): (&TopicNames, &Wanted),
     replayed: &mut Replayed,
 ) -> Result<Vec<(Key, i64)>, KafkaError> {
     let mut ends: Vec<(Key, i64)> = Vec::new();
@@ -174,7 +175,7 @@ fn header<'a>(message: &'a BorrowedMessage<'_>, name: &str) -> Option<&'a str> {
     std::str::from_utf8(found.value?).ok()
 }
 
-fn target(message: &BorrowedMessage<'_>, topics: &TopicNames<'_>, wanted: &Wanted) -> Target {
+fn target(message: &BorrowedMessage<'_>, topics: &TopicNames, wanted: &Wanted) -> Target {
     if wanted.stage.as_deref().is_some_and(|stage| header(message, "embedmill.stage") != Some(stage)) {
         return Target::OtherStage;
     }

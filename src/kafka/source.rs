@@ -16,7 +16,7 @@ use super::assignment::{Assignment, Key};
 use super::client::failed;
 use super::config::ValueFormat;
 use super::group::{Group, LEAVE_MAX};
-use super::until_end::UntilEnd;
+use super::until_end::{UntilEnd, names};
 use crate::failure::Failure;
 use crate::record::{Body, Envelope, Partition, Payload, Record};
 use crate::source::{Closed, Outlet, Source, SourceError};
@@ -57,7 +57,8 @@ impl Source for KafkaSource {
         let subscribed = self.consumer.subscribe(&topics);
         subscribed.map_err(|error| failed(format!("source.kafka: topics {}", topics.join(", ")), &error))?;
         self.consumer.context().ends().assigned();
-        Reading { consumer: &self.consumer, format: self.format, until_end }.run(outlet)
+        let may_come = names(&self.topics)?.has_patterns();
+        Reading { consumer: &self.consumer, format: self.format, until_end, may_come }.run(outlet)
     }
 
     fn leave_max(&self) -> Duration {
@@ -70,6 +71,8 @@ struct Reading<'a> {
     consumer: &'a BaseConsumer<Group>,
     format: ValueFormat,
     until_end: Option<UntilEnd>,
+    /// Whether topics may come that are not there yet.
+    may_come: bool,
 }
 
 impl Reading<'_> {
@@ -224,7 +227,8 @@ impl Reading<'_> {
     /// An error that passes is logged; librdkafka goes on by itself.
     fn judge(&self, error: ClientError) -> Result<(), KafkaError> {
         let code = error.rdkafka_error_code();
-        if matches!(error, ClientError::PartitionEOF(_)) || code == Some(Code::PollExceeded) {
+        let is_to_come = self.may_come && code == Some(Code::UnknownTopicOrPartition);
+        if matches!(error, ClientError::PartitionEOF(_)) || code == Some(Code::PollExceeded) || is_to_come {
             return Ok(());
         }
         // What a fatal error is, only the client says.

@@ -2,27 +2,9 @@
 
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
-use regex::Regex;
 
 use super::KafkaError;
 use super::client::{ASK_MAX, Asking, ask};
-
-/// Which topics a list means; a name that begins with ^ is a pattern.
-pub struct TopicNames<'a> {
-    names: &'a [String],
-    patterns: Vec<Regex>,
-}
-
-impl TopicNames<'_> {
-    pub fn new(names: &[String]) -> TopicNames<'_> {
-        let patterns = names.iter().filter(|name| name.starts_with('^')).filter_map(|name| Regex::new(name).ok());
-        TopicNames { names, patterns: patterns.collect() }
-    }
-
-    pub fn contains(&self, topic: &str) -> bool {
-        self.names.iter().any(|name| name == topic) || self.patterns.iter().any(|pattern| pattern.is_match(topic))
-    }
-}
 
 /// The client that asks.
 pub type Admin = AdminClient<Asking>;
@@ -59,17 +41,32 @@ impl Topic {
     }
 }
 
-/// What the topic takes at most; Kafka's default where the brokers do not say.
-pub fn message_bytes_max(admin: &Admin, name: &str) -> usize {
-    let options = AdminOptions::new().request_timeout(Some(ASK_MAX));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let described = runtime.ok().and_then(|runtime| {
-        let asked = runtime.block_on(admin.describe_configs(&[ResourceSpecifier::Topic(name)], &options)).ok()?;
-        let resource = asked.into_iter().next()?.ok()?;
-        resource.entry_map().get("max.message.bytes")?.value.as_ref()?.parse().ok()
-    });
-    described.unwrap_or_else(|| {
-        tracing::warn!(topic = name, "the brokers do not tell max.message.bytes; taking Kafka's default");
-        MESSAGE_BYTES_DEFAULT
-    })
+/// How a topic is set up, as far as it matters to who writes to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    pub message_bytes_max: usize,
+    /// Whether it keeps the last message of each key, and takes none without.
+    pub is_compacted: bool,
+}
+
+impl Limits {
+    /// Asks; Kafka's defaults where the brokers do not say.
+    pub fn of(admin: &Admin, name: &str) -> Limits {
+        let options = AdminOptions::new().request_timeout(Some(ASK_MAX));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let described = runtime.ok().and_then(|runtime| {
+            let asked = runtime.block_on(admin.describe_configs(&[ResourceSpecifier::Topic(name)], &options)).ok()?;
+            let resource = asked.into_iter().next()?.ok()?;
+            let entries = resource.entry_map();
+            let policy = entries.get("cleanup.policy").and_then(|entry| entry.value.as_deref()).unwrap_or_default();
+            Some(Limits {
+                message_bytes_max: entries.get("max.message.bytes")?.value.as_ref()?.parse().ok()?,
+                is_compacted: policy.split(',').any(|policy| policy.trim() == "compact"),
+            })
+        });
+        described.unwrap_or_else(|| {
+            tracing::warn!(topic = name, "the brokers do not tell max.message.bytes; taking Kafka's default");
+            Limits { message_bytes_max: MESSAGE_BYTES_DEFAULT, is_compacted: false }
+        })
+    }
 }

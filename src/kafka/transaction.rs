@@ -96,6 +96,10 @@ pub fn transaction(what: &str, error: &ClientError) -> KafkaError {
                 | Code::TransactionalIdAuthorizationFailed
                 | Code::ClusterAuthorizationFailed
                 | Code::UnsupportedVersion
+                // Of a message: the same one is refused again.
+                | Code::InvalidRecord
+                | Code::MessageSizeTooLarge
+                | Code::PolicyViolation
         )
     );
     let failure = if refused { Failure::Fatal } else { Failure::Retry };

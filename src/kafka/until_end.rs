@@ -16,7 +16,8 @@ use super::KafkaError;
 use super::assignment::Key;
 use super::client::{ASK_MAX, failed};
 use super::group::{Group, list};
-use super::topic::TopicNames;
+use super::topic_names::TopicNames;
+use crate::failure::Failure;
 
 /// How often the group's positions are asked for.
 const ASK_EVERY: Duration = Duration::from_secs(1);
@@ -116,6 +117,10 @@ impl UntilEnd {
     }
 
     pub fn is_reached(&mut self, consumer: &BaseConsumer<Group>) -> bool {
+        // No topic matched a pattern, and what comes now lies behind the end.
+        if self.ends.is_empty() {
+            return true;
+        }
         let group = consumer.context();
         let ours = group.assignment.keys();
         {
@@ -151,10 +156,16 @@ impl UntilEnd {
     }
 }
 
+/// The topics' names, whose patterns the plan has seen to be some.
+pub fn names(topics: &[String]) -> Result<TopicNames, KafkaError> {
+    let wrong = |message| KafkaError::Failed { what: "source.kafka.topics".into(), message, failure: Failure::Fatal };
+    TopicNames::new(topics).map_err(wrong)
+}
+
 /// The high watermarks of the topics' partitions; a topic that begins with ^ is a pattern.
 pub fn ends_of(consumer: &BaseConsumer<Group>, topics: &[String]) -> Result<HashMap<Key, i64>, KafkaError> {
     let asking = |error| failed("source.kafka: asking for the topics' ends", &error);
-    let wanted = TopicNames::new(topics);
+    let wanted = names(topics)?;
     let metadata = consumer.fetch_metadata(None, ASK_MAX).map_err(asking)?;
     let mut ends = HashMap::new();
     for topic in metadata.topics().iter().filter(|topic| wanted.contains(topic.name())) {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use arrow::array::AsArray;
 use arrow::ipc::reader::StreamReader;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
@@ -36,6 +36,16 @@ pub fn create_topics(addr: &str, topics: &[(&str, i32)], settings: &[(&str, &str
     for created in created.expect("the broker answers") {
         created.expect("the topic is new");
     }
+}
+
+/// Changes a setting of a topic.
+pub fn set(addr: &str, topic: &str, (key, value): (&str, &str)) {
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", addr).create().expect("a client of the broker");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let changed = AlterConfig::new(ResourceSpecifier::Topic(topic)).set(key, value);
+    let altered = runtime.block_on(admin.alter_configs([&changed], &AdminOptions::new()));
+    altered.expect("the broker answers").into_iter().for_each(|altered| drop(altered.expect("it can be set")));
 }
 
 /// A message to be produced.

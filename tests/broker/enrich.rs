@@ -121,6 +121,21 @@ fn a_check_says_what_is_there_and_what_is_not() {
     let (code, found) = check(&Pipeline::new(addr, ["c-in", "c-nowhere"], "c", ""));
     assert_eq!(code, Some(1));
     assert!(found.contains("FAILED sink        sink.kafka: topic `c-nowhere`"), "{found}");
+
+    // What would be refused message by message.
+    create_topics(addr, &[("c-keys", 1)], &[("cleanup.policy", "compact")]);
+    create_topics(addr, &[("c-narrow", 1)], &[("max.message.bytes", "200")]);
+    for (to, more, told) in [
+        ("c-keys", "", "sink.kafka: topic `c-keys`: is compacted"),
+        ("c-out", "dead_letter: { topic: c-keys }\n", "dead_letter: topic `c-keys`: is compacted"),
+        ("c-out", "dead_letter: { topic: c-narrow }\n", "dead_letter: topic `c-narrow`: takes messages of 200 bytes"),
+    ] {
+        let (code, found) = check(&Pipeline::new(addr, ["c-in", to], "c", more));
+        assert_eq!(code, Some(1));
+        assert!(found.contains(told), "{found}");
+    }
+    let rows = Pipeline::new(addr, ["c-in", "c-keys"], "c", "").run(&["--set", "sink.kafka.layout=row"]);
+    assert_eq!(rows["rows"], 12);
 }
 
 #[test]
@@ -266,6 +281,14 @@ fn topics_of_a_pattern_are_read_to_the_ends_that_they_had() {
     assert!(rows >= 3_500, "{rows}");
     let found = ids(addr, "y-out").into_values().flatten().filter(|id| id != "late").count();
     assert_eq!(found, 3_500);
+}
+
+#[test]
+fn a_pattern_that_no_topic_matches_yet_has_nothing_to_read() {
+    let addr = shared().addr();
+    create_topics(addr, &[("w-out", 1)], &[]);
+    let pipeline = Pipeline::from_topics(addr, "'^w-in.*'", "w", "sink: { kafka: { topic: w-out } }\n");
+    assert_eq!(pipeline.run(&[])["records"], 0);
 }
 
 #[test]

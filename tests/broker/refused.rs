@@ -1,9 +1,12 @@
-//! What is refused before any data moves, and how.
+//! What is refused, and how: nearly all of it before any data moves.
+
+use std::time::Instant;
 
 use predicates::prelude::*;
 use predicates::str::contains;
 
-use crate::cluster::{Pipeline, create_topics, document, ids, produce};
+use crate::cluster::{LIMIT, Pipeline, create_topics, document, ids, produce, set};
+use crate::observe::{Observed, wait_for};
 use crate::server::{Broker, PASSWORD, STRANGER, USER, shared};
 
 fn assert_refused(pipeline: &Pipeline, arguments: &[&str], expected: &[&str]) {
@@ -72,4 +75,27 @@ fn tls_and_passwords_are_for_real_and_never_shown() {
     );
     let expected = ["source.kafka: topic `s-in`", "give this user READ"];
     assert_refused(&pipeline(broker.sasl_addr(), "stranger"), &["--set", &stranger], &expected);
+}
+
+/// A topic that becomes narrower while the run goes on: no try again would help.
+#[test]
+fn a_message_that_is_never_taken_ends_the_run_at_once() {
+    let addr = shared().addr();
+    for (delivery, from, to) in [("at_least_once", "q-in", "q-out"), ("exactly_once", "r-in", "r-out")] {
+        create_topics(addr, &[(from, 1), (to, 1)], &[]);
+        let more = format!("delivery: {delivery}\nobserve: {{ listen: '127.0.0.1:0' }}\n");
+        let folder = tempfile::tempdir().expect("a folder");
+        let log = folder.path().join("log");
+        let mut run = Observed::start(&Pipeline::new(addr, [from, to], from, &more), &[], &log);
+        wait_for("the run to be ready", || (run.get("/ready").0 == 200).then_some(()));
+        set(addr, to, ("max.message.bytes", "300"));
+        produce(addr, from, &[document(0, "1", "a text")]);
+        let started = Instant::now();
+        let ended = run.child.wait().expect("it is a child");
+        let said = std::fs::read_to_string(&log).expect("a log");
+        assert_eq!(ended.code(), Some(1), "{said}");
+        assert!(said.contains(&format!("topic `{to}`")) && said.contains("raise the topic's"), "{said}");
+        // Tries that are worth it go on for minutes.
+        assert!(started.elapsed() < LIMIT, "{said}");
+    }
 }

@@ -3,6 +3,8 @@
 //! Making a plan touches neither disk nor network; what only the machine can say (are the files there, does the model
 //! load) is asked in [`crate::start`], still before any data moves.
 
+mod kafka;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,7 +18,7 @@ use crate::delivery::Promise;
 use crate::encode::device::Devices;
 use crate::encode::modules::ModelSpec;
 use crate::encode::{Backend, LoadError, ModelConfig, OutputValue};
-use crate::kafka::config::{KafkaSinkConfig, KafkaSourceConfig, Layout, Properties, ValueFormat};
+use crate::kafka::config::{KafkaSinkConfig, KafkaSourceConfig, Layout, Properties};
 use crate::quantize::{self, OutputPrecision, Quantizer, RangesConfig};
 use crate::sink::SinkConfig;
 use crate::sink::file::{FileSinkConfig, Target};
@@ -111,7 +113,7 @@ impl Plan {
     pub fn new(config: &Config) -> Result<Self, PlanError> {
         let source = source(&config.source)?;
         let record = RecordPlan::new(&config.record).or_else(|error| refuse(&error.key, error.message))?;
-        check_rows_have_ids(&source, &record)?;
+        kafka::check_ids(&source, &record)?;
         let sink = sink(&config.sink, &source)?;
         check_window(&config.window, &source)?;
         for (key, value) in [("batch.tokens", config.batch.tokens), ("batch.rows", config.batch.rows)] {
@@ -149,7 +151,7 @@ impl Plan {
         if matches!(sink, SinkPlan::Ranges(_)) && precision != OutputPrecision::Float32 {
             return refuse("output.precision", format!("is {precision}; sink.ranges calibrates float32 vectors"));
         }
-        check_files_of_topics(&source, &sink)?;
+        kafka::check_files(&source, &sink)?;
         check_promise(config.delivery, &source, &sink)?;
         let (source, sink, dead_letter) = with_names_of_shards(source, sink, dead_letter);
         let observe = config.observe.as_ref().map(|observe| observe.address()).transpose();
@@ -393,18 +395,7 @@ fn source(config: &SourceConfig) -> Result<SourcePlan, PlanError> {
             files.check().or_else(|(key, message)| refuse(&format!("source.files.{key}"), message))?;
             Ok(SourcePlan::Files(files.clone()))
         }
-        (None, Some(kafka)) => {
-            for (key, value) in [("brokers", &kafka.brokers), ("group", &kafka.group)] {
-                if value.is_empty() {
-                    return refuse(&format!("source.kafka.{key}"), "expected a name, found nothing");
-                }
-            }
-            if kafka.topics.is_empty() || kafka.topics.iter().any(String::is_empty) {
-                return refuse("source.kafka.topics", "expected at least one topic's name, or a pattern such as ^docs");
-            }
-            check_properties("source.kafka", &kafka.properties)?;
-            Ok(SourcePlan::Kafka(kafka.clone()))
-        }
+        (None, Some(kafka)) => kafka::source(kafka).map(SourcePlan::Kafka),
         (None, None) => refuse("source", "no source is given; expected one of files, kafka"),
         (Some(_), Some(_)) => refuse("source", "more than one source is given; expected one of files, kafka"),
     }
@@ -429,52 +420,6 @@ fn with_names_of_shards(
     (source, sink, dead_letter)
 }
 
-/// Properties that embedmill's promises rest on, and the key to use instead.
-const OWN_PROPERTIES: [(&str, &str); 14] = [
-    ("bootstrap.servers", "`brokers`"),
-    ("metadata.broker.list", "`brokers`"),
-    ("group.id", "`source.kafka.group`"),
-    ("enable.auto.commit", "`delivery`"),
-    ("enable.auto.offset.store", "`delivery`"),
-    ("enable.partition.eof", "`source.kafka.until_end`"),
-    ("enable.idempotence", "`delivery`"),
-    ("isolation.level", "`delivery`"),
-    ("transaction.timeout.ms", "`delivery`"),
-    ("partition.assignment.strategy", "`delivery`"),
-    ("group.protocol", "`delivery`"),
-    ("message.max.bytes", "the topic's `max.message.bytes`"),
-    ("transactional.id", "`delivery`"),
-    ("partitioner", "`sink.kafka.layout`"),
-];
-
-fn check_properties(section: &str, properties: &Properties) -> Result<(), PlanError> {
-    match OWN_PROPERTIES.iter().find(|(name, _)| properties.contains_key(*name)) {
-        Some((name, instead)) => {
-            refuse(&format!("{section}.properties"), format!("`{name}` is set by embedmill itself; see {instead}"))
-        }
-        None => Ok(()),
-    }
-}
-
-fn kafka_sink(config: &KafkaSinkConfig, source: &SourcePlan) -> Result<SinkPlan, PlanError> {
-    if config.topic.is_empty() {
-        return refuse("sink.kafka.topic", "expected a topic's name, found nothing");
-    }
-    check_properties("sink.kafka", &config.properties)?;
-    let (brokers, mut properties) = match (&config.brokers, source) {
-        (Some(brokers), _) => (brokers.clone(), Properties::new()),
-        (None, SourcePlan::Kafka(kafka)) => (kafka.brokers.clone(), kafka.connection()),
-        (None, SourcePlan::Files(_)) => return refuse("sink.kafka.brokers", "expected brokers as host:port"),
-    };
-    properties.extend(config.properties.clone());
-    if let SourcePlan::Kafka(kafka) = source
-        && kafka.topics.contains(&config.topic)
-    {
-        return refuse("sink.kafka.topic", "is one of the source's topics; embedmill would read what it writes");
-    }
-    Ok(SinkPlan::Kafka { config: config.clone(), brokers, properties })
-}
-
 fn sink(config: &SinkConfig, source: &SourcePlan) -> Result<SinkPlan, PlanError> {
     let files = |key: &str, format, FileSinkConfig { path, file_rows, file_seconds }: &FileSinkConfig| {
         if path.is_empty() {
@@ -492,7 +437,7 @@ fn sink(config: &SinkConfig, source: &SourcePlan) -> Result<SinkPlan, PlanError>
         (Some(arrow), None, None, None, None) => files("arrow", FileFormat::Arrow, arrow),
         (None, Some(parquet), None, None, None) => files("parquet", FileFormat::Parquet, parquet),
         (None, None, Some(stdout), None, None) => Ok(SinkPlan::Stdout(stdout.clone())),
-        (None, None, None, Some(kafka), None) => kafka_sink(kafka, source),
+        (None, None, None, Some(kafka), None) => kafka::sink(kafka, source),
         (None, None, None, None, Some(ranges)) if ranges.path.as_os_str().is_empty() => {
             refuse("sink.ranges.path", "expected a file's name")
         }
@@ -540,53 +485,9 @@ fn dead_letter(config: &DeadLetterConfig, source: &SourcePlan, sink: &SinkPlan) 
             refuse("dead_letter.path", "a run that goes on from the checkpoint would replace the file; name a topic")
         }
         (Some(path), None, _) => Ok(DeadLetterPlan::File(path.clone())),
-        (None, Some(topic), SinkPlan::Kafka { config, .. }) => {
-            let is_read = matches!(source, SourcePlan::Kafka(kafka) if kafka.topics.contains(topic));
-            if topic.is_empty() || *topic == config.topic || is_read {
-                return refuse("dead_letter.topic", "expected a topic of its own");
-            }
-            Ok(DeadLetterPlan::Topic(topic.clone()))
-        }
-        (None, Some(topic), _) => match source {
-            SourcePlan::Kafka(kafka) if topic.is_empty() || kafka.topics.contains(topic) => {
-                refuse("dead_letter.topic", "expected a topic of its own")
-            }
-            SourcePlan::Kafka(_) => Ok(DeadLetterPlan::Topic(topic.clone())),
-            SourcePlan::Files(_) => {
-                refuse("dead_letter.topic", "needs Kafka as source or sink, whose cluster it is of; expected `path`")
-            }
-        },
+        (None, Some(topic), sink) => kafka::dead_letter(topic, source, sink),
         (None, None, _) => refuse("dead_letter", "expected `path: FILE` or `topic: TOPIC`"),
         (Some(_), Some(_), _) => refuse("dead_letter", "expected one of path and topic, found both"),
-    }
-}
-
-/// Rows of one message would all get the message's position as their id.
-fn check_rows_have_ids(source: &SourcePlan, record: &RecordPlan) -> Result<(), PlanError> {
-    match source {
-        SourcePlan::Kafka(kafka) if kafka.format == ValueFormat::Arrow && record.id.is_none() => refuse(
-            "record.id",
-            "is needed with source.kafka.format: arrow, where a message holds many rows; name a column",
-        ),
-        _ => Ok(()),
-    }
-}
-
-/// One file would replace an earlier run's, with rows whose positions are committed.
-fn check_files_of_topics(source: &SourcePlan, sink: &SinkPlan) -> Result<(), PlanError> {
-    match (source, sink) {
-        (SourcePlan::Kafka(_), SinkPlan::Ranges(_)) => refuse(
-            "sink.ranges",
-            "a later run would replace the file, though its positions are committed; calibrate with files",
-        ),
-        (SourcePlan::Kafka(_), SinkPlan::Files { format, target: Target::File(path) }) => refuse(
-            &format!("sink.{}.path", format.extension()),
-            format!(
-                "rows of a Kafka topic go to many files, each named by the positions that it holds; expected a folder: {}/",
-                path.display()
-            ),
-        ),
-        _ => Ok(()),
     }
 }
 
@@ -682,6 +583,30 @@ mod tests {
         check(&["observe.otlp.endpoint=localhost:4318"], "observe.otlp.endpoint", "http://localhost:4318");
         check(&["observe.otlp.sample_ratio=2"], "observe.otlp.sample_ratio", "found 2");
         check(&["observe.listen=9464"], "observe.listen", "expected an address and a port");
+    }
+
+    #[test]
+    fn a_topic_is_not_read_and_written() {
+        let topics = |topics: &str, more: &str| {
+            let source = format!("source={{kafka: {{brokers: b, group: g, topics: [{topics}]}}}}");
+            let sink = "sink={kafka: {topic: vectors}}";
+            let set = [&source, "source.files=null", sink, "sink.arrow=null", more];
+            let config = Layers::from_texts(&[("p.yaml", GOOD)], &[], &set).load().unwrap();
+            Plan::new(&config).map(drop).map_err(|error| error.to_string())
+        };
+        let letters = "dead_letter={topic: rejected}";
+        assert_eq!(topics("documents, '^doc.*'", letters), Ok(()));
+        for (names, more, key) in [
+            ("vectors", letters, "sink.kafka.topic"),
+            ("'^.*'", letters, "sink.kafka.topic"),
+            ("'^rej'", letters, "dead_letter.topic"),
+            ("documents", "dead_letter={topic: vectors}", "dead_letter.topic"),
+            ("'^doc['", letters, "source.kafka.topics"),
+            ("documents", "source.kafka.properties={auto.offset.reset: latest}", "source.kafka.properties"),
+        ] {
+            let refused = topics(names, more).expect_err(names);
+            assert!(refused.contains(key), "{refused}");
+        }
     }
 
     #[test]
