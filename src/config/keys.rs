@@ -102,6 +102,28 @@ fn walk(value: &Value, node: &Value, root: &Value, path: &str, found: &mut Vec<U
     }
 }
 
+/// The words that the value at a dotted path can be, as far as it is one of some.
+pub fn words(path: &str, schema: &Value) -> Vec<String> {
+    let mut nodes = vec![schema];
+    for name in path.split('.') {
+        let inner = nodes.into_iter().flat_map(|node| variants(node, schema)).filter_map(|node| {
+            node.get("properties").and_then(|properties| properties.get(name)).or_else(|| node.get("items"))
+        });
+        nodes = inner.collect();
+    }
+    let mut words: Vec<String> = Vec::new();
+    for node in nodes.into_iter().flat_map(|node| variants(node, schema)) {
+        let several = node.get("enum").and_then(Value::as_array).into_iter().flatten();
+        let found = several.chain(node.get("const")).filter_map(Value::as_str);
+        for word in found {
+            if !words.iter().any(|known| known == word) {
+                words.push(word.into());
+            }
+        }
+    }
+    words
+}
+
 /// The properties of the first variant of `node` that is a closed object.
 fn object_schema<'a>(node: &'a Value, root: &'a Value) -> Option<&'a serde_json::Map<String, Value>> {
     variants(node, root).into_iter().find_map(|node| node.get("properties")?.as_object())

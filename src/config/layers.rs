@@ -66,8 +66,8 @@ impl Layers {
         serde_path_to_error::deserialize(root).map_err(|error| {
             let path = bracketless(&error.path().to_string());
             let message = error.into_inner().to_string();
-            let message = message.split(" for key `").next().unwrap_or_default().to_string();
-            self.error(&path, message)
+            let message = message.split(" for key `").next().unwrap_or_default();
+            self.error(&path, in_words_of_users(&path, message))
         })
     }
 
@@ -217,6 +217,20 @@ fn assignment_as_yaml(assignment: &str) -> Result<String, ConfigError> {
     Ok(yaml)
 }
 
+/// What a deserializer says, without the names of our types, and without a property's value, which may be a secret.
+fn in_words_of_users(path: &str, message: &str) -> String {
+    if let Some((_, found)) = message.split_once(" does not have variant constructor ") {
+        let words = keys::words(path, &super::schema());
+        let meant = keys::nearest(found, &words).map(|word| format!("; did you mean `{word}`?")).unwrap_or_default();
+        return format!("found `{found}`, expected one of {}{meant}", words.join(", "));
+    }
+    let message = message.replace("invalid type: unit value,", "found nothing,");
+    match message.split_once("invalid type: string ").and_then(|(_, rest)| rest.rsplit_once(", expected ")) {
+        Some((_, expected)) if path.contains("properties") => format!("found a text, expected {expected}"),
+        _ => message,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -279,6 +293,19 @@ mod tests {
             &[("EMBEDMILL__MODEL__POLING", "cls")],
             &[],
             "environment variable EMBEDMILL__MODEL__POLING: model.poling: there is no such key; did you mean `pooling`?",
+        );
+        check(
+            "sink:\n  kafka: {topic: t, layout: rows}\n",
+            &[],
+            &[],
+            "p.yaml:2: sink.kafka.layout: found `rows`, expected one of batch, row; did you mean `row`?",
+        );
+        check("batch:\n  tokens:\n", &[], &[], "p.yaml:2: batch.tokens: found nothing, expected an integer");
+        check(
+            "source: {kafka: {properties: hunter2}}\n",
+            &[],
+            &[],
+            "p.yaml:1: source.kafka.properties: found a text, expected a map",
         );
         check("model: {}\n", &[], &["batch"], "--set: batch: expected KEY=VALUE, as in model.pooling=cls");
         check("model: [\n", &[], &[], "p.yaml:2: not YAML: while parsing a node, did not find expected node content");

@@ -23,6 +23,8 @@ mod faults_tests;
 #[cfg(feature = "kafka")]
 mod group;
 #[cfg(feature = "kafka")]
+mod letters;
+#[cfg(feature = "kafka")]
 mod publisher;
 #[cfg(feature = "kafka")]
 mod replay;

@@ -6,7 +6,6 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
@@ -16,6 +15,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, Prod
 use super::KafkaError;
 use super::client::{Asking, configuration, creation, failed, log};
 use super::config::{KafkaSinkConfig, Layout, Properties};
+use super::letters::{self, LETTER_BYTES_MIN};
 use super::messages::{CONTENT_TYPE, Message, cut};
 use super::topic::{Admin, Limits, Topic};
 use super::transaction::transaction;
@@ -36,15 +36,7 @@ pub(super) const TRANSACTION_MAX: Duration = Duration::from_secs(30);
 /// How long the coordinator keeps an open transaction of a process that died. Readers of committed data wait for it.
 const TRANSACTION_TIMEOUT_MS: &str = "15000";
 /// What a message's key, headers and framing may take of the topic's limit.
-const MESSAGE_OVERHEAD_BYTES: usize = 4 << 10;
-/// What a letter of which all is left out may still take: its headers with the cause.
-const LETTER_BYTES_MIN: usize = MESSAGE_OVERHEAD_BYTES + 2 * CAUSE_BYTES_MAX;
-/// Most bytes of a cause where room is scarce.
-const CAUSE_BYTES_MAX: usize = 1 << 10;
-/// There if the value was too large for the dead letters' topic.
-pub(super) const VALUE_LEFT_OUT: &str = "embedmill.value-left-out";
-/// How often the record was rejected.
-pub(super) const ATTEMPT: &str = "embedmill.attempt";
+pub(super) const MESSAGE_OVERHEAD_BYTES: usize = 4 << 10;
 /// Notes the first message that was not taken, and counts.
 pub(super) struct Acks {
     /// With the topic.
@@ -103,17 +95,6 @@ pub struct Publisher {
     topic: Topic,
     dead_letter_topic: Option<Topic>,
     schema_hash: String,
-}
-
-/// What of a dead letter is left out, in this order, until the topic takes it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum LeftOut {
-    Nothing,
-    Value,
-    /// And the headers.
-    Headers,
-    /// And the key.
-    Key,
 }
 
 /// Whether and how windows are transactions.
@@ -402,7 +383,6 @@ impl Publisher {
         }
     }
 
-    /// The message as it came, with what was wrong with it in headers of ours.
     fn write_letter(&self, letter: &DeadLetter) -> Result<(), KafkaError> {
         let Some(topic) = &self.dead_letter_topic else {
             return Err(KafkaError::Failed {
@@ -411,70 +391,7 @@ impl Publisher {
                 failure: Failure::Fatal,
             });
         };
-        let left_out = self.left_out(letter);
-        let mut headers = OwnedHeaders::new();
-        let mut attempt = 1_u32;
-        for (name, value) in letter.envelope.iter().flat_map(|envelope| &envelope.headers) {
-            if name == ATTEMPT {
-                let before = value.as_ref().and_then(|value| std::str::from_utf8(value).ok()?.parse::<u32>().ok());
-                attempt = before.map_or(1, |before| before.saturating_add(1));
-            } else if !name.starts_with("embedmill.") && left_out < LeftOut::Headers {
-                headers = headers.insert(Header { key: name, value: value.as_deref() });
-            }
-        }
-        let (position, attempt) = (letter.position.to_string(), attempt.to_string());
-        let mut cause = letter.cause.clone();
-        if left_out > LeftOut::Nothing {
-            let what = match left_out {
-                LeftOut::Key => "value, headers and key",
-                LeftOut::Headers => "value and headers",
-                LeftOut::Value | LeftOut::Nothing => "value",
-            };
-            cause = format!(
-                "{} (its {what} of {} bytes are left out: this topic takes {} at most)",
-                short(&cause),
-                weight(letter),
-                self.settings.letter_bytes_max
-            );
-        }
-        let ours = [
-            ("embedmill.cause", cause.as_str()),
-            ("embedmill.stage", letter.stage.as_str()),
-            ("embedmill.position", position.as_str()),
-            (ATTEMPT, attempt.as_str()),
-            ("embedmill.version", env!("CARGO_PKG_VERSION")),
-        ];
-        for (key, value) in ours {
-            headers = headers.insert(Header { key, value: Some(value) });
-        }
-        if left_out > LeftOut::Nothing {
-            headers = headers.insert(Header { key: VALUE_LEFT_OUT, value: Some("true") });
-        }
-        let to = letter.position.partition.ordinal() as i32 % topic.partitions;
-        let mut record = BaseRecord::<[u8], [u8]>::to(&topic.name).partition(to).headers(headers);
-        // A delete has no value, which is not an empty one.
-        if let Some(value) = &letter.raw {
-            record = record.payload(if left_out == LeftOut::Nothing { &value[..] } else { &[] });
-        }
-        if let Some(key) = letter.envelope.as_ref().and_then(|envelope| envelope.key.as_deref())
-            && left_out < LeftOut::Key
-        {
-            record = record.key(key);
-        }
-        self.send(record)
-    }
-
-    /// What the dead letters' topic would not take.
-    fn left_out(&self, letter: &DeadLetter) -> LeftOut {
-        let most = self.settings.letter_bytes_max.saturating_sub(MESSAGE_OVERHEAD_BYTES + short(&letter.cause).len());
-        let key = letter.envelope.as_ref().and_then(|envelope| envelope.key.as_ref()).map_or(0, Bytes::len);
-        let value = letter.raw.as_ref().map_or(0, Bytes::len);
-        match weight(letter) {
-            whole if whole + letter.cause.len() <= most => LeftOut::Nothing,
-            whole if whole - value <= most => LeftOut::Value,
-            _ if key <= most => LeftOut::Headers,
-            _ => LeftOut::Key,
-        }
+        self.send(letters::record(letter, topic, self.settings.letter_bytes_max))
     }
 
     /// A new producer in place of one that cannot go on.
@@ -483,20 +400,6 @@ impl Publisher {
         self.producer = self.settings.producer()?;
         Ok(())
     }
-}
-
-/// Bytes of a dead letter's value, key and headers.
-fn weight(letter: &DeadLetter) -> usize {
-    // Each header's framing takes a few bytes.
-    let headers = letter.envelope.as_ref().map_or(0, |envelope| envelope.headers.len()) * 16;
-    letter.raw.as_ref().map_or(0, Bytes::len)
-        + headers
-        + letter.envelope.as_ref().map_or(0, |envelope| envelope.bytes())
-}
-
-/// The beginning of a cause that would not leave room for itself.
-fn short(cause: &str) -> &str {
-    &cause[..cause.floor_char_boundary(CAUSE_BYTES_MAX)]
 }
 
 fn defect(error: impl std::fmt::Display) -> KafkaError {

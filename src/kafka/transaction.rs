@@ -16,6 +16,9 @@ use crate::failure::Failure;
 
 /// One call of an abort, which is resumed by the next.
 const ABORT_STEP: Duration = Duration::from_secs(1);
+/// Between tries of a call that fails at once.
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
+
 /// Transactions of the publisher with a group's positions.
 pub struct GroupTransaction {
     pub publisher: Shared,
@@ -80,6 +83,7 @@ fn retried(what: &str, mut call: impl FnMut() -> Result<(), ClientError>) -> Res
             Ok(()) => return Ok(()),
             Err(ClientError::Transaction(error)) if error.is_retriable() && Instant::now() < deadline => {
                 tracing::warn!(%error, code = error.name(), what, "transaction call is retried");
+                std::thread::sleep(RETRY_PAUSE);
             }
             Err(error) => return Err(transaction(what, &error)),
         }
