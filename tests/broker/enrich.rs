@@ -286,8 +286,8 @@ fn topics_of_a_pattern_are_read_to_the_ends_that_they_had() {
 #[test]
 fn a_pattern_that_no_topic_matches_yet_has_nothing_to_read() {
     let addr = shared().addr();
-    create_topics(addr, &[("w-out", 1)], &[]);
-    let pipeline = Pipeline::from_topics(addr, "'^w-in.*'", "w", "sink: { kafka: { topic: w-out } }\n");
+    create_topics(addr, &[("none-out", 1)], &[]);
+    let pipeline = Pipeline::from_topics(addr, "'^none-in.*'", "none", "sink: { kafka: { topic: none-out } }\n");
     assert_eq!(pipeline.run(&[])["records"], 0);
 }
 
@@ -309,7 +309,7 @@ fn reading_begins_at_a_time() {
 #[test]
 fn rows_of_arrow_messages_travel_together() {
     let addr = shared().addr();
-    create_topics(addr, &[("w-in", 1), ("w-mid", 1), ("w-out", 1), ("w-dead", 1)], &[]);
+    create_topics(addr, &[("w-in", 1), ("w-mid", 1), ("none-out", 1), ("w-dead", 1)], &[]);
     let documents = documents(1, 300);
     produce(addr, "w-in", &documents);
     // What embedmill writes is what it reads.

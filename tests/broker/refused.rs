@@ -81,7 +81,9 @@ fn tls_and_passwords_are_for_real_and_never_shown() {
 #[test]
 fn a_message_that_is_never_taken_ends_the_run_at_once() {
     let addr = shared().addr();
-    for (delivery, from, to) in [("at_least_once", "q-in", "q-out"), ("exactly_once", "r-in", "r-out")] {
+    for (delivery, from, to) in
+        [("at_least_once", "lean-a-in", "lean-a-out"), ("exactly_once", "lean-b-in", "lean-b-out")]
+    {
         create_topics(addr, &[(from, 1), (to, 1)], &[]);
         let more = format!("delivery: {delivery}\nobserve: {{ listen: '127.0.0.1:0' }}\n");
         let folder = tempfile::tempdir().expect("a folder");
