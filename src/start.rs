@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
 use crate::batch::Counted;
@@ -11,10 +12,12 @@ use crate::columnar::kept::KeptSchema;
 use crate::columnar::output::OutputSchema;
 use crate::dead_letter::{DeadLetterFile, DeadLetterSink};
 use crate::delivery::{Delivery, DeliveryError, Guarantee, Promise};
+use crate::encode::folder::hex;
 use crate::encode::hub::{HubSettings, Progress};
 use crate::encode::modules::ModelSpec;
 use crate::encode::worker::WorkerPool;
 use crate::encode::{LoadError, builder, spec};
+use crate::failure::Failure;
 use crate::kafka::config::KafkaSinkConfig;
 use crate::kafka::{KafkaConsumer, KafkaError, KafkaProducer, Transactions};
 use crate::pipeline::Pipeline;
@@ -59,6 +62,17 @@ pub enum StartError {
     Keep(String),
     #[error(transparent)]
     Ranges(#[from] RangesError),
+}
+
+impl StartError {
+    /// Whether the same may work another time, such as when a hub or a broker is there again.
+    pub fn failure(&self) -> Failure {
+        match self {
+            StartError::Load(error) => error.failure(),
+            StartError::Kafka(error) => error.failure(),
+            _ => Failure::Fatal,
+        }
+    }
 }
 
 /// A source that is open, and what there is to know of it.
@@ -108,11 +122,19 @@ impl Opened {
     }
 
     /// What files in a folder say of the inputs that they are a shard's of, so that no other shards' come beside them.
-    fn shared_inputs(&self, plan: &Plan) -> Vec<(String, String)> {
+    /// Where rows are cut and what they are made of is part of it: a shard that is run again with other settings would write
+    /// other names, beside its own rows of before.
+    fn shared_inputs(&self, plan: &Plan, provenance: &[(String, String)]) -> Vec<(String, String)> {
         let (Opened::Files(files), SinkPlan::Files { target: Target::Folder { .. }, .. }) = (self, &plan.sink) else {
             return Vec::new();
         };
-        files.shared().map(|mark| (SHARED_INPUTS.into(), mark)).into_iter().collect()
+        let mut settings = Sha256::new();
+        for (stage, what) in plan.lines(None).iter().filter(|(stage, _)| ["record", "window", "sink"].contains(stage)) {
+            settings.update(format!("{stage} {what}\n"));
+        }
+        settings.update(format!("{provenance:?}"));
+        let settings = &hex(&settings.finalize())[..16];
+        files.shared().map(|mark| (SHARED_INPUTS.into(), format!("{mark}, made as {settings}"))).into_iter().collect()
     }
 
     fn consumer(&self) -> Option<&KafkaConsumer> {
@@ -242,7 +264,7 @@ pub fn start(
     let ranges = plan.ranges.as_ref().map(|ranges| Ranges::read(ranges, spec.dim, &provenance)).transpose()?;
     let quantizer =
         Quantizer::new(plan.precision, ranges).map_err(|message| PlanError { key: "output.ranges".into(), message })?;
-    let said = [provenance.clone(), opened.shared_inputs(&plan)].concat();
+    let said = [provenance.clone(), opened.shared_inputs(&plan, &provenance)].concat();
     let output = plan.output(&spec, &kept, &said, quantizer);
     let (window, window_tokens_max) = (plan.window(&spec), plan.window_tokens_max(&spec));
     let delivery = delivery(&plan, &mut opened, &output, (spec.dim, &provenance))?;

@@ -29,6 +29,7 @@ use clap::{Parser, Subcommand};
 use embedmill::columnar::read::ReadError;
 use embedmill::config::ConfigError;
 use embedmill::encode::LoadError;
+use embedmill::failure::Failure;
 use embedmill::plan::PlanError;
 use embedmill::start::StartError;
 use embedmill::telemetry::observer::ObserveError;
@@ -139,8 +140,13 @@ fn usage(message: impl Into<String>) -> Error {
     Usage(message.into()).into()
 }
 
-/// 2 for what was refused before any data moved, else 1.
+/// 2 for what was refused before any data moved, else 1; 1 too for what may work at another time, so that whoever starts
+/// runs again starts this one.
 fn exit_code(error: &Error) -> u8 {
+    let start = error.downcast_ref::<StartError>().map(StartError::failure);
+    if start.or_else(|| error.downcast_ref::<LoadError>().map(LoadError::failure)) == Some(Failure::Retry) {
+        return 1;
+    }
     let refused = error.is::<Usage>()
         || error.is::<ConfigError>()
         || error.is::<PlanError>()

@@ -1,6 +1,7 @@
 //! Runs a plan: loading, progress, signals, and the summary at the end.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -62,6 +63,9 @@ pub fn run(plan: Plan, hub: &HubSettings, shown_as: ShownAs, reloads: Option<Rel
     if let Some(observer) = &observer {
         tracing::info!(url = format!("http://{}", observer.address()), "observed");
     }
+    let stop = Stop::default();
+    let starting = Arc::new(AtomicBool::new(true));
+    runtime.spawn(listen(stop.clone(), single_file, starting.clone()));
     let live = plan.live;
     let loading = Instant::now();
     let (tune, tuning) = watch::channel(Tuning::of(&plan));
@@ -73,8 +77,7 @@ pub fn run(plan: Plan, hub: &HubSettings, shown_as: ShownAs, reloads: Option<Rel
     events::model_loaded(spec.describe(), &spec.provenance());
     tracing::info!(model = spec.describe(), inputs, load_seconds = load.as_secs_f64(), "started");
     let summary = runtime.block_on(async {
-        let stop = Stop::default();
-        tokio::spawn(listen(stop.clone(), single_file));
+        starting.store(false, Ordering::SeqCst);
         if let (Some(hangup), Some(reloads)) = (hangup, reloads) {
             tokio::spawn(reloading::listen(hangup, reloads, tune, (spec.clone(), observer.clone())));
         }
@@ -99,8 +102,10 @@ pub fn run(plan: Plan, hub: &HubSettings, shown_as: ShownAs, reloads: Option<Rel
 /// SIGXFSZ, the same number on Linux and macOS: a file would become larger than the system lets it.
 const FILE_SIZE_LIMIT: i32 = 25;
 
-/// The first signal drains, or aborts where only a whole output makes sense; the second aborts.
-async fn listen(stop: Stop, abort_at_once: bool) {
+/// The first signal drains, or aborts where only a whole output makes sense; the second aborts. While the run starts there
+/// is nothing to finish, and what blocks cannot be told: the process ends. (As the first process of a container it would not,
+/// were the signal left alone.)
+async fn listen(stop: Stop, abort_at_once: bool, starting: Arc<AtomicBool>) {
     let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
     else {
         tracing::warn!("signals cannot be caught here; Ctrl-C stops the run at once");
@@ -112,6 +117,10 @@ async fn listen(stop: Stop, abort_at_once: bool) {
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
+        }
+        if starting.load(Ordering::SeqCst) {
+            eprintln!("stopped while starting; nothing was embedded");
+            std::process::exit(1);
         }
         if abort_at_once || count > 0 {
             stop.abort.cancel();

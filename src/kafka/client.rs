@@ -65,13 +65,12 @@ pub fn ask<T>(
         };
         serve();
         let told = refusal.told();
-        let fatal = |message| KafkaError::Failed { what: what.into(), message, failure: Failure::Fatal };
-        if let Some(told) = told {
-            return Err(fatal(told));
+        if let Some(message) = told {
+            return Err(KafkaError::Failed { what: what.into(), message, failure: Failure::Fatal });
         }
         let passes = error.rdkafka_error_code().is_some_and(passes);
         if !passes || started.elapsed() > ASK_MAX {
-            return Err(fatal(explained(&error)));
+            return Err(failed(what, &error));
         }
         if error.rdkafka_error_code() != Some(Code::OperationTimedOut) {
             std::thread::sleep(ASK_STEP / 4);

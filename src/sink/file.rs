@@ -79,32 +79,33 @@ fn others(folder: &Path, format: FileFormat) -> impl Iterator<Item = PathBuf> {
     paths.filter(move |path| path.extension() == Some(extension))
 }
 
-/// A shard's files lie beside those of the other shards. Files made of another list of inputs, or by another number of
-/// shards, have rows that come again here, or leave out some that nobody has.
-fn refuse_other_shards(folder: &Path, format: FileFormat, shared: &str) -> Result<(), SinkError> {
+/// A shard's files lie beside those of the other shards. Files made of another list of inputs, by another number of
+/// shards, or with other settings have rows that come again here, or leave out some that nobody has. Without shards, files
+/// of an earlier run that this one does not write again stay beside its own.
+fn refuse_shards_of_others(folder: &Path, format: FileFormat, shared: Option<&String>) -> Result<(), SinkError> {
+    let mut earlier = 0;
     for path in others(folder, format) {
-        let theirs = OutputFile::open(&path).map(|file| file.provenance().remove(SHARED_INPUTS));
-        if !matches!(&theirs, Ok(Some(theirs)) if theirs == shared) {
-            let message = "it holds files of another run: its inputs were not these, or it had another number of shards. \
-                           Choose another folder, or empty this one";
-            let path =
-                format!("{} ({} in it)", folder.display(), path.file_name().unwrap_or_default().to_string_lossy());
-            return Err(SinkError::Format { path, message: message.into() });
+        let theirs = OutputFile::open(&path).ok().and_then(|file| file.provenance().remove(SHARED_INPUTS));
+        match (shared, theirs) {
+            (Some(shared), Some(theirs)) if theirs == *shared => {}
+            (None, None) => earlier += 1,
+            _ => {
+                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                let message = "it holds files of another run: of other inputs, by another number of shards, or with other \
+                               settings. Choose another folder, or empty this one";
+                let path = format!("{} ({name} in it)", folder.display());
+                return Err(SinkError::Format { path, message: message.into() });
+            }
         }
     }
-    Ok(())
-}
-
-/// Files of an earlier run that this one does not write again stay beside its own.
-fn warn_of_others(folder: &Path, format: FileFormat) {
-    let others = others(folder, format).count();
-    if others > 0 {
+    if earlier > 0 {
         tracing::warn!(
             folder = %folder.display(),
-            files = others,
+            files = earlier,
             "there are files of an earlier run; those whose names this run does not write stay as they are"
         );
     }
+    Ok(())
 }
 
 struct OpenFile {
@@ -121,10 +122,8 @@ impl FileSink {
             Target::File(path) => sink.open = Some(sink.begin(path)?),
             Target::Folder { path, .. } => {
                 prepare_folder(path)?;
-                match sink.schema.schema().metadata().get(&format!("embedmill.{SHARED_INPUTS}")) {
-                    Some(shared) => refuse_other_shards(path, format, shared)?,
-                    None => warn_of_others(path, format),
-                }
+                let shared = sink.schema.schema().metadata().get(&format!("embedmill.{SHARED_INPUTS}"));
+                refuse_shards_of_others(path, format, shared)?;
             }
         }
         Ok(sink)

@@ -68,6 +68,17 @@ impl OtlpConfig {
         if let Some(endpoint) = &self.endpoint {
             check_endpoint(endpoint).map_err(|message| ("endpoint", message))?;
         }
+        let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+        for (name, value) in &self.headers {
+            if name.is_empty() || !name.chars().all(is_token) {
+                return Err(("headers", format!("`{name}` is no header's name")));
+            }
+            if value.chars().any(|c| c.is_ascii_control()) {
+                let message =
+                    format!("the value of `{name}` has a control character; is there a line break at its end?");
+                return Err(("headers", message));
+            }
+        }
         if !(0.0..=1.0).contains(&self.sample_ratio) {
             return Err(("sample_ratio", format!("expected a number from 0 to 1, found {}", self.sample_ratio)));
         }
@@ -80,6 +91,9 @@ impl OtlpConfig {
 pub fn check_endpoint(endpoint: &str) -> Result<(), String> {
     let rest = endpoint.strip_prefix("http://").or_else(|| endpoint.strip_prefix("https://"));
     match rest {
+        Some(rest) if rest.split('/').next().is_some_and(|host| host.contains('@')) => {
+            Err("has a user or a password in it, which would be logged; expected them in `headers`".into())
+        }
         Some(rest) if !rest.is_empty() && !rest.starts_with('/') && !rest.contains(char::is_whitespace) => Ok(()),
         _ => Err(format!("expected a collector's address such as http://localhost:4318, found `{endpoint}`")),
     }

@@ -309,7 +309,7 @@ fn reading_begins_at_a_time() {
 #[test]
 fn rows_of_arrow_messages_travel_together() {
     let addr = shared().addr();
-    create_topics(addr, &[("w-in", 1), ("w-mid", 1), ("none-out", 1), ("w-dead", 1)], &[]);
+    create_topics(addr, &[("w-in", 1), ("w-mid", 1), ("w-out", 1), ("w-dead", 1)], &[]);
     let documents = documents(1, 300);
     produce(addr, "w-in", &documents);
     // What embedmill writes is what it reads.

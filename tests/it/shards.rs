@@ -110,6 +110,15 @@ fn shards_of_other_inputs_or_of_another_number_are_refused() {
     fs::write(folder.path().join("in/0a.jsonl"), "{\"id\": \"x\", \"text\": \"came later\"}\n").expect("a file");
     refused(1, 3);
     fs::remove_file(folder.path().join("in/0a.jsonl")).expect("the file");
+    // With other settings a shard would write other names beside its own of before; all of them at once, over them.
+    for other in ["window.records=7", "record.text=id", "source.files.shard=null"] {
+        let mut command = embedmill(folder.path());
+        command
+            .args(["run", "p.yaml", "--set", other])
+            .env("JOB_COMPLETION_INDEX", "0")
+            .env("JOB_COMPLETION_COUNT", "3");
+        command.assert().code(2).stderr(predicate::str::contains("it holds files of another run"));
+    }
     shard(folder.path(), 1, 3).success();
 }
 

@@ -68,6 +68,37 @@ fn a_stream_to_standard_output_is_finished() {
     }
 }
 
+/// A run that waits for its first records, to see of what types their columns are.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_run_that_is_still_starting_ends_at_once() {
+    let folder = folder_with(&[]);
+    let mut child = Command::new(assert_cmd::cargo::cargo_bin("embedmill"))
+        .args(["encode", "-", "--format", "jsonl", "--keep", "n", "--backend", "hash", "-o", "-"])
+        .current_dir(folder.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let catches = |child: &Child| {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+        let caught = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigCgt:")?.trim(), 16).ok());
+        caught.is_some_and(|caught| caught & 1 << 14 != 0)
+    };
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !catches(&child) {
+        assert!(Instant::now() < deadline, "SIGTERM is not caught");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    send("-TERM", &child);
+    let mut errors = child.stderr.take().expect("its log");
+    assert_eq!(code(child), Some(1));
+    let mut said = String::new();
+    errors.read_to_string(&mut said).expect("its log");
+    assert!(said.contains("stopped while starting"), "{said}");
+}
+
 #[test]
 fn a_single_file_is_given_up() {
     let folder = folder_with(&[]);
