@@ -37,6 +37,22 @@
 {{- if and (eq .Values.modelCache.kind "pvc") $several (not (has "ReadWriteMany" .Values.modelCache.accessModes)) -}}
 {{- fail "modelCache.kind pvc is one volume for all pods, and there are several: modelCache.accessModes has to be [ReadWriteMany]; or use emptyDir, or a claim that is read by many" -}}
 {{- end -}}
+{{- $own := list "KAFKA_BROKERS" "KAFKA_GROUP" "KAFKA_TOPIC" "POD_NAME" "EMBEDMILL__OBSERVE__LISTEN" "EMBEDMILL__DRAIN_MS" "EMBEDMILL__SOURCE__FILES__SHARD__INDEX" "EMBEDMILL__SOURCE__FILES__SHARD__COUNT" -}}
+{{- range $name := concat (keys .Values.env) (keys .Values.secretEnv) -}}
+{{- if has $name $own -}}
+{{- fail (printf "%s is set by the chart itself; see kafka, observe, drainSeconds and job in its values" $name) -}}
+{{- end -}}
+{{- end -}}
+{{- if regexMatch "(?mi)^[^#]*(password|secret|token)[\"']?\\s*:\\s*[\"']?[^\\s\"'$,}]" .Values.pipeline -}}
+{{- fail "the pipeline has a password, a secret or a token in plain words, which would lie in a ConfigMap; expected ${NAME:?}, and NAME in secretEnv" -}}
+{{- end -}}
+{{- $source := dig "source" dict (fromYaml .Values.pipeline) -}}
+{{- if and (kindIs "map" $source) (eq .Values.mode "job") (hasKey $source "kafka") -}}
+{{- fail "mode is job, which is for files, and the pipeline reads Kafka; use mode deployment or statefulset" -}}
+{{- end -}}
+{{- if and (kindIs "map" $source) (ne .Values.mode "job") (hasKey $source "files") -}}
+{{- fail (printf "mode is %s, whose pods are started again when they end, and the pipeline reads files, which end; use mode job" .Values.mode) -}}
+{{- end -}}
 {{- range $name, $value := .Values.env -}}
 {{- if regexMatch "(?i)(password|secret|(^|_)token$|credential|api_?key)" $name -}}
 {{- fail (printf "env.%s would put a secret into the release and the pod's description; expected it in secretEnv, as { secret: NAME, key: KEY }" $name) -}}
