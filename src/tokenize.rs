@@ -184,7 +184,7 @@ impl ModelTokenizer {
         let mut tokenizer =
             tokenizers::Tokenizer::from_bytes(&bytes).map_err(|error| refuse(format!("is no tokenizer: {error}")))?;
         drop(bytes);
-        refuse_left_truncation(folder, &path, &json)?;
+        refuse_other_ways(folder, &path, &json)?;
         tokenizer.with_padding(None);
         tokenizer.with_truncation(None).map_err(|error| refuse(error.to_string()))?;
         if spec.lower_case {
@@ -236,9 +236,16 @@ impl ModelTokenizer {
     }
 }
 
-/// Truncation takes tokens off the end here; a tokenizer that would take them off the front gives other vectors.
-fn refuse_left_truncation(folder: &Path, path: &Path, json: &Value) -> Result<(), LoadError> {
-    if let Some(file) = ConfigFile::read(folder.join("tokenizer_config.json"))?
+/// Truncation takes tokens off the end here, and special tokens in a text stay whole; a tokenizer that does it otherwise
+/// gives other vectors.
+fn refuse_other_ways(folder: &Path, path: &Path, json: &Value) -> Result<(), LoadError> {
+    let file = ConfigFile::read(folder.join("tokenizer_config.json"))?;
+    if let Some(file) = &file
+        && file.flag("split_special_tokens")?
+    {
+        return Err(file.error("`split_special_tokens` is true, which this version does not support"));
+    }
+    if let Some(file) = file
         && let Some(side) = file.text("truncation_side")?
     {
         // The configuration wins over tokenizer.json, as it does in transformers.

@@ -249,6 +249,10 @@ fn what_does_not_fit_is_refused() {
     );
     check(|case| case.json = json!({"version": "1.0"}), "FOLDER/tokenizer.json: is no tokenizer: ");
     check(
+        |case| case.config = json!({"split_special_tokens": true}),
+        "FOLDER/tokenizer_config.json: `split_special_tokens` is true, which this version does not support",
+    );
+    check(
         |case| case.config = json!({"truncation_side": "left"}),
         "FOLDER/tokenizer_config.json: `truncation_side` is \"left\"; only \"right\" is supported",
     );

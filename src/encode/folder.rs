@@ -25,6 +25,10 @@ pub struct ConfigFile {
 
 /// Reads a JSON file; `None` where there is none.
 pub fn read_json(path: &Path) -> Result<Option<Value>, LoadError> {
+    // Opening a pipe would wait for somebody to write.
+    if std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+        return Err(LoadError::model(path, "is no file"));
+    }
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),

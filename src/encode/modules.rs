@@ -147,6 +147,12 @@ impl ModelSpec {
             route: config.route.clone(),
             ..ModelSpec::words(config)
         };
+        let adapter = transformer.join("adapter_config.json");
+        if config.backend == Backend::Torch && adapter.is_file() {
+            let message = "the model has an adapter, which this version does not support; merge it into the weights \
+                           (peft: merge_and_unload) and save the model";
+            return Err(LoadError::model(&adapter, message));
+        }
         if let (Backend::Torch, Some(file)) = (config.backend, &config.script) {
             spec.backend = Backend::Torch;
             spec.max_seq_length = max_seq_length(&transformer, &sentence, spec.config.as_ref(), config)?;
@@ -222,8 +228,8 @@ impl ModelSpec {
             None => Some(Chain::plain(file, self.hidden, config)?),
             Some([_, after @ ..]) => {
                 let all_layers = match file {
-                    Some(file) if self.script.is_none() => file.flag("output_hidden_states")?,
-                    _ => false,
+                    Some(file) => file.flag("output_hidden_states")?,
+                    None => false,
                 };
                 Chain::read(folder, after, (self.hidden, all_layers), truncate_dim, config)?
             }
@@ -379,6 +385,39 @@ const SENTENCE_SWITCHES: [(&str, &str); 3] = [
     ("tokenizer_name_or_path", ""),
 ];
 
+/// What sentence-transformers hands on to transformers when it loads the model.
+const ARGUMENTS: [&str; 7] = [
+    "config_args",
+    "config_kwargs",
+    "model_args",
+    "model_kwargs",
+    "processor_kwargs",
+    "tokenizer_args",
+    "tokenizer_kwargs",
+];
+/// Those that change no vector.
+const HARMLESS: [&str; 4] = ["attn_implementation", "token", "trust_remote_code", "use_safetensors"];
+
+/// Arguments for transformers, and another way through the model than the one to its last layer, change the vectors.
+fn refuse_arguments(file: &ConfigFile) -> Result<(), LoadError> {
+    let unsupported = |key: &str, value: &Value| {
+        Err(file.error(format!("`{key}` is {}, which this version does not support", short(value))))
+    };
+    for key in ARGUMENTS {
+        let arguments = file.get(key).and_then(Value::as_object).into_iter().flatten();
+        if let Some((name, value)) = arguments.into_iter().find(|(name, _)| !HARMLESS.contains(&name.as_str())) {
+            return unsupported(&format!("{key}.{name}"), value);
+        }
+    }
+    let text = file.get("modality_config").and_then(|config| config.get("text"));
+    for (key, known) in [("method", "forward"), ("method_output_name", "last_hidden_state")] {
+        if let Some(value) = text.and_then(|text| text.get(key)).filter(|value| *value != known) {
+            return unsupported(&format!("modality_config.text.{key}"), value);
+        }
+    }
+    Ok(())
+}
+
 impl SentenceConfig {
     fn read(transformer: &Path) -> Result<SentenceConfig, LoadError> {
         for name in SENTENCE_CONFIGS {
@@ -393,6 +432,7 @@ impl SentenceConfig {
                     return Err(file.error(format!("`{key}` is {}, which this version does not support", short(value))));
                 }
             }
+            refuse_arguments(&file)?;
             return Ok(SentenceConfig {
                 max_seq_length: file.count("max_seq_length", 1..=POSITIONS_MAX)?,
                 lower_case: file.flag("do_lower_case")?,

@@ -253,6 +253,23 @@ fn broken_folders_are_refused_with_file_and_key() {
         "FOLDER/sentence_bert_config.json: `transformer_task` is \"fill-mask\", which this version does not support",
     );
 
+    for (key, value, named) in [
+        ("config_args", json!({"hidden_act": "relu"}), "`config_args.hidden_act` is \"relu\""),
+        ("model_kwargs", json!({"dtype": "bfloat16"}), "`model_kwargs.dtype` is \"bfloat16\""),
+        (
+            "modality_config",
+            json!({"text": {"method": "forward", "method_output_name": ["hidden_states", -2]}}),
+            "`modality_config.text.method_output_name` is",
+        ),
+    ] {
+        let expected = format!("FOLDER/sentence_bert_config.json: {named}");
+        check(&[("sentence_bert_config.json", json!({ key: value }))], &expected);
+    }
+    check(
+        &[("adapter_config.json", json!({"peft_type": "LORA"}))],
+        "FOLDER/adapter_config.json: the model has an adapter",
+    );
+
     check(&[("model.safetensors", Value::Null)], "FOLDER: has no weights; a model folder has model.safetensors or");
     check(
         &[("model.safetensors", Value::Null), ("pytorch_model.bin", json!("pickle"))],
