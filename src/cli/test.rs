@@ -6,8 +6,9 @@ use anyhow::Context;
 use clap::Args;
 use clap::builder::styling::{AnsiColor, Style};
 use embedmill::trial::compare::{Difference, differences};
-use embedmill::trial::file::{ENDINGS, TestFile};
+use embedmill::trial::file::{Case, ENDINGS, TestFile};
 use embedmill::trial::run;
+use tokio::runtime::Runtime;
 
 use super::usage;
 
@@ -47,32 +48,51 @@ pub fn test(args: TestArgs) -> anyhow::Result<()> {
         .into_iter()
         .map(|path| TestFile::read(&path).map(|file| (path, file)))
         .collect::<Result<_, _>>()?;
-    let (mut passed, mut failed) = (0, 0);
+    let (mut passed, mut failed, mut untried) = (0, 0, 0);
     for (path, file) in files {
         print(format_args!("{}", path.display()));
         for (index, case) in file.cases().iter().enumerate() {
-            let plan = file.plan(case)?;
-            let found = runtime.block_on(run::run(plan, &case.records)).map_err(|error| {
-                let parts = [format!("cases.{index}"), error.key];
-                let key = parts.iter().filter(|part| !part.is_empty()).map(String::as_str).collect::<Vec<_>>();
-                file.error(&key.join("."), error.message)
-            })?;
-            let differences = differences(&case.expect, &found);
-            if differences.is_empty() {
-                passed += 1;
-                print(format_args!("  {PASSED}ok{PASSED:#}      {}", case.name));
-            } else {
-                failed += 1;
-                print(format_args!("  {FAILED}FAILED{FAILED:#}  {}", case.name));
-                differences.iter().for_each(show);
+            let name = &case.name;
+            match found(&runtime, &file, index, case).map(|found| differences(&case.expect, &found)) {
+                Ok(differences) if differences.is_empty() => {
+                    passed += 1;
+                    print(format_args!("  {PASSED}ok{PASSED:#}      {name}"));
+                }
+                Ok(differences) => {
+                    failed += 1;
+                    print(format_args!("  {FAILED}FAILED{FAILED:#}  {name}"));
+                    differences.iter().for_each(show);
+                }
+                // The others are tried all the same.
+                Err(error) => {
+                    untried += 1;
+                    print(format_args!("  {FAILED}UNTRIED{FAILED:#} {name}"));
+                    anstream::eprintln!("{}: `{name}`: {error:#}", path.display());
+                }
             }
         }
     }
+    let count = passed + failed + untried;
+    if untried > 0 {
+        print(format_args!("{passed} passed, {failed} failed, {untried} could not be tried"));
+        return Err(usage(format!("{untried} of {count} cases could not be tried")));
+    }
     print(format_args!("{passed} passed, {failed} failed"));
     if failed > 0 {
-        anyhow::bail!("{failed} of {} cases gave something else than expected", passed + failed);
+        anyhow::bail!("{failed} of {count} cases gave something else than expected");
     }
     Ok(())
+}
+
+/// What comes of a case's records.
+fn found(runtime: &Runtime, file: &TestFile, index: usize, case: &Case) -> anyhow::Result<run::Found> {
+    let plan = file.plan(case)?;
+    let found = runtime.block_on(run::run(plan, &case.records));
+    Ok(found.map_err(|error| {
+        let parts = [format!("cases.{index}"), error.key];
+        let key = parts.iter().filter(|part| !part.is_empty()).map(String::as_str).collect::<Vec<_>>();
+        file.error(&key.join("."), error.message)
+    })?)
 }
 
 fn show(Difference { place, expected, found }: &Difference) {

@@ -104,7 +104,7 @@ fn mistakes_are_told_with_their_place() {
             .args(["test", "a.test.yaml"])
             .assert()
             .code(2)
-            .stdout(predicate::str::contains("passed").not())
+            .stdout(predicate::str::contains("1 passed").not())
             .stderr(told);
     };
     check(PIPELINE, "cases: []\n", "a.test.yaml:1: cases: expected at least one case");
@@ -144,6 +144,19 @@ fn mistakes_are_told_with_their_place() {
         "source: { kafka: { brokers: b, topics: [t], group: g } }\nmodel: { id: m }\nsink: { kafka: { topic: o } }\n";
     check(kafka, &case("[{ $key: k }]", "{}"), "cases.0.records.0: `$value` is missing; null there is a delete");
     check(kafka, &case("[{ $value: {}, $partition: 1 }]", "{}"), "`$partition` is no part of a message");
+}
+
+#[test]
+fn a_case_that_cannot_be_tried_is_named_and_the_others_are_tried() {
+    let tests = "cases:
+  - { name: right, records: [], expect: { rows: 0 } }
+  - { name: a slip, set: { batch.tokns: 5 }, records: [], expect: { rows: 0 } }
+  - { name: right too, records: [], expect: { rows: 0 } }
+";
+    let folder = folder_with(&[("a.yaml", PIPELINE), ("a.test.yaml", tests)]);
+    let ran = embedmill(folder.path()).args(["test", "a.test.yaml"]).assert().code(2);
+    ran.stdout(predicate::str::contains("2 passed, 0 failed, 1 could not be tried"))
+        .stderr(predicate::str::contains("a.test.yaml: `a slip`: --set: batch.tokns: there is no such key"));
 }
 
 #[test]
