@@ -368,7 +368,7 @@ struct SentenceConfig {
 }
 
 /// The file's names through the years; the first that is there counts.
-const SENTENCE_CONFIGS: [&str; 7] = [
+pub const SENTENCE_CONFIGS: [&str; 7] = [
     "sentence_bert_config.json",
     "sentence_roberta_config.json",
     "sentence_distilbert_config.json",

@@ -212,6 +212,13 @@ pub fn ids(addr: &str, topic: &str) -> BTreeMap<i32, Vec<String>> {
     ids
 }
 
+/// Lets a run drain, which ends well.
+pub fn stop(child: &mut Child) {
+    let sent = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+    assert!(sent.expect("kill is there").success());
+    assert!(child.wait().expect("it is a child").success());
+}
+
 /// A pipeline file, and embedmill running it.
 pub struct Pipeline {
     file: NamedTempFile,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use crate::cluster::{Pipeline, create_topics, document, ids, produce};
+use crate::cluster::{Pipeline, create_topics, document, ids, produce, stop};
 use crate::observe::wait_for;
 use crate::server::shared;
 
@@ -14,12 +14,6 @@ fn member(pipeline: &Pipeline, name: &str, log: &Path) -> Child {
     let log = std::fs::File::create(log).expect("a log");
     let mut command = pipeline.command(&["--set", &properties]);
     command.stderr(log).stdout(Stdio::null()).spawn().expect("embedmill starts")
-}
-
-fn stop(child: &mut Child) {
-    let sent = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
-    assert!(sent.expect("kill is there").success());
-    assert!(child.wait().expect("it is a child").success());
 }
 
 /// What a member's log says of its partitions, in order: those that came, and `None` where some went.

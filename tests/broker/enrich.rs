@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::cluster::{LIMIT, Pipeline, Sent, create_topics, document, ids, ids_in_files, produce, read};
+use crate::cluster::{LIMIT, Pipeline, Sent, create_topics, document, ids, ids_in_files, produce, read, stop};
 use crate::server::shared;
 
 /// `count` documents dealt over the partitions, with ids that tell partition and place.
@@ -435,8 +435,6 @@ fn a_signal_finishes_what_was_read_and_commits_it() {
     while ids(addr, "g-out") != expected(&documents) {
         assert!(started.elapsed() < LIMIT, "the rows do not come");
     }
-    let sent = std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
-    assert!(sent.expect("kill is there").success());
-    assert!(child.wait().expect("it is a child").success());
+    stop(&mut child);
     assert_eq!(pipeline.run(&[])["records"], 0);
 }

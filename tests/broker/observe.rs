@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::cluster::{LIMIT, Pipeline, Sent, create_topics, document, produce, read};
+use crate::cluster::{LIMIT, Pipeline, Sent, create_topics, document, produce, read, stop};
 use crate::prometheus::{Scrape, parse};
 use crate::server::{Broker, shared};
 
@@ -58,9 +58,7 @@ impl Observed {
     }
 
     pub fn stop(mut self) {
-        let sent = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
-        assert!(sent.expect("kill is there").success());
-        assert!(self.child.wait().expect("it is a child").success());
+        stop(&mut self.child);
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::path::Path;
+use std::process::{Child, Stdio};
 
 use assert_cmd::Command;
 use embedmill::columnar::read::OutputFile;
@@ -14,6 +15,20 @@ pub fn embedmill(folder: &Path) -> Command {
     let mut command = Command::cargo_bin("embedmill").expect("the binary is built");
     command.current_dir(folder).env_remove("EMBEDMILL_LOG").env("RUST_BACKTRACE", "0");
     command
+}
+
+/// `run pipeline.yaml` in the background, with its standard streams for whoever waits for them.
+pub fn spawn_run(folder: &Path, arguments: &[&str]) -> Child {
+    std::process::Command::new(assert_cmd::cargo::cargo_bin("embedmill"))
+        .args(["run", "pipeline.yaml"])
+        .args(arguments)
+        .env_remove("EMBEDMILL_LOG")
+        .current_dir(folder)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts")
 }
 
 /// `encode INPUTS -o OUTPUT` with the hash encoder.

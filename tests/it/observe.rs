@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use embedmill::telemetry::names;
 use predicates::prelude::*;
 use serde_json::{Value, json};
 
-use super::cli::{embedmill, folder_with};
+use super::cli::{embedmill, folder_with, spawn_run};
 use super::prometheus::{Scrape, parse};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -37,16 +37,7 @@ struct Run {
 
 impl Run {
     fn start(folder: &Path, arguments: &[&str]) -> Run {
-        let mut child = Command::new(assert_cmd::cargo::cargo_bin("embedmill"))
-            .args(["run", "pipeline.yaml"])
-            .args(arguments)
-            .env_remove("EMBEDMILL_LOG")
-            .current_dir(folder)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("it starts");
+        let mut child = spawn_run(folder, arguments);
         let (url_in, url) = mpsc::channel();
         let stderr = BufReader::new(child.stderr.take().expect("it is piped"));
         std::thread::spawn(move || {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::cli::folder_with;
+use super::cli::{folder_with, spawn_run};
 
 /// Runs `encode -` with its input held open.
 fn start(folder: &Path, output: &str) -> Child {
@@ -149,15 +149,7 @@ struct Run {
 
 impl Run {
     fn start(folder: &Path) -> Run {
-        let mut child = Command::new(assert_cmd::cargo::cargo_bin("embedmill"))
-            .args(["run", "pipeline.yaml"])
-            .env_remove("EMBEDMILL_LOG")
-            .current_dir(folder)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("it starts");
+        let mut child = spawn_run(folder, &[]);
         let (log_in, log) = std::sync::mpsc::channel();
         let stderr = BufReader::new(child.stderr.take().expect("its log"));
         std::thread::spawn(move || {

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use super::{HubError, Model, Progress, is_name};
 use crate::encode::LoadError;
 use crate::encode::folder::{self, ConfigFile, WEIGHTS, WEIGHTS_INDEX};
+use crate::encode::modules::SENTENCE_CONFIGS;
 use crate::encode::router::{self, Places, beside};
 
 /// What the hub says about a model at a revision.
@@ -51,20 +52,10 @@ pub struct Download<'a> {
     bytes_total: u64,
 }
 
-/// Files beside the transformer's weights that say how it is used; those that there are get fetched.
-const TRANSFORMER_FILES: [&str; 11] = [
-    "config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "sentence_bert_config.json",
-    "sentence_roberta_config.json",
-    "sentence_distilbert_config.json",
-    "sentence_camembert_config.json",
-    "sentence_albert_config.json",
-    "sentence_xlm-roberta_config.json",
-    "sentence_xlnet_config.json",
-];
+/// Files beside the transformer's weights that say how it is used, besides [`SENTENCE_CONFIGS`]; those that there are get
+/// fetched.
+const TRANSFORMER_FILES: [&str; 4] =
+    ["config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"];
 
 impl<'a> Download<'a> {
     pub fn new(model: &'a Model<'a>, api: &Api, info: &'a RepoInfo, progress: &'a dyn Progress) -> Self {
@@ -82,7 +73,7 @@ impl<'a> Download<'a> {
         let places = Places::read(&self.snapshot).map_err(|error| self.model.odd_answer(error.to_string()))?;
         let mut wanted = Vec::new();
         for place in &places.transformers {
-            wanted.extend(TRANSFORMER_FILES.iter().map(|name| beside(place, name)));
+            wanted.extend(TRANSFORMER_FILES.iter().chain(&SENTENCE_CONFIGS).map(|name| beside(place, name)));
             if !self.lists(&beside(place, "tokenizer.json")) {
                 wanted.push(beside(place, "vocab.txt"));
             }
