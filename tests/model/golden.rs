@@ -22,8 +22,11 @@ use futures::future::join_all;
 use safetensors::SafeTensors;
 use serde_json::Value;
 
-/// The promise for the real model; the tiny ones' vectors are not all of length 1 and get as much more as they are longer.
+/// The promise for the real model, and for every model between a text in a batch and the same text alone.
 const DIFFERENCE_MAX: f32 = 1e-6;
+/// The promise for every other model, which on some processors' kernels small random weights need. Vectors that are longer
+/// than 1 may be as much further apart.
+const DIFFERENCE_MAX_TINY: f32 = 1e-5;
 
 pub struct Model {
     tokenizer: Tokenizer,
@@ -172,7 +175,8 @@ pub fn check_model(model: &Model, name: &str, texts: &[String], golden: &str, di
 fn tiny_models_of_odd_sizes() {
     let texts = odd_texts();
     for name in ["mean", "max", "cls", "plain", "old-names"] {
-        check(&golden_folder().join("tiny").join(name), &texts, &format!("{name}.safetensors"));
+        let folder = golden_folder().join("tiny").join(name);
+        check_model(&Model::load(&folder), name, &texts, &format!("{name}.safetensors"), DIFFERENCE_MAX_TINY);
     }
 }
 
