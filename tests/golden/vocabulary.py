@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
-"""Makes the golden token ids of folders that have a vocab.txt, or a tokenizer.json that BERT's class changes.
+"""Makes the golden token ids of folders whose tokenizer transformers builds by its class, or of a vocab.txt.
 
-In:    Python with transformers; texts.jsonl and the tiny models beside this file.
-Out:   vocabulary.safetensors    for each variant in VARIANTS `<name>.ids`, at most 64 a text, end to end, and `<name>.lengths`,
-                                 how many tokens each text has, special tokens included
+In:    Python with transformers; texts.jsonl, vocabulary.json and the tiny models beside this file.
+Out:   vocabulary.safetensors    for each variant of vocabulary.json `<name>.ids`, at most 48 a text, end to end, and
+                                 `<name>.lengths`, how many tokens each text has, special tokens included; of every second text
 Keeps: nothing else.
+
+A variant is a folder: tokenizer.json of `base`, with `changes` to it, or with `vocab_txt` its vocabulary alone; and the
+other files as they stand there.
 """
 
 from __future__ import annotations
@@ -12,7 +15,9 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+import warnings
 from pathlib import Path
+from typing import Any, Dict
 
 sys.dont_write_bytecode = True
 HERE = Path(__file__).resolve().parent
@@ -20,15 +25,19 @@ sys.path.insert(0, str(HERE))
 
 import generate
 
-# Name: tokenizer_config.json. tests/model/vocabulary.rs has the same list.
-VARIANTS = {
-    "lowered": {"tokenizer_class": "BertTokenizer"},
-    "cased": {"tokenizer_class": "DistilBertTokenizer", "do_lower_case": False},
-    "stripped": {"do_lower_case": False, "tokenize_chinese_chars": False, "strip_accents": True},
-    # Beside a tokenizer.json that does not lower.
-    "changed": {"tokenizer_class": "BertTokenizerFast"},
-}
-IDS_MAX = 64
+IDS_MAX = 48
+
+
+def write_folder(variant: Dict[str, Any], folder: Path) -> None:
+    tokenizer = json.loads((HERE / variant["base"] / "tokenizer.json").read_text(encoding="utf-8"))
+    if variant.get("vocab_txt"):
+        vocabulary = sorted(tokenizer["model"]["vocab"].items(), key=lambda entry: entry[1])
+        (folder / "vocab.txt").write_text("".join(f"{token}\n" for token, _ in vocabulary), encoding="utf-8")
+    else:
+        (folder / "tokenizer.json").write_text(json.dumps({**tokenizer, **variant.get("changes", {})}), encoding="utf-8")
+    for name in ("config", "tokenizer_config", "special_tokens_map"):
+        if name in variant:
+            (folder / f"{name}.json").write_text(json.dumps(variant[name]), encoding="utf-8")
 
 
 def main() -> int:
@@ -36,27 +45,19 @@ def main() -> int:
     from safetensors.numpy import save_file
     from transformers import AutoTokenizer
 
+    warnings.simplefilter("ignore")
     lines = (HERE / "texts.jsonl").read_text(encoding="utf-8").splitlines()
-    texts = [generate.spelled_out(json.loads(line)) for line in lines]
-    source = HERE / "tiny" / "mean"
-    tokenizer = json.loads((source / "tokenizer.json").read_text(encoding="utf-8"))
+    texts = [generate.spelled_out(json.loads(line)) for line in lines][::2]
     tensors = {}
-    for name, config in VARIANTS.items():
+    for variant in json.loads((HERE / "vocabulary.json").read_text(encoding="utf-8")):
+        name = variant["name"]
         with tempfile.TemporaryDirectory() as scratch:
-            folder = Path(scratch)
-            vocabulary = sorted(tokenizer["model"]["vocab"].items(), key=lambda entry: entry[1])
-            if name == "changed":
-                changed = {**tokenizer, "post_processor": None, "normalizer": {**tokenizer["normalizer"], "lowercase": False}}
-                (folder / "tokenizer.json").write_text(json.dumps(changed), encoding="utf-8")
-            else:
-                (folder / "vocab.txt").write_text("".join(f"{token}\n" for token, _ in vocabulary), encoding="utf-8")
-            (folder / "config.json").write_text((source / "config.json").read_text(encoding="utf-8"), encoding="utf-8")
-            (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
-            made = AutoTokenizer.from_pretrained(str(folder))
-            ids = [made(text, truncation=False)["input_ids"] for text in texts]
+            write_folder(variant, Path(scratch))
+            made = AutoTokenizer.from_pretrained(scratch)
+            ids = [made(text, truncation=False, verbose=False)["input_ids"] for text in texts]
         tensors[f"{name}.ids"] = numpy.array([token for row in ids for token in row[:IDS_MAX]], numpy.int32)
         tensors[f"{name}.lengths"] = numpy.array([len(row) for row in ids], numpy.int32)
-        generate.say(f"{name}: {tensors[f'{name}.lengths'].sum()} tokens of {len(texts)} texts")
+        generate.say(f"{name}: {type(made).__name__}, {tensors[f'{name}.lengths'].sum()} tokens of {len(texts)} texts")
     save_file(tensors, HERE / "vocabulary.safetensors")
     return 0
 

@@ -1,8 +1,9 @@
 //! A model folder's tokenizer files in, one tokenizer.json out, as transformers puts it together.
 //!
-//! For BERT's own classes transformers takes only the vocabulary of tokenizer.json and builds the rest by class from
-//! tokenizer_config.json: whether texts are lowered, whether accents go, which special tokens stand around a text. So it is
-//! done here, and the same serves a folder that has only a vocab.txt. Other classes' files are taken as they are.
+//! Most classes take only the vocabulary of tokenizer.json and build the rest by rules of their own, from tokenizer_config.json:
+//! class.rs has them. For BERT's classes the same serves a folder that has only a vocab.txt.
+
+mod class;
 
 use std::path::{Path, PathBuf};
 
@@ -11,11 +12,10 @@ use serde_json::{Value, json};
 use crate::encode::LoadError;
 use crate::encode::folder::ConfigFile;
 
+use class::{Arguments, Class};
+
 /// The largest tokenizers have some 30 MB.
 const FILE_BYTES_MAX: u64 = 512 << 20;
-/// Classes that transformers builds as it builds BERT's, and the model types that mean them where no class is named.
-const BERT_CLASSES: [&str; 3] = ["BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer"];
-const BERT_TYPES: [&str; 3] = ["bert", "distilbert", "electra"];
 /// What a folder may have in place of tokenizer.json, which no well-kept crate reads.
 const OTHER_FILES: [&str; 5] =
     ["sentencepiece.bpe.model", "spiece.model", "tokenizer.model", "spm.model", "vocab.json"];
@@ -33,27 +33,33 @@ pub struct Found {
 
 pub fn read(folder: &Path) -> Result<Found, LoadError> {
     let config = ConfigFile::read(folder.join("tokenizer_config.json"))?;
-    let is_bert = is_bert(folder, config.as_ref())?;
+    let special_tokens = ConfigFile::read(folder.join("special_tokens_map.json"))?;
+    let given = Arguments { config: config.as_ref(), special_tokens: special_tokens.as_ref() };
     let path = folder.join("tokenizer.json");
     if let Some(bytes) = read_bounded(&path)? {
-        let no_json = |error| LoadError::model(&path, format!("is no tokenizer: {error}"));
-        let mut json: Value = serde_json::from_slice(&bytes).map_err(no_json)?;
-        if is_bert && json["model"]["type"] == "WordPiece" {
-            let own = json.clone();
-            build_bert(&mut json, config.as_ref())?;
-            let bytes = if own == json { bytes } else { json.to_string().into_bytes() };
-            return Ok(Found { path, bytes, json });
+        let no_tokenizer = |error: String| LoadError::model(&path, format!("is no tokenizer: {error}"));
+        let text = String::from_utf8(bytes).map_err(|error| no_tokenizer(error.to_string()))?;
+        let mut json: Value = serde_json::from_str(&text).map_err(|error| no_tokenizer(error.to_string()))?;
+        let Some((name, class)) = class_of(folder, &given, &text)? else {
+            return Ok(Found { path, bytes: text.into_bytes(), json });
+        };
+        if let Some(mismatch) = class.mismatch(&json["model"]) {
+            let message = format!(
+                "does not fit its class: {name} {mismatch}; if the file is right as it is, set `tokenizer_class` of \
+                 tokenizer_config.json to \"PreTrainedTokenizerFast\""
+            );
+            return Err(LoadError::model(path, message));
         }
-        return Ok(Found { path, bytes, json });
+        class.build(&mut json, &given)?;
+        return Ok(Found { path, bytes: json.to_string().into_bytes(), json });
     }
     let vocabulary = folder.join("vocab.txt");
     if let Some(bytes) = read_bounded(&vocabulary)? {
-        if is_bert {
-            let json = from_vocabulary(folder, &vocabulary, bytes, config.as_ref())?;
+        if let Some((_, Class::Bert)) = class_of(folder, &given, "")? {
+            let json = from_vocabulary(folder, &vocabulary, bytes, &given)?;
             return Ok(Found { path: vocabulary, bytes: json.to_string().into_bytes(), json });
         }
-        let kinds = BERT_CLASSES.join(", ");
-        let message = format!("is missing, and vocab.txt alone is read of {kinds} only; make it with {CONVERT}");
+        let message = format!("is missing, and vocab.txt alone is read of BERT's classes only; make it with {CONVERT}");
         return Err(LoadError::model(path, message));
     }
     match OTHER_FILES.iter().find(|name| folder.join(name).is_file()) {
@@ -79,52 +85,18 @@ fn read_bounded(path: &Path) -> Result<Option<Vec<u8>>, LoadError> {
     }
 }
 
-/// Whether transformers builds the folder's tokenizer by BERT's rules.
-fn is_bert(folder: &Path, config: Option<&ConfigFile>) -> Result<bool, LoadError> {
-    let class = config.map(|file| file.text("tokenizer_class")).transpose()?.flatten();
-    if let Some(class) = class {
-        return Ok(BERT_CLASSES.contains(&class.strip_suffix("Fast").unwrap_or(class)));
-    }
+/// The class that transformers loads the folder's tokenizer with, where it has rules of its own, and its name there.
+fn class_of(folder: &Path, given: &Arguments, tokenizer: &str) -> Result<Option<(String, Class)>, LoadError> {
     let model = ConfigFile::read(folder.join("config.json"))?;
-    let kind = model.as_ref().map(|file| file.text("model_type")).transpose()?.flatten();
-    Ok(kind.is_some_and(|kind| BERT_TYPES.contains(&kind)))
-}
-
-/// A special token by its key in tokenizer_config.json: its text, or an object that has it.
-fn special(config: Option<&ConfigFile>, key: &str, default: &str) -> String {
-    let value = config.and_then(|file| file.get(key));
-    let text = value.and_then(|value| value.as_str().or_else(|| value["content"].as_str()));
-    text.unwrap_or(default).to_owned()
-}
-
-/// What transformers' BertTokenizer makes of its arguments: all of a tokenizer but its vocabulary.
-fn build_bert(json: &mut Value, config: Option<&ConfigFile>) -> Result<(), LoadError> {
-    let flag = |key: &str| match config {
-        Some(file) if file.get(key).is_some() => file.flag(key).map(Some),
-        _ => Ok(None),
+    let text = |file: Option<&ConfigFile>, key: &str| -> Result<Option<String>, LoadError> {
+        Ok(file.map(|file| file.text(key)).transpose()?.flatten().map(str::to_owned))
     };
-    json["normalizer"] = json!({
-        "type": "BertNormalizer",
-        "clean_text": true,
-        "handle_chinese_chars": flag("tokenize_chinese_chars")?.unwrap_or(true),
-        "strip_accents": flag("strip_accents")?,
-        "lowercase": flag("do_lower_case")?.unwrap_or(true),
-    });
-    json["pre_tokenizer"] = json!({ "type": "BertPreTokenizer" });
-    let [first, last] = [("cls_token", "[CLS]"), ("sep_token", "[SEP]")].map(|(key, name)| special(config, key, name));
-    let ids = [&first, &last].map(|token| json["model"]["vocab"][token.as_str()].as_u64());
-    if let [Some(first_id), Some(last_id)] = ids {
-        let token = |token: &str, id| json!({ "id": token, "ids": [id], "tokens": [token] });
-        let place = |token: &str| json!({ "SpecialToken": { "id": token, "type_id": 0 } });
-        let text = |id: &str| json!({ "Sequence": { "id": id, "type_id": 0 } });
-        json["post_processor"] = json!({
-            "type": "TemplateProcessing",
-            "single": [place(&first), text("A"), place(&last)],
-            "pair": [place(&first), text("A"), place(&last), text("B"), place(&last)],
-            "special_tokens": { &first: token(&first, first_id), &last: token(&last, last_id) },
-        });
-    }
-    Ok(())
+    let model_type = text(model.as_ref(), "model_type")?;
+    let name = text(given.config, "tokenizer_class")?;
+    let name = if name.is_some() { name } else { text(model.as_ref(), "tokenizer_class")? };
+    let class = Class::of(name.as_deref(), model_type.as_deref(), tokenizer);
+    let shown = || name.or(model_type).unwrap_or_default();
+    Ok(class.map(|class| (shown(), class)))
 }
 
 /// The keys of BERT's special tokens and the tokens that they are by default, in transformers' order.
@@ -137,19 +109,14 @@ const SPECIAL: [(&str, &str); 5] = [
 ];
 
 /// A tokenizer of a vocab.txt, a token a line.
-fn from_vocabulary(
-    folder: &Path,
-    path: &Path,
-    bytes: Vec<u8>,
-    config: Option<&ConfigFile>,
-) -> Result<Value, LoadError> {
+fn from_vocabulary(folder: &Path, path: &Path, bytes: Vec<u8>, given: &Arguments) -> Result<Value, LoadError> {
     let text = String::from_utf8(bytes).map_err(|_| LoadError::model(path, "is not UTF-8"))?;
-    refuse_what_is_added(folder, config)?;
+    refuse_what_is_added(folder, given.config)?;
     let mut vocabulary = serde_json::Map::new();
     for (id, token) in text.lines().enumerate() {
         vocabulary.insert(token.to_owned(), id.into());
     }
-    let special = SPECIAL.map(|(key, default)| special(config, key, default));
+    let special = SPECIAL.map(|(key, default)| given.token(key, default));
     let mut added = Vec::new();
     for token in &special {
         let Some(id) = vocabulary.get(token) else {
@@ -164,12 +131,9 @@ fn from_vocabulary(
     let mut json = json!({
         "version": "1.0",
         "added_tokens": added,
-        "model": {
-            "type": "WordPiece", "unk_token": special[0], "continuing_subword_prefix": "##",
-            "max_input_chars_per_word": 100, "vocab": vocabulary,
-        },
+        "model": { "type": "WordPiece", "vocab": vocabulary },
     });
-    build_bert(&mut json, config)?;
+    Class::Bert.build(&mut json, given)?;
     Ok(json)
 }
 
@@ -242,7 +206,7 @@ mod tests {
         let other = ("config.json", r#"{"model_type": "mpnet"}"#);
         check(
             &[other, ("vocab.txt", VOCABULARY)],
-            "tokenizer.json: is missing, and vocab.txt alone is read of BertTokenizer",
+            "tokenizer.json: is missing, and vocab.txt alone is read of BERT's classes",
         );
         check(&[BERT, ("vocab.txt", "[PAD]\n[UNK]\n")], "vocab.txt: has no line [SEP], which the tokenizer needs");
         let added = ("added_tokens.json", r#"{"[NEW]": 6}"#);
@@ -250,5 +214,11 @@ mod tests {
         let basic = ("tokenizer_config.json", r#"{"do_basic_tokenize": false}"#);
         check(&[BERT, ("vocab.txt", VOCABULARY), basic], "tokenizer_config.json: `do_basic_tokenize` is false, which");
         check(&[BERT, ("tokenizer.json", "{")], "tokenizer.json: is no tokenizer: ");
+        let pieces = ("tokenizer.json", r#"{"model": {"type": "Unigram", "vocab": [["a", 0.0]]}}"#);
+        check(
+            &[BERT, pieces],
+            "tokenizer.json: does not fit its class: bert builds on a vocabulary of the kind WordPiece, tokenizer.json has \
+             Unigram; if the file is right as it is, set `tokenizer_class`",
+        );
     }
 }
