@@ -20,6 +20,8 @@ use super::{LoadError, ModelConfig, OutputValue, names};
 /// One step after the transformer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Module {
+    /// Token vectors are the weighted mean of those of the layers from `start` on; 0 is before the first layer. Comes first.
+    WeightedLayers { weights: Vec<PathBuf>, start: usize, layers: usize },
     /// Token vectors become one vector; several modes are put side by side.
     Pooling { modes: Vec<PoolingMode> },
     /// A linear layer and an activation.
@@ -122,7 +124,7 @@ impl Chain {
             None => true,
         };
         let predicts = is_causal && architecture.is_some_and(|name| name.ends_with("ForCausalLM"));
-        let mut walk = Walk::new(Path::new(""), hidden, false, config);
+        let mut walk = Walk::new(Path::new(""), hidden, None, config);
         walk.pool(vec![if predicts { PoolingMode::LastToken } else { PoolingMode::Mean }]);
         walk.finish(None)
     }
@@ -144,15 +146,15 @@ impl Chain {
             let message = "is false, but model.script gives a vector a text: it pools by itself".into();
             return Err(LoadError::Config { key: "model.include_prompt", message });
         }
-        Walk::new(Path::new(""), dim, false, config).finish(truncate_dim)
+        Walk::new(Path::new(""), dim, None, config).finish(truncate_dim)
     }
 
-    /// The chain of these modules. `hidden` is the width of the transformer's vectors; `all_layers` is whether it hands out
-    /// those of every layer; `truncate_dim` is what the model's own files say.
+    /// The chain of these modules. `hidden` is the width of the transformer's vectors; `all_layers` is how many layers it has, if
+    /// it hands out the vectors of each; `truncate_dim` is what the model's own files say.
     pub fn read(
         folder: &Path,
         entries: &[Entry],
-        (hidden, all_layers): (usize, bool),
+        (hidden, all_layers): (usize, Option<usize>),
         truncate_dim: Option<usize>,
         config: &ModelConfig,
     ) -> Result<Option<Chain>, LoadError> {
@@ -169,7 +171,9 @@ impl Chain {
     /// The files of the modules' own weights, in the chain's order.
     pub fn weights(&self) -> Vec<PathBuf> {
         let weights = self.modules.iter().filter_map(|module| match module {
-            Module::Dense(Dense { weights, .. }) | Module::LayerNorm { weights, .. } => Some(weights.clone()),
+            Module::Dense(Dense { weights, .. })
+            | Module::LayerNorm { weights, .. }
+            | Module::WeightedLayers { weights, .. } => Some(weights.clone()),
             _ => None,
         });
         weights.flatten().collect()
@@ -180,7 +184,8 @@ impl Chain {
 struct Walk<'a> {
     folder: &'a Path,
     config: &'a ModelConfig,
-    all_layers: bool,
+    hidden: usize,
+    all_layers: Option<usize>,
     /// Width of `token_embeddings`.
     tokens: usize,
     /// Width of `sentence_embedding`, once there is one.
@@ -197,9 +202,9 @@ enum Slot {
 }
 
 impl<'a> Walk<'a> {
-    fn new(folder: &'a Path, hidden: usize, all_layers: bool, config: &'a ModelConfig) -> Walk<'a> {
+    fn new(folder: &'a Path, hidden: usize, all_layers: Option<usize>, config: &'a ModelConfig) -> Walk<'a> {
         let include_prompt = config.include_prompt.unwrap_or(true);
-        Walk { folder, config, all_layers, tokens: hidden, sentence: None, modules: Vec::new(), include_prompt }
+        Walk { folder, config, hidden, all_layers, tokens: hidden, sentence: None, modules: Vec::new(), include_prompt }
     }
 
     fn add(&mut self, entry: &Entry) -> Result<(), LoadError> {
@@ -215,8 +220,8 @@ impl<'a> Walk<'a> {
                 Err(entry.refuse("which is out of place: a text goes through one Transformer, which comes first"))
             }
             _ => Err(entry.refuse(
-                "which this version does not support; there are Transformer, Router, Pooling, Dense, LayerNorm, \
-                 Normalize, Dropout",
+                "which this version does not support; there are Transformer, Router, WeightedLayerPooling, Pooling, Dense, \
+                 LayerNorm, Normalize, Dropout",
             )),
         }
     }
@@ -316,14 +321,23 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// It has an effect only where the transformer hands out all its layers.
+    /// It has an effect only where the transformer hands out all its layers; and then none that worked on token vectors
+    /// before it has one.
     fn weighted_layers(&mut self, entry: &Entry) -> Result<(), LoadError> {
-        if self.all_layers && self.sentence.is_none() {
-            return Err(entry.refuse(
-                "which this version does not support: it needs the vectors of every layer (`output_hidden_states` is true \
-                 in config.json)",
-            ));
+        let Some(all) = self.all_layers.filter(|_| self.of_tokens() || self.sentence.is_none()) else { return Ok(()) };
+        let file = self.config_of(entry)?;
+        for key in ["embedding_dimension", "word_embedding_dimension"] {
+            declared(&file, key, self.hidden, "the token vectors have")?;
         }
+        let layers = file.count("num_hidden_layers", 0..=WIDTH_MAX)?.unwrap_or(12);
+        if layers != all {
+            return Err(file.error(format!("`num_hidden_layers` is {layers}, but the transformer has {all} layers")));
+        }
+        let start = file.count("layer_start", 0..=layers)?.unwrap_or(4);
+        let weights = folder::weights(&self.folder.join(&entry.place))?;
+        self.tokens = self.hidden;
+        self.modules.clear();
+        self.modules.push(Module::WeightedLayers { weights, start, layers });
         Ok(())
     }
 
@@ -413,6 +427,7 @@ fn activation(file: &ConfigFile) -> Result<DenseActivation, LoadError> {
 impl fmt::Display for Module {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Module::WeightedLayers { start, layers, .. } => write!(f, "layers {start} to {layers} weighted"),
             Module::Pooling { modes } => write!(f, "{} pooling", pooling::joined(modes)),
             Module::Dense(dense) => {
                 write!(f, "dense {} to {} ({}", dense.width_in, dense.width_out, dense.activation)?;

@@ -263,10 +263,17 @@ fn broken_chains_are_refused_with_file_and_key() {
         "FOLDER/modules.json: `path` \"../../2_Dense\" of module 2 leaves the folder",
     );
     let layers = [module("Transformer", ""), module("WeightedLayerPooling", "w"), module("Pooling", "1_Pooling")];
+    let all = || ("config.json", with_key("output_hidden_states", json!(true)));
+    check(&layers, &[all()], "FOLDER/w/config.json: is missing");
     check(
         &layers,
-        &[("config.json", with_key("output_hidden_states", json!(true)))],
-        "FOLDER/modules.json: module 1 is \"sentence_transformers.models.WeightedLayerPooling\", which this version does not",
+        &[all(), ("w/config.json", json!({"num_hidden_layers": 7}))],
+        "FOLDER/w/config.json: `num_hidden_layers` is 7, but the transformer has 2 layers",
+    );
+    check(
+        &layers,
+        &[all(), ("w/config.json", json!({"num_hidden_layers": 2, "layer_start": 3}))],
+        "FOLDER/w/config.json: `layer_start` must be a whole number from 0 to 2, found 3",
     );
     check(
         &[module("Normalize", ""), module("WordWeights", "w")],

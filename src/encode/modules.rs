@@ -228,9 +228,16 @@ impl ModelSpec {
             None => Some(Chain::plain(file, self.hidden, config)?),
             Some([_, after @ ..]) => {
                 let all_layers = match file {
-                    Some(file) => file.flag("output_hidden_states")?,
-                    None => false,
+                    Some(file) => file.flag("output_hidden_states")?.then_some(self.layers),
+                    None => None,
                 };
+                let weighs = |entry: &Entry| entry.class.as_deref() == Some("WeightedLayerPooling");
+                if all_layers.is_some() && self.script.is_some() && after.iter().any(weighs) {
+                    let message =
+                        "gives the last layer's vectors, but the model's WeightedLayerPooling needs those of all"
+                            .into();
+                    return Err(LoadError::Config { key: "model.script", message });
+                }
                 Chain::read(folder, after, (self.hidden, all_layers), truncate_dim, config)?
             }
             _ => None,

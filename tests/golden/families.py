@@ -4,6 +4,8 @@
 In:    Python with sentence-transformers; texts.jsonl beside this file.
 Out:   families/<name>/              a model, as sentence-transformers saves it
        families/<name>.safetensors   its vectors on the texts, as generate.py describes
+       families/<name>.layers        those of every eighth text with a WeightedLayerPooling before the pooling, in which layer n
+                                     counts 1 + n / 2, as `vectors` of a safetensors file
 Keeps: nothing else. Seeds are fixed: on one machine, a second run gives the same bytes.
 Fails: with the command that installs what is missing, or the family that went wrong.
 
@@ -397,6 +399,22 @@ def rounding(model: Any, texts: Sequence[str]) -> float:
     return largest
 
 
+def write_weighted(model: Any, texts: Sequence[str], out: Path) -> None:
+    """Changes the model: it hands out all its layers from then on."""
+    import torch
+    from safetensors.numpy import save_file
+    from sentence_transformers.sentence_transformer.modules import WeightedLayerPooling
+
+    config = model[0].model.config
+    config.output_hidden_states = True
+    # A group of ALBERT's has several.
+    layers = config.num_hidden_layers * getattr(config, "inner_group_num", 1)
+    width = model.get_sentence_embedding_dimension()
+    weights = torch.tensor([1 + layer / 2 for layer in range(layers + 1)])
+    model.insert(1, WeightedLayerPooling(width, num_hidden_layers=layers, layer_start=0, layer_weights=torch.nn.Parameter(weights)))
+    save_file({"vectors": model.encode(list(texts)[::8], show_progress_bar=False)}, out)
+
+
 def make(families: Sequence[Family], texts: Sequence[str], work: Path) -> None:
     for family in families:
         folder = work / family.name
@@ -411,6 +429,10 @@ def make(families: Sequence[Family], texts: Sequence[str], work: Path) -> None:
             sys.exit(f"golden: error: {family.name}: all of {DRAWS} random models make much of rounding, the last {found:.1e}")
         check_loaded(drawn, model)
         write_vectors(model, texts, work / f"{family.name}.safetensors")
+        # transformers 5.23 hands out of umT5's layers the first text's vectors alone (`OutputRecorder(UMT5Block, index=0)`, and
+        # the block gives a tensor, not a tuple).
+        if family.name != "umt5":
+            write_weighted(model, texts, work / f"{family.name}.layers")
         if family.published:
             config = json.loads((folder / "config.json").read_text(encoding="utf-8")) | family.published
             config = {key: value for key, value in config.items() if value is not None}

@@ -5,9 +5,13 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use embedmill::encode::folder::ConfigFile;
+use embedmill::encode::modules::ModelSpec;
 use embedmill::encode::{LoadError, ModelConfig, spec, torch};
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+use serde_json::{Value, json};
 
-use crate::golden::{Model, check_model, check_order, golden_folder, nowhere, odd_texts};
+use crate::golden::{Model, check_model, check_order, difference, golden_folder, norm, nowhere, odd_texts};
 
 /// The promise for every family.
 const DIFFERENCE_MAX: f32 = 1e-5;
@@ -47,6 +51,11 @@ fn folder(name: &str) -> PathBuf {
     golden_folder().join("families").join(name)
 }
 
+fn described(folder: &Path) -> ModelSpec {
+    let config = ModelConfig { id: Some(folder.display().to_string()), ..ModelConfig::default() };
+    spec(&config, &nowhere(), &()).unwrap_or_else(|error| panic!("{error}"))
+}
+
 /// `threads` decides whether embedmill's own loops run or libtorch's operations.
 fn load(folder: &Path, threads: usize) -> Result<Model, LoadError> {
     let config =
@@ -62,6 +71,56 @@ fn every_family_computes_what_sentence_transformers_does() {
             let model = load(&folder(name), threads).unwrap_or_else(|error| panic!("{error}"));
             let found = check_model(&model, name, &texts, &format!("families/{name}.safetensors"), DIFFERENCE_MAX);
             assert!(found <= DIFFERENCE_MAX, "{name}: {found:e}");
+        }
+    }
+}
+
+/// A WeightedLayerPooling sees what each layer gives, and the embeddings. The weights are those of `families.py`.
+#[test]
+fn layers_are_weighed_in_every_family() {
+    let texts: Vec<String> = odd_texts().into_iter().step_by(8).collect();
+    let module =
+        |kind: &str, path: &str| json!({ "type": format!("sentence_transformers.models.{kind}"), "path": path });
+    // What transformers hands out of umT5's layers is wrong; see `families.py`.
+    for name in MODELS.into_iter().filter(|name| *name != "umt5") {
+        let changed = tempfile::tempdir().expect("a temporary folder");
+        let write = |name: &str, content: Value| {
+            let path = changed.path().join(name);
+            std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+            std::fs::write(path, content.to_string()).expect("a file");
+        };
+        for file in ["tokenizer.json", "tokenizer_config.json", "model.safetensors"] {
+            std::fs::copy(folder(name).join(file), changed.path().join(file)).expect("a copy");
+        }
+        let read = |file: &str| -> Value {
+            serde_json::from_slice(&std::fs::read(folder(name).join(file)).expect("a file")).expect("JSON")
+        };
+        write("sentence_bert_config.json", read("sentence_bert_config.json"));
+        let mut config = read("config.json");
+        config["output_hidden_states"] = true.into();
+        write("config.json", config);
+        let modules =
+            [module("Transformer", ""), module("WeightedLayerPooling", "1_Layers"), module("Pooling", "2_Pooling")];
+        write("modules.json", modules.as_slice().into());
+        write("2_Pooling/config.json", json!({ "pooling_mode": "mean" }));
+        let layers = described(&folder(name)).layers;
+        write("1_Layers/config.json", json!({ "num_hidden_layers": layers, "layer_start": 0 }));
+        let weights: Vec<u8> = (0..=layers).flat_map(|layer| (1.0 + layer as f32 / 2.0).to_le_bytes()).collect();
+        let view = TensorView::new(Dtype::F32, vec![layers + 1], &weights).expect("a tensor");
+        let path = changed.path().join("1_Layers/model.safetensors");
+        safetensors::serialize_to_file([("layer_weights", view)], None, &path).expect("a file");
+
+        let model = load(changed.path(), 1).unwrap_or_else(|error| panic!("{error}"));
+        let vectors = model.encode_all(&model.tokenize(&texts));
+        let bytes = std::fs::read(golden_folder().join(format!("families/{name}.layers"))).expect("the golden file");
+        let golden = SafeTensors::deserialize(&bytes).expect("a golden file").tensor("vectors").expect("vectors");
+        let dim = golden.shape()[1];
+        let values = golden.data().chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().expect("four")));
+        let expected: Vec<f32> = values.collect();
+        assert_eq!(expected.len(), texts.len() * dim, "{name}");
+        for (row, (vector, expected)) in vectors.iter().zip(expected.chunks_exact(dim)).enumerate() {
+            let found = difference(vector, expected);
+            assert!(found <= DIFFERENCE_MAX * norm(expected).max(1.0), "{name}: text {}: {found:e}", 8 * row);
         }
     }
 }

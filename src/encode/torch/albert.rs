@@ -60,7 +60,7 @@ pub fn check(_: &str, file: &ConfigFile) -> Result<Sizes, LoadError> {
     let config = AlbertConfig::read(file)?;
     Ok(Sizes {
         hidden: config.hidden as usize,
-        layers: config.passes,
+        layers: config.passes * config.group_layers,
         vocab_size: config.vocab_size as usize,
         positions: Some(config.places as usize),
     })

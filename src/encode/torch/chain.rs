@@ -3,6 +3,8 @@
 //! Weights are read and checked when the model is loaded, before any data moves: names, shapes, finite values, nothing left
 //! over. The workers of one device share them.
 
+use std::path::{Path, PathBuf};
+
 use tch::{Device, Kind, TchError, Tensor};
 
 use super::packed::Packed;
@@ -13,6 +15,8 @@ use crate::encode::chain::{Dense, DenseActivation, Module};
 use crate::encode::device::Device as DeviceName;
 
 pub struct Chain {
+    /// What each layer's vectors count, those before the first layer included; none where only the last layer's do.
+    layer_weights: Option<Vec<f64>>,
     steps: Vec<Step>,
     /// Tokens at a sequence's beginning that the pooling leaves out.
     prompt_tokens: usize,
@@ -39,13 +43,28 @@ const LAYER_NORM_EPS: f64 = 1e-5;
 
 impl Chain {
     pub fn load(modules: &[Module], prompt_tokens: usize, device: DeviceName) -> Result<Chain, LoadError> {
+        let (layer_weights, modules) = match modules {
+            [Module::WeightedLayers { weights, start, layers }, rest @ ..] => {
+                (Some(layer_weights(weights, (*start, *layers), device)?), rest)
+            }
+            all => (None, all),
+        };
         let steps = modules.iter().map(|module| Step::load(module, device)).collect::<Result<_, _>>()?;
-        Ok(Chain { steps, prompt_tokens })
+        Ok(Chain { layer_weights, steps, prompt_tokens })
     }
 
     /// The same chain for another worker on the same device: the weights are shared.
     pub fn share(&self) -> Chain {
-        Chain { steps: self.steps.iter().map(Step::share).collect(), prompt_tokens: self.prompt_tokens }
+        Chain {
+            layer_weights: self.layer_weights.clone(),
+            steps: self.steps.iter().map(Step::share).collect(),
+            prompt_tokens: self.prompt_tokens,
+        }
+    }
+
+    /// What the transformer is to make of its layers; see [`super::layers::Mix`].
+    pub fn layer_weights(&self) -> Option<&[f64]> {
+        self.layer_weights.as_deref()
     }
 
     /// `[tokens, hidden]` to `[rows, dim]`, rows in packed order.
@@ -82,6 +101,26 @@ impl Chain {
         }
         vectors.map_or_else(|| Tensor::f_zeros([1, width], (Kind::Float, device)), Ok)
     }
+}
+
+/// What each of a model's layers counts, of all 1; the layers before `start` nothing
+/// (`sentence_transformer/modules/weighted_layer_pooling.py`).
+fn layer_weights(
+    paths: &[PathBuf],
+    (start, layers): (usize, usize),
+    device: DeviceName,
+) -> Result<Vec<f64>, LoadError> {
+    let mut weights = Weights::open(paths, device)?;
+    let own = weights.take(&["layer_weights".to_owned()], &[(layers + 1 - start) as i64])?;
+    weights.none_left_under("")?;
+    let own = own.f_to_kind(Kind::Double).and_then(|own| Vec::<f64>::try_from(own));
+    let own = own.map_err(|error| weights.failed(&error))?;
+    let sum: f64 = own.iter().sum();
+    if sum == 0.0 {
+        let path = paths.first().map(PathBuf::as_path).unwrap_or(Path::new(""));
+        return Err(LoadError::model(path, "`layer_weights` have the sum 0, which the weighted mean is divided by"));
+    }
+    Ok(std::iter::repeat_n(0.0, start).chain(own.into_iter().map(|weight| weight / sum)).collect())
 }
 
 impl Step {
@@ -148,8 +187,10 @@ impl Step {
             }
             Step::Plain(Module::Normalize) => normalize(&x),
             Step::Plain(Module::Truncate { dim }) => x.f_narrow(1, 0, *dim as i64),
-            // The chain pools by itself; what has weights is not plain.
-            Step::Plain(Module::Pooling { .. } | Module::Dense(_) | Module::LayerNorm { .. }) => Ok(x),
+            // The chain pools by itself, and the transformer weighs its layers; what has weights is not plain.
+            Step::Plain(
+                Module::WeightedLayers { .. } | Module::Pooling { .. } | Module::Dense(_) | Module::LayerNorm { .. },
+            ) => Ok(x),
         }
     }
 }

@@ -8,7 +8,7 @@ use super::attention::{Attention, Heads};
 use super::block::{Block, Norms, Perceptron, Room, Shape};
 use super::disentangled::{Disentangled, Sides, Span};
 use super::embeddings::{Count, Embeddings, Places, Step, words_of_type_0};
-use super::layers::{Activation, Linear, Norm};
+use super::layers::{Activation, Linear, Mix, Norm};
 use super::names::Names;
 use super::packed::Packed;
 use super::weights::Weights;
@@ -262,19 +262,20 @@ struct Deberta {
 }
 
 impl Transformer for Deberta {
-    fn forward(&mut self, batch: &Packed) -> Result<Tensor, TchError> {
+    fn forward(&mut self, batch: &Packed, mut mix: Mix) -> Result<Tensor, TchError> {
         self.attention.prepare(batch)?;
         let mut rows = self.room.rows(batch.tokens)?;
         let mut flat = self.embeddings.forward(batch)?;
         // Layers write over their input.
         let embedded = if self.convolution.is_some() { Some(flat.f_detach_copy()?) } else { None };
         for (layer, block) in self.blocks.iter().enumerate() {
+            mix.add(layer, &flat)?;
             flat = block.forward(layer, flat, self.attention.as_ref(), batch, &mut rows)?;
             if let (0, Some(convolution), Some(embedded)) = (layer, &self.convolution, &embedded) {
                 flat = convolution.forward(embedded, flat, batch)?;
             }
         }
-        Ok(flat)
+        mix.finish(flat)
     }
 
     fn share(&self) -> Result<Box<dyn Transformer>, TchError> {

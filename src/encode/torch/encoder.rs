@@ -6,7 +6,7 @@ use super::Transformer;
 use super::attention::Attention;
 use super::block::{Block, Room, Shape};
 use super::embeddings::Embeddings;
-use super::layers::Norm;
+use super::layers::{Mix, Norm};
 use super::packed::Packed;
 use super::weights::Weights;
 use crate::encode::LoadError;
@@ -34,17 +34,19 @@ impl Encoder {
 }
 
 impl Transformer for Encoder {
-    fn forward(&mut self, batch: &Packed) -> Result<Tensor, TchError> {
+    fn forward(&mut self, batch: &Packed, mut mix: Mix) -> Result<Tensor, TchError> {
         self.attention.prepare(batch)?;
         let mut rows = self.room.rows(batch.tokens)?;
         let mut flat = self.embeddings.forward(batch)?;
         for (layer, block) in self.blocks.iter().enumerate() {
+            mix.add(layer, &flat)?;
             flat = block.forward(layer, flat, self.attention.as_ref(), batch, &mut rows)?;
         }
-        match &self.norm {
-            Some(norm) => norm.forward(&flat),
-            None => Ok(flat),
-        }
+        let last = match &self.norm {
+            Some(norm) => norm.forward(&flat)?,
+            None => flat,
+        };
+        mix.finish(last)
     }
 
     fn share(&self) -> Result<Box<dyn Transformer>, TchError> {

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use tch::{TchError, Tensor};
+use tch::{Kind, TchError, Tensor};
 
 use super::memory;
 use super::names::Names;
@@ -243,5 +243,40 @@ impl Activation {
             Activation::Tanh => x.f_tanh_(),
         };
         applied.map(drop)
+    }
+}
+
+/// The layers' vectors summed up by weights, while a model goes through them.
+pub struct Mix<'a> {
+    /// Of what comes before the first layer, then of each layer's vectors; none where only the last layer's count.
+    weights: Option<&'a [f64]>,
+    /// `[tokens, hidden]`, in single precision
+    sum: Option<Tensor>,
+}
+
+impl<'a> Mix<'a> {
+    pub fn new(weights: Option<&'a [f64]>) -> Mix<'a> {
+        Mix { weights, sum: None }
+    }
+
+    /// Adds what layer `layer` is given, before it is written over. `[tokens, hidden]`
+    pub fn add(&mut self, layer: usize, flat: &Tensor) -> Result<(), TchError> {
+        let weight = self.weights.and_then(|weights| weights.get(layer)).copied().unwrap_or(0.0);
+        if weight == 0.0 {
+            return Ok(());
+        }
+        let part = flat.f_to_kind(Kind::Float)?.f_mul_scalar(weight)?;
+        self.sum = Some(match self.sum.take() {
+            None => part,
+            Some(mut sum) => sum.f_add_(&part)?,
+        });
+        Ok(())
+    }
+
+    /// The sum, of which these are the last vectors, after the model's last norm; or these alone.
+    pub fn finish(mut self, last: Tensor) -> Result<Tensor, TchError> {
+        let Some(weights) = self.weights else { return Ok(last) };
+        self.add(weights.len() - 1, &last)?;
+        self.sum.map_or_else(|| last.f_zeros_like(), Ok)
     }
 }

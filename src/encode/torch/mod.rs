@@ -53,6 +53,7 @@ use super::{EncodeError, Encoder, LoadError, Matrix, OutputValue};
 use crate::batch::TokenBatch;
 use chain::Chain;
 pub use device::{cuda_devices, why_no_cuda};
+use layers::Mix;
 use packed::Packed;
 use weights::Weights;
 
@@ -109,8 +110,8 @@ pub fn families() -> Vec<&'static str> {
 
 /// What a family computes. It may move to another thread, but is used by one at a time.
 trait Transformer: Send {
-    /// The last layer's token vectors. `[tokens, hidden]`
-    fn forward(&mut self, batch: &Packed) -> Result<Tensor, TchError>;
+    /// The last layer's token vectors, or what `mix` makes of all layers'. `[tokens, hidden]`
+    fn forward(&mut self, batch: &Packed, mix: Mix) -> Result<Tensor, TchError>;
 
     /// The same model for another worker on the same device: the weights are shared, what it writes to is its own.
     fn share(&self) -> Result<Box<dyn Transformer>, TchError>;
@@ -276,7 +277,8 @@ impl TorchEncoder {
         if packed.order.is_empty() {
             return Ok(Vec::new());
         }
-        let tokens = self.model.transformer.forward(packed)?;
+        let mix = Mix::new(self.model.chain.layer_weights());
+        let tokens = self.model.transformer.forward(packed, mix)?;
         // Whatever the transformer computes in, its vectors are pooled and changed in single precision.
         let found = self.model.chain.forward(tokens.f_to_kind(Kind::Float)?, packed)?;
         floats(&found, vectors * self.spec.dim)

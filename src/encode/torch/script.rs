@@ -12,6 +12,7 @@ use tch::{CModule, IValue, Kind, TchError, Tensor, jit};
 
 use super::Transformer;
 use super::device;
+use super::layers::Mix;
 use super::packed::Packed;
 use crate::batch::TokenBatch;
 use crate::encode::device::Device;
@@ -150,8 +151,8 @@ impl Gives {
 }
 
 impl Transformer for Scripted {
-    /// Token vectors; of a script that gives a vector a text, these: `[rows, width]`
-    fn forward(&mut self, batch: &Packed) -> Result<Tensor, TchError> {
+    /// Token vectors; of a script that gives a vector a text, these: `[rows, width]`. It has no layers to be weighed.
+    fn forward(&mut self, batch: &Packed, _: Mix) -> Result<Tensor, TchError> {
         let found = self.run(batch).map_err(TchError::Torch)?;
         given(&found, batch).map_err(TchError::Torch)?;
         self.unpadded(found, batch)
