@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct BatchConfig {
-    /// Most tokens that go through the model at once. On a CPU 1024 to 2048 are fastest; a GPU wants more.
+    /// Most tokens that go through the model at once; a longer text goes alone. On a CPU 1024 to 2048 are fastest; a GPU wants
+    /// more.
     pub tokens: usize,
     /// Most sequences that go through the model at once.
     pub rows: usize,

@@ -16,7 +16,8 @@ use crate::record::Block;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct WindowConfig {
-    /// Most tokens in a window: enough to sort in, few enough that a window's age stays near a second on a CPU.
+    /// Most tokens in a window: enough to sort in, few enough that a window's age stays near a second on a CPU. A longer text
+    /// has a window of its own.
     pub tokens: usize,
     /// Most records in a window.
     pub records: usize,

@@ -74,7 +74,7 @@ pub struct WorkArgs {
     /// Threads of each CPU worker [default: the cores, shared among the CPU workers]
     #[arg(long, help_heading = "Work")]
     threads: Option<usize>,
-    /// Most tokens that go through the model at once
+    /// Most tokens that go through the model at once; a longer text goes alone
     #[arg(long, value_name = "TOKENS", help_heading = "Work")]
     batch_tokens: Option<usize>,
     /// Most tokens that are sorted and delivered together

@@ -184,19 +184,10 @@ impl Plan {
         })
     }
 
-    /// Refuses budgets that the model's longest text would not fit.
+    /// Refuses token vectors of which the model's longest text has more than memory is there for. Texts' own vectors need no
+    /// such check: a text over a budget of tokens is a window, and a batch, by itself.
     pub fn check_model(&self, spec: &ModelSpec) -> Result<(), PlanError> {
-        let longest = spec.max_seq_length;
-        for (key, tokens) in [("batch.tokens", self.batch.tokens), ("window.tokens", self.window.tokens)] {
-            if tokens < longest {
-                let message = format!(
-                    "{tokens} tokens are fewer than the {longest} of the longest text that the model takes; raise it, \
-                     or lower model.max_seq_length"
-                );
-                return refuse(key, message);
-            }
-        }
-        let (weight, most) = (longest * token_bytes(spec), self.window.in_flight_bytes);
+        let (weight, most) = (spec.max_seq_length * token_bytes(spec), self.window.in_flight_bytes);
         if spec.value == OutputValue::TokenEmbeddings && weight > most {
             let message = format!(
                 "{most} bytes do not hold the {weight} of the longest text's token vectors; raise it, or lower \
@@ -286,6 +277,8 @@ impl Plan {
         let window = spec.map_or_else(|| self.window.clone(), |spec| self.window(spec));
         let WindowConfig { tokens, records, bytes, linger_ms, in_flight_bytes } = &window;
         let age = if self.live { format!(", {linger_ms} ms") } else { String::new() };
+        let longest = spec.map(|spec| spec.max_seq_length).filter(|longest| *longest > self.batch.tokens);
+        let alone = longest.map(|longest| format!(" or one text of up to {longest}")).unwrap_or_default();
         let mut lines = vec![
             ("source", self.source.describe()),
             ("record", self.record.describe()),
@@ -297,7 +290,7 @@ impl Plan {
                     mebibytes(*in_flight_bytes)
                 ),
             ),
-            ("batch", format!("by length, up to {} tokens, {} rows", self.batch.tokens, self.batch.rows)),
+            ("batch", format!("by length, up to {} tokens{alone}, {} rows", self.batch.tokens, self.batch.rows)),
             ("model", model),
             ("devices", devices(&self.devices)),
             ("output", self.vectors()),

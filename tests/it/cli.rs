@@ -212,7 +212,7 @@ fn wrong_usage_is_refused_with_what_to_do() {
     check(&with(&["encode", "a.jsonl", "-o", "no/such/o.arrow"]), "no/such/o.arrow: cannot be created");
     check(&with(&["encode", "a.jsonl", "-o", "o.arrow", "--device", "cuda:0"]), "cuda:0");
     check(&with(&["encode", "a.jsonl", "-o", "o.arrow", "--keep", "nothing"]), "give it one");
-    check(&with(&["encode", "a.jsonl", "-o", "o.arrow", "--batch-tokens", "10"]), "fewer than the 512");
+    check(&with(&["encode", "a.jsonl", "-o", "o.arrow", "--batch-tokens", "0"]), "expected at least 1, found 0");
     check(&["inspect", "a.jsonl"], "neither an Arrow nor a Parquet file");
 }
 

@@ -255,7 +255,7 @@ fn the_file_is_read_again_on_sighup() {
     // What cannot be planned changes nothing, and the run goes on.
     for (wrong, told) in [
         (PIPELINE.replace("window:", "widow:"), "did you mean `window`?"),
-        (PIPELINE.replace("linger_ms: 20", "tokens: 3"), "window.tokens: 3 tokens are fewer than"),
+        (PIPELINE.replace("linger_ms: 20", "tokens: 0"), "window.tokens: expected at least 1, found 0"),
         (String::from("{"), "not YAML"),
     ] {
         write(&wrong);
