@@ -13,7 +13,7 @@ ROUNDS ?= 1
 SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test check chaos golden compare bench bench-kafka memory clean-demo tools python test-chart manifests man deny
+.PHONY: help setup build demo test check chaos golden compare bench bench-kafka memory clean-demo tools python test-chart test-packages manifests man deny
 
 help: ## Lists these targets
 	@printf 'embedmill: text records in, vectors out. Start with `make demo`.\n\n'
@@ -49,6 +49,13 @@ chaos: build ## Kills and stops copies and the broker: ROUNDS rounds from SEED o
 	@$(PYTHON) deploy/kafka.py
 	EMBEDMILL_CHAOS_ROUNDS=$(ROUNDS) EMBEDMILL_CHAOS_SEED=$(SEED) \
 		cargo test --release --locked --test broker -- chaos --include-ignored --nocapture
+
+test-packages: setup ## Compiles models with PyTorch (AOTInductor) and holds them to sentence-transformers'
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
+	for model in tiny/mean families/roberta families/eurobert; do \
+		$(REFERENCE_PYTHON) deploy/export_package.py tests/golden/$$model "$$folder/$${model#*/}.pt2" || exit 1; done && \
+	$(REFERENCE_PYTHON) deploy/export_package.py tests/golden/tiny/cls "$$folder/cls-text.pt2" --text-vectors && \
+	EMBEDMILL_TEST_PACKAGES="$$folder" cargo test --release --locked --test model -- packages --include-ignored
 
 golden: setup ## Makes the golden vectors again, with sentence-transformers
 	@$(REFERENCE_PYTHON) tests/golden/generate.py $(ARGS)

@@ -36,7 +36,7 @@ pub struct SearchArgs {
     /// The model's id or folder, where it is no longer where the vectors were made
     #[arg(short, long)]
     model: Option<String>,
-    /// The TorchScript file that the vectors were made with; it runs the code in it, so only one that you trust
+    /// The TorchScript file or package that the vectors were made with; it runs the code in it, so only one that you trust
     #[arg(long, value_name = "FILE")]
     script: Option<PathBuf>,
     /// Text to put before the query [default: the model's prompt named query, where it has one]
@@ -123,8 +123,7 @@ fn model(provenance: &BTreeMap<String, String>, args: &SearchArgs) -> anyhow::Re
         .parse()
         .map_err(usage)?;
     if let (Some(name), None) = (told("script"), &args.script) {
-        let message =
-            format!("the vectors were made with the TorchScript file {name}; give it by --script, if you trust it");
+        let message = format!("the vectors were made with the script {name}; give it by --script, if you trust it");
         return Err(usage(message));
     }
     let defaults = ModelConfig::default();

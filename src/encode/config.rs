@@ -50,8 +50,8 @@ pub struct ModelConfig {
     pub revision: String,
     /// What computes the vectors: `torch`, or `hash`, which needs neither libtorch nor weights and is for tests.
     pub backend: Backend,
-    /// A TorchScript file (`torch.jit.save`) that stands in place of the model's transformer; the tokenizer and the modules
-    /// after it are those of `id`, a model folder. Loading it runs the code in it: name only files that you trust.
+    /// A TorchScript file (`torch.jit.save`), or a package of AOTInductor (`.pt2`), that stands in place of the model's
+    /// transformer; the tokenizer and the modules after it are those of `id`, a model folder. Loading it runs the code in it: name only files that you trust.
     pub script: Option<PathBuf>,
     /// How token vectors become one vector; of several, the vectors are put side by side. Left out: what the model's own
     /// files say.

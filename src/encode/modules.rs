@@ -14,7 +14,7 @@ use super::folder::{self, ConfigFile, short};
 use super::hub::ModelFolder;
 use super::prompts::SentenceTransformers;
 use super::router::{self, Entry};
-use super::script::{Gives, Script};
+use super::script::{self, Gives, Script};
 use super::{Backend, LoadError, ModelConfig, OutputValue, PoolingMode, Precision, pooling, torch};
 
 /// What a model is. Everything is checked; the weights are not loaded.
@@ -31,7 +31,7 @@ pub struct ModelSpec {
     pub transformer: Option<PathBuf>,
     /// config.json as it is; the family reads its own keys from it.
     pub config: Option<ConfigFile>,
-    /// `model_type` of config.json, `torchscript`, or `hash`.
+    /// `model_type` of config.json, `torchscript`, `aotinductor`, or `hash`.
     pub family: String,
     /// The TorchScript file in place of the transformer, where the user named one, and what it gives.
     pub script: Option<Script>,
@@ -200,7 +200,7 @@ impl ModelSpec {
             }
             Ok(_) => {}
         }
-        self.family = "torchscript".into();
+        self.family = script::Kind::of(file).family().into();
         self.weights = vec![file.to_owned()];
         self.weights_sha256 = Some(folder::sha256(&self.weights)?);
         self.vocab_size = match &self.config {

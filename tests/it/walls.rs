@@ -56,15 +56,17 @@ fn every_crate_stays_in_its_room() {
 }
 
 #[test]
-fn unsafe_code_is_in_one_file_and_gives_its_reasons() {
+fn unsafe_code_is_in_two_files_and_gives_its_reasons() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
     sources(&root, &mut files);
     for file in files {
         let text = fs::read_to_string(&file).expect("a source can be read");
-        let blocks = text.matches("unsafe {").count() + text.matches("unsafe fn").count();
+        let kinds = ["unsafe {", "unsafe fn", "unsafe impl"];
+        let blocks: usize = kinds.iter().map(|kind| text.matches(kind).count()).sum();
         let reasons = text.matches("// SAFETY: ").count();
-        let at_home = file == root.join("encode/torch/memory.rs");
+        let homes = ["encode/torch/memory.rs", "encode/torch/package/mod.rs"];
+        let at_home = homes.iter().any(|home| file == root.join(home));
         assert!(blocks == if at_home { reasons } else { 0 }, "{} has unsafe code", file.display());
     }
 }

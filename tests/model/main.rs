@@ -5,6 +5,7 @@ mod chains;
 mod cli;
 mod families;
 mod golden;
+mod packages;
 mod precision;
 mod scripts;
 mod tokens;

@@ -113,7 +113,7 @@ fn layer_weights(
     let mut weights = Weights::open(paths, device)?;
     let own = weights.take(&["layer_weights".to_owned()], &[(layers + 1 - start) as i64])?;
     weights.none_left_under("")?;
-    let own = own.f_to_kind(Kind::Double).and_then(|own| Vec::<f64>::try_from(own));
+    let own = own.f_to_kind(Kind::Double).and_then(Vec::<f64>::try_from);
     let own = own.map_err(|error| weights.failed(&error))?;
     let sum: f64 = own.iter().sum();
     if sum == 0.0 {

@@ -1,4 +1,4 @@
-//! A tensor's memory as a slice: the one place with unsafe code.
+//! A tensor's memory as a slice: with package/ the one place with unsafe code.
 #![allow(unsafe_code, reason = "libtorch hands out its memory as a pointer only")]
 
 use tch::{Device, Kind, Tensor};

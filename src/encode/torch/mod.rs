@@ -31,6 +31,7 @@ mod memory;
 mod modernbert;
 mod mpnet;
 mod names;
+mod package;
 mod packed;
 mod pool;
 mod relative;

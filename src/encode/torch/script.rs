@@ -1,4 +1,4 @@
-//! A TorchScript file as the transformer: padded batches in, token vectors or a vector a text out.
+//! A TorchScript file or a package of AOTInductor as the transformer: padded batches in, token vectors or a vector a text out.
 //!
 //! A script wants rectangles, so sequences are filled up to the batch's longest and hidden by the attention mask; what it
 //! gives for padding is cut off again, and the chain sees packed token vectors as from any family. The file is tried when it
@@ -13,6 +13,7 @@ use tch::{CModule, IValue, Kind, TchError, Tensor, jit};
 use super::Transformer;
 use super::device;
 use super::layers::Mix;
+use super::package::Package;
 use super::packed::Packed;
 use crate::batch::TokenBatch;
 use crate::encode::device::Device;
@@ -27,9 +28,17 @@ const KEY: &str = "model.script";
 const PADDING_EFFECT_MAX: f64 = 0.05;
 
 pub struct Scripted {
-    module: Arc<CModule>,
+    code: Code,
     inputs: Vec<Input>,
     pad_id: f64,
+}
+
+/// What a file holds, shared by the workers of a device.
+#[derive(Clone)]
+enum Code {
+    Script(Arc<CModule>),
+    /// Its vectors are the output of this number.
+    Package(Arc<Package>, usize),
 }
 
 /// Loads the script on a device and tries it. It runs the file's code.
@@ -42,6 +51,23 @@ pub fn load(script: &Script, device: Device) -> Result<(Scripted, Given), LoadEr
 
 impl Scripted {
     fn open(file: &Path, pad_id: u32, device: Device) -> Result<Scripted, String> {
+        match script::Kind::of(file) {
+            script::Kind::TorchScript => Scripted::open_script(file, pad_id, device),
+            script::Kind::Package => Scripted::open_package(file, pad_id, device),
+        }
+    }
+
+    fn open_package(file: &Path, pad_id: u32, device: Device) -> Result<Scripted, String> {
+        let package = Package::open(file, device, num_cpus::get()).map_err(|error| {
+            let how = "expected what torch._inductor.aoti_compile_and_package writes; deploy/export_package.py makes such a file";
+            format!("is no package that can be used: {}; {how}", error.lines().next().unwrap_or_default())
+        })?;
+        let [inputs, outputs] = package.call_spec()?;
+        let (inputs, place) = (script::package_inputs(&inputs)?, script::package_output(&outputs)?);
+        Ok(Scripted { code: Code::Package(Arc::new(package), place), inputs, pad_id: f64::from(pad_id) })
+    }
+
+    fn open_script(file: &Path, pad_id: u32, device: Device) -> Result<Scripted, String> {
         set_thread();
         let mut module = CModule::load_on_device(file, device::torch(device)).map_err(|error| {
             let how = "expected what torch.jit.save writes; deploy/export_torchscript.py makes such a file";
@@ -50,7 +76,7 @@ impl Scripted {
         // One that was saved while it was trained would drop values at random.
         module.f_set_eval().map_err(|error| first_line(&error))?;
         let inputs = script::inputs(&declaration(&module)?)?;
-        Ok(Scripted { module: Arc::new(module), inputs, pad_id: f64::from(pad_id) })
+        Ok(Scripted { code: Code::Script(Arc::new(module)), inputs, pad_id: f64::from(pad_id) })
     }
 
     fn try_out(&self, trial: &[Vec<u32>; 2], device: Device) -> Result<Given, String> {
@@ -94,6 +120,31 @@ impl Scripted {
 
     /// What the script gives for a batch, as one tensor, with padding. `[rows, length, width]` or `[rows, width]`
     fn run(&self, batch: &Packed) -> Result<Tensor, String> {
+        match &self.code {
+            Code::Script(module) => self.run_script(module, batch),
+            Code::Package(package, place) => self.run_package(package, *place, batch),
+        }
+    }
+
+    fn run_package(&self, package: &Package, place: usize, batch: &Packed) -> Result<Tensor, String> {
+        let padded = || -> Result<(Tensor, Tensor, Tensor), TchError> {
+            let (ids, mask) = self.padded(batch)?;
+            let types = mask.f_zeros_like()?;
+            Ok((ids, mask, types))
+        };
+        let (ids, mask, types) = padded().map_err(|error| format!("failed: {}", last_line(&error)))?;
+        let given = self.inputs.iter().map(|input| match input {
+            Input::Ids => &ids,
+            Input::Mask => &mask,
+            // A package has no input that could be left out.
+            Input::TokenTypes | Input::None => &types,
+        });
+        let found = package.run(&given.collect::<Vec<_>>(), place + 1);
+        let found = found.map_err(|error| format!("failed: {}", error.lines().next().unwrap_or_default()))?;
+        found.into_iter().nth(place).ok_or_else(|| "gives fewer tensors than its specification has".into())
+    }
+
+    fn run_script(&self, module: &CModule, batch: &Packed) -> Result<Tensor, String> {
         let called = || -> Result<IValue, TchError> {
             let (ids, mask) = self.padded(batch)?;
             let input = |input: &Input| {
@@ -105,7 +156,7 @@ impl Scripted {
                 })
             };
             let inputs = self.inputs.iter().map(input).collect::<Result<Vec<_>, TchError>>()?;
-            self.module.forward_is(&inputs)
+            module.forward_is(&inputs)
         };
         let given = called().map_err(|error| format!("failed: {}", last_line(&error)))?;
         vectors_of(given)
@@ -160,8 +211,7 @@ impl Transformer for Scripted {
 
     fn share(&self) -> Result<Box<dyn Transformer>, TchError> {
         set_thread();
-        let shared = Scripted { module: self.module.clone(), inputs: self.inputs.clone(), pad_id: self.pad_id };
-        Ok(Box::new(shared))
+        Ok(Box::new(Scripted { code: self.code.clone(), inputs: self.inputs.clone(), pad_id: self.pad_id }))
     }
 }
 
@@ -187,15 +237,12 @@ fn declaration(module: &CModule) -> Result<String, String> {
     }
 }
 
-/// The names under which dictionaries have vectors, the whole text's first.
-const NAMES: [&str; 3] = ["sentence_embedding", "token_embeddings", "last_hidden_state"];
-
 /// The one tensor of a script's output: itself, the first of a tuple or list, or one of a dictionary by its name.
 fn vectors_of(given: IValue) -> Result<Tensor, String> {
     let refuse = |what: &str| {
         Err(format!(
             "gives {what}; expected a tensor, a tuple or list that begins with one, or a dictionary with one of {}",
-            NAMES.join(", ")
+            script::VECTORS.join(", ")
         ))
     };
     match given {
@@ -209,7 +256,7 @@ fn vectors_of(given: IValue) -> Result<Tensor, String> {
         IValue::GenericDict(mut pairs) => {
             let named =
                 |name: &&str| pairs.iter().position(|(key, _)| matches!(key, IValue::String(key) if key == *name));
-            match NAMES.iter().find_map(named).map(|index| pairs.swap_remove(index).1) {
+            match script::VECTORS.iter().find_map(named).map(|index| pairs.swap_remove(index).1) {
                 Some(IValue::Tensor(tensor)) => Ok(tensor),
                 Some(_) => refuse("a dictionary whose vectors are no tensor"),
                 None => {
