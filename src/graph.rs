@@ -8,7 +8,7 @@ use crate::encode::modules::ModelSpec;
 use crate::plan::{Plan, SinkPlan, SourcePlan};
 
 /// Lines that are no stage of the data's way: they are drawn beside it, or with another.
-const BESIDE: [&str; 4] = ["devices", "rejected", "delivery", "observe"];
+const BESIDE: [&str; 6] = ["devices", "rejected", "delivery", "drain", "observe", "traces"];
 
 /// The plan as a Mermaid flowchart. `spec` adds what the model's own files say.
 pub fn mermaid(plan: &Plan, spec: Option<&ModelSpec>) -> String {

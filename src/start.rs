@@ -101,7 +101,7 @@ impl Opened {
     fn kept(&mut self, plan: &Plan) -> Result<KeptSchema, StartError> {
         let all_given = plan.record.keep.iter().all(|field| field.data_type.is_some());
         let first = match self {
-            Opened::Files(files) if !all_given => files.first()?,
+            Opened::Files(files) if !all_given => files.first(plan.live)?,
             _ => None,
         };
         fix_kept(&plan.record, first).map_err(StartError::Keep)

@@ -26,6 +26,7 @@ use crate::sink::format::FileFormat;
 use crate::sink::stdout::StdoutConfig;
 use crate::source::SourceConfig;
 use crate::source::file::FilesConfig;
+use crate::telemetry::otlp::OtlpConfig;
 use crate::telemetry::{logs, observer};
 use crate::text::field::RecordPlan;
 use crate::window::WindowConfig;
@@ -51,6 +52,8 @@ pub struct Plan {
     pub drain_max: Duration,
     /// Where the run is watched.
     pub observe: Option<SocketAddr>,
+    /// In words, what the pipeline file says of traces; the environment may say more.
+    traces: Option<String>,
 }
 
 /// Where records come from.
@@ -155,7 +158,7 @@ impl Plan {
         check_promise(config.delivery, &source, &sink)?;
         let (source, sink, dead_letter) = with_names_of_shards(source, sink, dead_letter);
         let observe = config.observe.as_ref().map(|observe| observe.address()).transpose();
-        let observe = observe.or_else(|message| refuse("observe.listen", message))?;
+        let observe = observe.or_else(|message| refuse("observe.listen", message))?.flatten();
         if let Some(otlp) = config.observe.as_ref().and_then(|observe| observe.otlp.as_ref()) {
             otlp.check().or_else(|(key, message)| refuse(&format!("observe.otlp.{key}"), message))?;
         }
@@ -181,6 +184,7 @@ impl Plan {
             dead_letter,
             drain_max: Duration::from_millis(config.drain_ms),
             observe,
+            traces: config.observe.as_ref().and_then(|observe| observe.otlp.as_ref()).map(OtlpConfig::describe),
         })
     }
 
@@ -304,8 +308,10 @@ impl Plan {
                 },
             ),
             ("delivery", self.guarantee().into()),
+            ("drain", format!("up to {} s for what was read, when it is to stop", self.drain_max.as_secs_f64())),
         ];
         lines.extend(self.observe.map(|address| ("observe", format!("http://{address}: {}", observer::PATHS))));
+        lines.extend(self.traces.as_ref().map(|traces| ("traces", traces.clone())));
         lines
     }
 }

@@ -44,33 +44,35 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub const PATHS: &str = "/live, /ready, /metrics and /status";
 
 /// `observe:` in the pipeline file.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ObserveConfig {
     /// Where /live, /ready, /metrics and /status are served, as host:port; 0.0.0.0 is all of the machine's addresses,
-    /// port 0 a free one, which the log tells.
-    pub listen: String,
+    /// port 0 a free one, which the log tells. Left out: 127.0.0.1:9464, or nowhere if only `otlp` is given.
+    pub listen: Option<String>,
     /// Where traces are sent: a window is one, with its stages. Left out, to OTEL_EXPORTER_OTLP_ENDPOINT if that is set.
     pub otlp: Option<OtlpConfig>,
 }
 
-impl Default for ObserveConfig {
-    fn default() -> Self {
-        ObserveConfig { listen: "127.0.0.1:9464".into(), otlp: None }
-    }
-}
+/// Only this machine sees it; the port is that of OpenTelemetry's exporters for Prometheus.
+const LISTEN: &str = "127.0.0.1:9464";
 
 impl ObserveConfig {
-    /// The address, or what is wrong with it.
-    pub fn address(&self) -> Result<SocketAddr, String> {
-        let parsed = self.listen.parse().or_else(|error| {
+    /// The address, if it is to be served, or what is wrong with it.
+    pub fn address(&self) -> Result<Option<SocketAddr>, String> {
+        let listen = match (&self.listen, &self.otlp) {
+            (Some(listen), _) => listen,
+            (None, None) => LISTEN,
+            (None, Some(_)) => return Ok(None),
+        };
+        let parsed = listen.parse().or_else(|error| {
             // The one name that means the same everywhere.
-            let port = self.listen.strip_prefix("localhost:").and_then(|port| port.parse::<u16>().ok());
+            let port = listen.strip_prefix("localhost:").and_then(|port| port.parse::<u16>().ok());
             port.map(|port| SocketAddr::from(([127, 0, 0, 1], port))).ok_or(error)
         });
-        parsed.map_err(|_| {
-            format!("expected an address and a port, such as 127.0.0.1:9464 or 0.0.0.0:9464, found `{}`", self.listen)
-        })
+        parsed
+            .map(Some)
+            .map_err(|_| format!("expected an address and a port, such as {LISTEN} or 0.0.0.0:9464, found `{listen}`"))
     }
 }
 
@@ -270,7 +272,13 @@ mod tests {
 
     #[test]
     fn addresses_are_read_and_mistakes_told() {
-        let address = |listen: &str| ObserveConfig { listen: listen.into(), otlp: None }.address();
+        let address = |listen: &str| {
+            let observe = ObserveConfig { listen: Some(listen.into()), otlp: None };
+            observe.address().map(|address| address.expect("it is served"))
+        };
+        let traces = ObserveConfig { listen: None, otlp: Some(OtlpConfig::default()) };
+        assert_eq!(traces.address(), Ok(None));
+        assert!(ObserveConfig::default().address().is_ok_and(|address| address.is_some()));
         assert_eq!(address("localhost:1").map(|address| address.to_string()), Ok("127.0.0.1:1".into()));
         assert_eq!(address("[::1]:9464").map(|address| address.port()), Ok(9464));
         for wrong in ["", "9464", ":9464", "example.org:1", "127.0.0.1", "127.0.0.1:99999"] {

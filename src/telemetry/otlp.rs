@@ -60,6 +60,12 @@ impl std::fmt::Debug for OtlpConfig {
 }
 
 impl OtlpConfig {
+    /// One line for `explain`.
+    pub fn describe(&self) -> String {
+        let place = self.endpoint.as_deref().map_or_else(|| "where the environment says".to_owned(), url);
+        format!("to {place}, {} % of windows", self.sample_ratio * 100.0)
+    }
+
     /// What can be said without the environment.
     ///
     /// # Errors
@@ -109,9 +115,10 @@ pub struct OtlpSettings {
     pub sample_ratio: f64,
 }
 
-/// The address of a collector with the path of traces.
+/// The address of a collector with the path of traces, which it may have already.
 pub fn url(endpoint: &str) -> String {
-    format!("{}{PATH}", endpoint.trim_end_matches('/'))
+    let endpoint = endpoint.trim_end_matches('/');
+    if endpoint.ends_with(PATH) { endpoint.to_owned() } else { format!("{endpoint}{PATH}") }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -192,6 +199,7 @@ mod tests {
     fn endpoints_are_read_and_mistakes_told() {
         assert_eq!(url("http://localhost:4318"), url("http://localhost:4318/"));
         assert_eq!(url("https://c.example/otlp"), "https://c.example/otlp/v1/traces");
+        assert_eq!(url("https://c.example/otlp/v1/traces/"), "https://c.example/otlp/v1/traces");
         for good in ["http://localhost:4318", "https://collector:443/otlp"] {
             assert_eq!(check_endpoint(good), Ok(()), "{good}");
         }

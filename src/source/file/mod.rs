@@ -336,28 +336,30 @@ impl FileSource {
     }
 
     /// The first records of the first input that has any, for inferring column types. They stay to be sent. Call it
-    /// only where types are to be inferred: on a pipe it waits until there are enough of them.
+    /// only where types are to be inferred: on a pipe it waits until there are enough of them, or for the first that come,
+    /// where the source is `live`.
     ///
     /// # Errors
     /// As [`Source::run`].
-    pub fn first(&mut self) -> Result<Option<&Body>, SourceError> {
+    pub fn first(&mut self, live: bool) -> Result<Option<&Body>, SourceError> {
+        let records_max = if live { 1 } else { SAMPLE_RECORDS };
         if self.sample.is_none() {
             self.sample = match self.config.shard {
-                None => self.read_sample()?,
+                None => self.read_sample(records_max)?,
                 // Of all inputs, so that every shard infers the same types.
                 Some(_) => {
                     let config = FilesConfig { shard: None, ..self.config.clone() };
-                    FileSource::over(config, self.columns.clone(), self.inputs.clone()).read_sample()?
+                    FileSource::over(config, self.columns.clone(), self.inputs.clone()).read_sample(records_max)?
                 }
             };
         }
         Ok(self.sample.as_ref())
     }
 
-    fn read_sample(&mut self) -> Result<Option<Body>, SourceError> {
+    fn read_sample(&mut self, records_max: usize) -> Result<Option<Body>, SourceError> {
         let mut sample: Option<(Arc<Partition>, Body)> = None;
         let (mut records, mut bytes) = (0, 0);
-        while records < SAMPLE_RECORDS && bytes < SAMPLE_BYTES {
+        while records < records_max && bytes < SAMPLE_BYTES {
             let Some(run) = self.next_run()? else { break };
             records += run.body.len();
             bytes += (0..run.body.len()).map(|index| run.body.bytes(index)).sum::<usize>();

@@ -67,7 +67,7 @@ fn lines(count: usize) -> Vec<u8> {
 #[test]
 fn the_first_records_are_seen_and_stay_to_be_sent() {
     let (_root, mut source) = source(&[("a.jsonl", Vec::new()), ("b.jsonl", lines(3_000)), ("c.jsonl", lines(2))]);
-    let first = source.first().expect("fine").expect("there are records");
+    let first = source.first(false).expect("fine").expect("there are records");
     assert!((1_000..1_256).contains(&first.len()), "{}", first.len());
     assert_eq!(drain(&mut source), [("b.jsonl".to_string(), 3_000), ("c.jsonl".to_string(), 2)]);
 }
@@ -77,7 +77,7 @@ fn the_first_records_are_not_those_of_a_broken_input() {
     let mut cut = gzip(&lines(1));
     cut.truncate(20);
     let (_root, mut source) = source(&[("a.jsonl.gz", cut), ("b.jsonl", lines(2)), ("c.txt", b"a".to_vec())]);
-    let first = source.first().expect("fine").expect("there are records");
+    let first = source.first(false).expect("fine").expect("there are records");
     assert_eq!(first.len(), 2);
     let expected = [("a.jsonl.gz", 1), ("b.jsonl", 2), ("c.txt", 1)].map(|(name, count)| (name.to_string(), count));
     assert_eq!(drain(&mut source), expected);
@@ -86,7 +86,7 @@ fn the_first_records_are_not_those_of_a_broken_input() {
 #[test]
 fn nothing_but_empty_inputs_has_no_first_record() {
     let (_root, mut source) = source(&[("a.jsonl", Vec::new()), ("b.csv", b"a,b\n".to_vec())]);
-    assert!(source.first().expect("fine").is_none());
+    assert!(source.first(false).expect("fine").is_none());
     assert_eq!(drain(&mut source), []);
 }
 
