@@ -13,8 +13,13 @@ use super::cli::{folder_with, spawn_run};
 
 /// Runs `encode -` with its input held open.
 fn start(folder: &Path, output: &str) -> Child {
+    start_with(folder, &["--format", "text", "-o", output])
+}
+
+fn start_with(folder: &Path, args: &[&str]) -> Child {
     Command::new(assert_cmd::cargo::cargo_bin("embedmill"))
-        .args(["encode", "-", "--format", "text", "--backend", "hash", "-o", output])
+        .args(["encode", "-", "--backend", "hash"])
+        .args(args)
         .current_dir(folder)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -195,6 +200,24 @@ fn choke(run: &mut Run) {
             now => before = now,
         }
     }
+}
+
+/// Kept columns without a type have those of the first records that come, and nobody waits for more.
+#[test]
+fn the_first_record_of_a_stream_is_answered_alone() {
+    let folder = folder_with(&[]);
+    let mut child = start_with(folder.path(), &["--format", "jsonl", "--text", "text", "--keep", "n,s", "-o", "-"]);
+    let mut input = child.stdin.take().expect("its input");
+    let mut output = BufReader::new(child.stdout.take().expect("its output"));
+    for number in [1, 20] {
+        writeln!(input, r#"{{"text": "the river", "n": {number}, "s": "a"}}"#).expect("written");
+        let mut line = String::new();
+        output.read_line(&mut line).expect("a row");
+        let row: Value = serde_json::from_str(&line).expect("JSON");
+        assert_eq!((&row["n"], &row["s"]), (&number.into(), &"a".into()), "{line}");
+    }
+    drop(input);
+    assert_eq!(code(child), Some(0));
 }
 
 #[test]
