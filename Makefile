@@ -13,7 +13,7 @@ ROUNDS ?= 1
 SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test check chaos golden compare bench bench-kafka memory clean-demo tools python test-chart test-packages manifests man deny
+.PHONY: help setup build demo test check chaos golden compare bench bench-kafka memory clean-demo tools python test-chart test-packages manifests man dist deny
 
 help: ## Lists these targets
 	@printf 'embedmill: text records in, vectors out. Start with `make demo`.\n\n'
@@ -86,6 +86,9 @@ man: build ## Writes the manual's pages and the shells' completions beside the b
 	@$(BINARY) man '$(dir $(BINARY))man'
 	@for shell in bash zsh fish; do $(BINARY) completions $$shell > "$(dir $(BINARY))completions/embedmill.$$shell"; done
 	@printf '%s\n' '$(dir $(BINARY))man' '$(dir $(BINARY))completions'
+
+dist: build ## An archive, and a Debian package, for machines without Rust: into dist/
+	@$(PYTHON) deploy/dist.py $(ARGS)
 
 deny: ## Licences, sources and bans of all dependencies; advisories where their database can be had
 	@command -v cargo-deny >/dev/null 2>&1 || { echo 'make: cargo-deny is missing: cargo install --locked cargo-deny' >&2; exit 1; }
