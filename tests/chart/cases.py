@@ -158,6 +158,12 @@ REFUSED: List[Tuple[Values, str]] = [
     ({"pipeline": "source: { kafka: { properties: { sasl.password: hunter2 } } }"}, "in plain words"),
     ({"mode": "job"}, "the pipeline reads Kafka"),
     ({"pipeline": "source: { files: { paths: [a] } }"}, "use mode job"),
+    ({"observe": {"address": "127.0.0.1"}}, "expected 0.0.0.0 or [::]"),
+    ({"networkPolicy": {"enabled": True}, "kafka": {"brokers": "a:9092, b:9094"}}, "kafkaPorts leaves out 9094 of the broker b:9094"),
+    (
+        {"networkPolicy": {"enabled": True}, "pipeline": "source: { kafka: {} }\nobserve: { otlp: { endpoint: http://c:4318 } }"},
+        "networkPolicy.extraEgress",
+    ),
     ({"keda": {"enabled": True, "activationLagThreshold": 1}}, "activationLagThreshold"),
     ({"replica": 2}, "replica"),
     ({"mode": "daemonset"}, "mode"),

@@ -53,6 +53,28 @@
 {{- if and (kindIs "map" $source) (ne .Values.mode "job") (hasKey $source "files") -}}
 {{- fail (printf "mode is %s, whose pods are started again when they end, and the pipeline reads files, which end; use mode job" .Values.mode) -}}
 {{- end -}}
+{{- if regexMatch "^(127\\.|localhost|\\[::1)" .Values.observe.address -}}
+{{- fail (printf "observe.address %s is seen in the pod alone, and the probes and the metrics' readers come from outside; expected 0.0.0.0 or [::]" .Values.observe.address) -}}
+{{- end -}}
+{{- $policy := .Values.networkPolicy -}}
+{{- if and $policy.enabled (not $policy.extraEgress) -}}
+{{- if and (kindIs "map" $source) (hasKey $source "kafka") -}}
+{{- range $broker := splitList "," .Values.kafka.brokers -}}
+{{- $port := $broker | trim | splitList ":" | last | int -}}
+{{- $open := eq $port 0 -}}
+{{- range $policy.kafkaPorts -}}
+{{- if eq (int .) $port -}}{{- $open = true -}}{{- end -}}
+{{- end -}}
+{{- if not $open -}}
+{{- fail (printf "networkPolicy.kafkaPorts leaves out %d of the broker %s in kafka.brokers, which the pods could not reach" $port (trim $broker)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- $observe := dig "observe" dict (fromYaml .Values.pipeline) -}}
+{{- if and (kindIs "map" $observe) (hasKey $observe "otlp") -}}
+{{- fail "the pipeline sends traces, and networkPolicy lets nothing out to a collector; expected its port and peers in networkPolicy.extraEgress" -}}
+{{- end -}}
+{{- end -}}
 {{- range $name, $value := .Values.env -}}
 {{- if regexMatch "(?i)(password|secret|(^|_)token$|credential|api_?key)" $name -}}
 {{- fail (printf "env.%s would put a secret into the release and the pod's description; expected it in secretEnv, as { secret: NAME, key: KEY }" $name) -}}
