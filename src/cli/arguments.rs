@@ -156,33 +156,68 @@ pub fn config(model: ModelArgs, work: WorkArgs, records: RecordArgs) -> Config {
     config
 }
 
-/// The flag that sets a key of the pipeline file, since that is what the user wrote.
-pub fn flag(key: &str) -> &str {
-    match key {
-        "model.id" => "--model",
-        "model.script" => "--script",
-        "model.pooling" => "--pooling",
-        "model.truncate_dim" => "--truncate-dim",
-        "model.prompt_name" => "--prompt-name",
-        "model.route" => "--route",
-        "model.max_seq_length" => "--max-seq-length",
-        "model.precision" => "--precision",
-        "model.threads" => "--threads",
-        "model.revision" => "--revision",
-        "output.precision" => "--output-precision",
-        "output.value" => "--output-value",
-        "output.ranges" => "--ranges",
-        "batch.tokens" => "--batch-tokens",
-        "window.tokens" => "--window-tokens",
-        "devices" => "--device",
-        "record.id" => "--id",
-        "record.text" => "--text",
-        "record.template" => "--template",
-        "record.keep" => "--keep",
-        "dead_letter.path" => "--dead-letter",
-        "sink.arrow.path" | "sink.parquet.path" | "sink.ranges.path" => "--output",
-        key => key,
+/// The keys of the pipeline file that flags set, and the flags.
+const FLAGS: [(&str, &str); 32] = [
+    ("model.id", "--model"),
+    ("model.revision", "--revision"),
+    ("model.backend", "--backend"),
+    ("model.script", "--script"),
+    ("model.pooling", "--pooling"),
+    ("model.dense", "--no-dense"),
+    ("model.normalize", "--normalize"),
+    ("model.truncate_dim", "--truncate-dim"),
+    ("model.prompt", "--prompt"),
+    ("model.prompt_name", "--prompt-name"),
+    ("model.include_prompt", "--include-prompt"),
+    ("model.route", "--route"),
+    ("model.max_seq_length", "--max-seq-length"),
+    ("model.precision", "--precision"),
+    ("model.threads", "--threads"),
+    ("model.cache", "--cache"),
+    ("model.offline", "--offline"),
+    ("output.precision", "--output-precision"),
+    ("output.value", "--output-value"),
+    ("output.ranges", "--ranges"),
+    ("batch.tokens", "--batch-tokens"),
+    ("window.tokens", "--window-tokens"),
+    ("record.id", "--id"),
+    ("record.text", "--text"),
+    ("record.join", "--join"),
+    ("record.template", "--template"),
+    ("record.keep", "--keep"),
+    ("source.files.format", "--format"),
+    ("dead_letter.path", "--dead-letter"),
+    ("sink.arrow.path", "--output"),
+    ("sink.parquet.path", "--output"),
+    ("sink.ranges.path", "--output"),
+];
+
+/// A message with the flags in place of the keys that they set, since flags are what the user wrote.
+pub fn in_flags(message: &str) -> String {
+    let message = match message.strip_prefix("devices:") {
+        Some(rest) => format!("--device:{rest}"),
+        None => message.to_owned(),
+    };
+    FLAGS.iter().fold(message, |text, (key, flag)| with_flag(&text, key, flag))
+}
+
+/// The key is replaced where it is a word by itself, and no part of a longer key or of a path.
+fn with_flag(text: &str, key: &str, flag: &str) -> String {
+    let goes_on = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '/');
+    let mut parts = text.split(key);
+    let mut replaced = parts.next().unwrap_or_default().to_owned();
+    for after in parts {
+        let begins = !replaced.ends_with(|c: char| goes_on(c) || c == '.');
+        let mut next = after.chars();
+        let ends = match next.next() {
+            Some('.') => !next.next().is_some_and(char::is_alphanumeric),
+            Some(c) => !goes_on(c),
+            None => true,
+        };
+        replaced.push_str(if begins && ends { flag } else { key });
+        replaced.push_str(after);
     }
+    replaced
 }
 
 /// A format by the name that it has in the pipeline file.
@@ -199,5 +234,21 @@ fn keep(text: &str) -> KeepConfig {
         Some((field, data_type)) => {
             KeepConfig::Full(KeepField { field: field.into(), column: None, data_type: Some(data_type.into()) })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_name_flags_where_flags_were_given() {
+        let check = |message: &str, expected: &str| assert_eq!(in_flags(message), expected);
+        check("model.prompt: too long", "--prompt: too long");
+        check("model.prompt_name: no such", "--prompt-name: no such");
+        check("raise it, or lower model.max_seq_length.", "raise it, or lower --max-seq-length.");
+        check("model.id.x and my.model.id and /a/model.id/b", "model.id.x and my.model.id and /a/model.id/b");
+        check("devices: no GPU; other devices", "--device: no GPU; other devices");
+        check("output.ranges, output.precision", "--ranges, --output-precision");
     }
 }

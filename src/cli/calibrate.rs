@@ -8,9 +8,8 @@ use embedmill::plan::Plan;
 use embedmill::sink::SinkConfig;
 use embedmill::sink::ranges::RangesSinkConfig;
 
-use super::arguments::{self, ModelArgs, RecordArgs, WorkArgs, flag};
+use super::arguments::{self, ModelArgs, RecordArgs, WorkArgs};
 use super::running::{self, ShownAs};
-use super::usage;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -38,6 +37,6 @@ pub fn calibrate(args: CalibrateArgs) -> anyhow::Result<()> {
     let mut config = arguments::config(args.model, args.work, args.records);
     config.sink = SinkConfig { ranges: Some(RangesSinkConfig { path: args.output }), ..Default::default() };
     config.output.text = false;
-    let plan = Plan::new(&config).map_err(|error| usage(format!("{}: {}", flag(&error.key), error.message)))?;
+    let plan = Plan::new(&config)?;
     running::run(plan, &hub_settings(&config.model), args.summary, None)
 }

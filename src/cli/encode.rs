@@ -11,7 +11,7 @@ use embedmill::sink::SinkConfig;
 use embedmill::sink::file::FileSinkConfig;
 use embedmill::sink::stdout::{StdoutConfig, StdoutFormat};
 
-use super::arguments::{self, ModelArgs, RecordArgs, WorkArgs, flag};
+use super::arguments::{self, ModelArgs, RecordArgs, WorkArgs};
 use super::running::{self, ShownAs};
 use super::usage;
 
@@ -56,7 +56,7 @@ pub struct EncodeArgs {
 pub fn encode(args: EncodeArgs) -> anyhow::Result<()> {
     let summary = args.summary;
     let config = config(args)?;
-    let plan = Plan::new(&config).map_err(|error| usage(format!("{}: {}", flag(&error.key), error.message)))?;
+    let plan = Plan::new(&config)?;
     running::run(plan, &hub_settings(&config.model), summary, None)
 }
 

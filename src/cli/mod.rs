@@ -89,6 +89,11 @@ enum Command {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let level = if matches!(cli.command, Command::Run(_)) { "info" } else { "warn" };
+    // What the user wrote was flags; in a pipeline file it was keys.
+    let with_file = matches!(
+        cli.command,
+        Command::Run(_) | Command::Validate(_) | Command::Check(_) | Command::Test(_) | Command::Explain(_)
+    );
     let outcome = embedmill::telemetry::logs::start(level, embedmill::config::log_filter().as_deref())
         .map_err(usage)
         .and_then(|()| match cli.command {
@@ -112,7 +117,9 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let style = anstyle_red();
-            anstream::eprintln!("{style}error:{style:#} {error:#}");
+            let message = format!("{error:#}");
+            let message = if with_file { message } else { arguments::in_flags(&message) };
+            anstream::eprintln!("{style}error:{style:#} {message}");
             ExitCode::from(exit_code(&error))
         }
     }

@@ -93,7 +93,12 @@ impl OutputFile {
         }
         let same = told("ranges").and_then(|ranges| serde_json::from_str::<[f32; 2]>(ranges).ok());
         let config = match (same, ranges) {
-            (Some(same), _) => RangesConfig::Same(same),
+            (Some(same), None) => RangesConfig::Same(same),
+            (Some([least, most]), Some(_)) => {
+                let message =
+                    format!("its vectors were made with the ranges {least},{most}, which it knows; leave out --ranges");
+                return Err(self.fail(message));
+            }
             (None, Some(path)) => RangesConfig::File(path.to_owned()),
             (None, None) => {
                 let message =
