@@ -179,11 +179,8 @@ const PIECE_BYTES: usize = 32 << 10;
 
 impl ModelTokenizer {
     fn load(folder: &Path, spec: &ModelSpec) -> Result<ModelTokenizer, LoadError> {
-        let Found { path, bytes, json } = vocabulary::read(folder)?;
+        let Found { path, mut tokenizer, json } = vocabulary::read(folder, spec.vocab_size)?;
         let refuse = |message: String| LoadError::model(&path, message);
-        let mut tokenizer =
-            tokenizers::Tokenizer::from_bytes(&bytes).map_err(|error| refuse(format!("is no tokenizer: {error}")))?;
-        drop(bytes);
         refuse_other_ways(folder, &path, &json)?;
         tokenizer.with_padding(None);
         tokenizer.with_truncation(None).map_err(|error| refuse(error.to_string()))?;

@@ -7,7 +7,10 @@ mod class;
 
 use std::path::{Path, PathBuf};
 
+use serde::Deserialize;
 use serde_json::{Value, json};
+use tokenizers::models::unigram::Unigram;
+use tokenizers::{AddedToken, PostProcessorWrapper, Tokenizer};
 
 use crate::encode::LoadError;
 use crate::encode::folder::ConfigFile;
@@ -24,14 +27,15 @@ const OTHER_FILES: [&str; 5] =
 const CONVERT: &str =
     "python -c \"from transformers import AutoTokenizer as T; T.from_pretrained('MODEL').save_pretrained('FOLDER')\"";
 
-/// The file that it comes from, its bytes as a tokenizer.json, and the same as JSON.
+/// The file that it comes from, the tokenizer, and its rules as JSON.
 pub struct Found {
     pub path: PathBuf,
-    pub bytes: Vec<u8>,
+    pub tokenizer: Tokenizer,
     pub json: Value,
 }
 
-pub fn read(folder: &Path) -> Result<Found, LoadError> {
+/// `vocab_size` is how many tokens the model knows: what the files add beyond it is left out.
+pub fn read(folder: &Path, vocab_size: usize) -> Result<Found, LoadError> {
     let config = ConfigFile::read(folder.join("tokenizer_config.json"))?;
     let special_tokens = ConfigFile::read(folder.join("special_tokens_map.json"))?;
     let given = Arguments { config: config.as_ref(), special_tokens: special_tokens.as_ref() };
@@ -40,24 +44,30 @@ pub fn read(folder: &Path) -> Result<Found, LoadError> {
         let no_tokenizer = |error: String| LoadError::model(&path, format!("is no tokenizer: {error}"));
         let text = String::from_utf8(bytes).map_err(|error| no_tokenizer(error.to_string()))?;
         let mut json: Value = serde_json::from_str(&text).map_err(|error| no_tokenizer(error.to_string()))?;
+        let named = ConfigFile::read(folder.join("added_tokens.json"))?;
+        let listed = given.list(named.as_ref(), &json);
         let Some((name, class)) = class_of(folder, &given, &text)? else {
-            return Ok(Found { path, bytes: text.into_bytes(), json });
+            let mut tokenizer = Tokenizer::from_bytes(text).map_err(|error| no_tokenizer(error.to_string()))?;
+            let added = add(&mut tokenizer, &mut json, Class::additions(None, listed, &given), vocab_size);
+            added.map_err(|problem| problem.at(&path))?;
+            return Ok(Found { path, tokenizer, json });
         };
+        let how = "if the file is right as it is, set `tokenizer_class` of tokenizer_config.json to \"PreTrainedTokenizerFast\"";
         if let Some(mismatch) = class.mismatch(&json["model"]) {
-            let message = format!(
-                "does not fit its class: {name} {mismatch}; if the file is right as it is, set `tokenizer_class` of \
-                 tokenizer_config.json to \"PreTrainedTokenizerFast\""
-            );
-            return Err(LoadError::model(path, message));
+            return Err(LoadError::model(path, format!("does not fit its class: {name} {mismatch}; {how}")));
         }
-        class.build(&mut json, &given)?;
-        return Ok(Found { path, bytes: json.to_string().into_bytes(), json });
+        let scores = if class.has_scores() { class::scores(&text) } else { None };
+        let tokenizer = build(class, &mut json, (listed, scores), &given, vocab_size);
+        let tokenizer = tokenizer.map_err(|problem| problem.at(&path))?;
+        return Ok(Found { path, tokenizer, json });
     }
     let vocabulary = folder.join("vocab.txt");
     if let Some(bytes) = read_bounded(&vocabulary)? {
         if let Some((_, Class::Bert)) = class_of(folder, &given, "")? {
-            let json = from_vocabulary(folder, &vocabulary, bytes, &given)?;
-            return Ok(Found { path: vocabulary, bytes: json.to_string().into_bytes(), json });
+            let mut json = from_vocabulary(folder, &vocabulary, bytes, &given)?;
+            let tokenizer = build(Class::Bert, &mut json, (Vec::new(), None), &given, vocab_size);
+            let tokenizer = tokenizer.map_err(|problem| problem.at(&vocabulary))?;
+            return Ok(Found { path: vocabulary, tokenizer, json });
         }
         let message = format!("is missing, and vocab.txt alone is read of BERT's classes only; make it with {CONVERT}");
         return Err(LoadError::model(path, message));
@@ -69,6 +79,84 @@ pub fn read(folder: &Path) -> Result<Found, LoadError> {
         }
         None => Err(LoadError::model(path, format!("is missing; make it with {CONVERT}"))),
     }
+}
+
+/// What is wrong with a tokenizer file, or with what stands beside it.
+enum Problem {
+    File(String),
+    Config(LoadError),
+}
+
+impl Problem {
+    fn at(self, path: &Path) -> LoadError {
+        match self {
+            Problem::File(message) => LoadError::model(path, message),
+            Problem::Config(error) => error,
+        }
+    }
+}
+
+/// A tokenizer by the rules of its class: vocabulary, then tokens that are added, then what stands around a text.
+fn build(
+    class: Class,
+    json: &mut Value,
+    (listed, scores): (Vec<AddedToken>, Option<Vec<(String, f64)>>),
+    given: &Arguments,
+    vocab_size: usize,
+) -> Result<Tokenizer, Problem> {
+    let failed = |error: &dyn std::fmt::Display| Problem::File(format!("is no tokenizer: {error}"));
+    if let Some(token) = class.missing_unknown(&json["model"], given) {
+        return Err(Problem::File(format!(
+            "lacks {token} in its vocabulary, the `unk_token`, which stands for every unknown word; expected it there, or \
+             another name of it in tokenizer_config.json"
+        )));
+    }
+    class.build(json, given).map_err(Problem::Config)?;
+    // What stands around a text may be tokens that are still to be added.
+    let own = json["post_processor"].take();
+    let mut tokenizer = Tokenizer::from_bytes(json.to_string()).map_err(|error| failed(&error))?;
+    if let Some(scores) = scores {
+        let unknown = json["model"]["unk_id"].as_u64().map(|id| id as usize);
+        let model = Unigram::from(scores, unknown, false).map_err(|error| failed(&error))?;
+        tokenizer.with_model(model);
+    }
+    add(&mut tokenizer, json, Class::additions(Some(class), listed, given), vocab_size)?;
+    let template = class.template(&own, given, |token| tokenizer.token_to_id(token));
+    let template = template.map_err(|token| {
+        Problem::File(format!(
+            "has no room for {token:?}, which stands around every text: the model's `vocab_size` is {vocab_size}"
+        ))
+    })?;
+    json["post_processor"] = template.unwrap_or(own);
+    let around =
+        Option::<PostProcessorWrapper>::deserialize(&json["post_processor"]).map_err(|error| failed(&error))?;
+    tokenizer.with_post_processor(around);
+    Ok(tokenizer)
+}
+
+/// Adds tokens to a tokenizer, and to its list of them. A token is left out for which the model has no row, and with it all
+/// that would come after.
+fn add(tokenizer: &mut Tokenizer, json: &mut Value, tokens: Vec<AddedToken>, vocab_size: usize) -> Result<(), Problem> {
+    let failed = |error: tokenizers::Error| Problem::File(format!("cannot be added to: {error}"));
+    for token in tokens {
+        if token.content.is_empty() {
+            continue;
+        }
+        if tokenizer.token_to_id(&token.content).is_none() && tokenizer.get_vocab_size(true) >= vocab_size {
+            continue;
+        }
+        if let Some(list) = json["added_tokens"].as_array_mut() {
+            list.push(json!({
+                "content": token.content, "single_word": token.single_word, "lstrip": token.lstrip, "rstrip": token.rstrip,
+            }));
+        }
+        if token.special {
+            tokenizer.add_special_tokens([token]).map_err(failed)?;
+        } else {
+            tokenizer.add_tokens([token]).map_err(failed)?;
+        }
+    }
+    Ok(())
 }
 
 /// A file's bytes; `None` where there is none.
@@ -94,7 +182,10 @@ fn class_of(folder: &Path, given: &Arguments, tokenizer: &str) -> Result<Option<
     let model_type = text(model.as_ref(), "model_type")?;
     let name = text(given.config, "tokenizer_class")?;
     let name = if name.is_some() { name } else { text(model.as_ref(), "tokenizer_class")? };
-    let class = Class::of(name.as_deref(), model_type.as_deref(), tokenizer);
+    let class = Class::of(name.as_deref(), model_type.as_deref(), tokenizer).map_err(|what| {
+        let how = "if tokenizer.json is right as it is, set it to \"PreTrainedTokenizerFast\"";
+        LoadError::model(folder.join("tokenizer_config.json"), format!("{what}; {how}"))
+    })?;
     let shown = || name.or(model_type).unwrap_or_default();
     Ok(class.map(|class| (shown(), class)))
 }
@@ -116,25 +207,17 @@ fn from_vocabulary(folder: &Path, path: &Path, bytes: Vec<u8>, given: &Arguments
     for (id, token) in text.lines().enumerate() {
         vocabulary.insert(token.to_owned(), id.into());
     }
-    let special = SPECIAL.map(|(key, default)| given.token(key, default));
-    let mut added = Vec::new();
-    for token in &special {
-        let Some(id) = vocabulary.get(token) else {
+    for (key, default) in SPECIAL {
+        let token = given.token(key, default);
+        if !vocabulary.contains_key(&token) {
             return Err(LoadError::model(path, format!("has no line {token}, which the tokenizer needs")));
-        };
-        added.push(json!({
-            "id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false,
-            "special": true,
-        }));
+        }
     }
-    added.sort_by_key(|token| token["id"].as_u64());
-    let mut json = json!({
+    Ok(json!({
         "version": "1.0",
-        "added_tokens": added,
+        "added_tokens": [],
         "model": { "type": "WordPiece", "vocab": vocabulary },
-    });
-    Class::Bert.build(&mut json, given)?;
-    Ok(json)
+    }))
 }
 
 /// Tokens besides the vocabulary, and switches that BERT's old tokenizer had: not built here, so not ignored either.
@@ -170,7 +253,7 @@ mod tests {
         for (name, content) in files {
             std::fs::write(folder.path().join(name), content).expect("a file");
         }
-        let found = match read(folder.path()) {
+        let found = match read(folder.path(), 1_000) {
             Ok(found) => format!("{} {}", found.json["normalizer"], found.json["model"]["vocab"]),
             Err(error) => error.to_string().replace(&format!("{}/", folder.path().display()), ""),
         };

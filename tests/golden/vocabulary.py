@@ -26,6 +26,12 @@ sys.path.insert(0, str(HERE))
 import generate
 
 IDS_MAX = 48
+# Tokens that some classes add, and runs that can be cut in several ways with nearly the same score.
+MORE = [
+    "<s>the river</s> <mask> boat<pad>", "<extra_id_0> the river <extra_id_3>", "<s>NOTUSED", " [MASK]  boat", "<unk> <bos><eos>",
+    "the<|endoftext|>river", "##new boat", "<begin> the boat <end>", "over old boat", *("a" * count for count in range(2, 40, 3)),
+    *("ing" * count for count in range(5, 30, 4)), "." * 37, "th" * 23, "er" * 31,
+]
 
 
 def write_folder(variant: Dict[str, Any], folder: Path) -> None:
@@ -35,7 +41,7 @@ def write_folder(variant: Dict[str, Any], folder: Path) -> None:
         (folder / "vocab.txt").write_text("".join(f"{token}\n" for token, _ in vocabulary), encoding="utf-8")
     else:
         (folder / "tokenizer.json").write_text(json.dumps({**tokenizer, **variant.get("changes", {})}), encoding="utf-8")
-    for name in ("config", "tokenizer_config", "special_tokens_map"):
+    for name in ("config", "tokenizer_config", "special_tokens_map", "added_tokens"):
         if name in variant:
             (folder / f"{name}.json").write_text(json.dumps(variant[name]), encoding="utf-8")
 
@@ -47,7 +53,7 @@ def main() -> int:
 
     warnings.simplefilter("ignore")
     lines = (HERE / "texts.jsonl").read_text(encoding="utf-8").splitlines()
-    texts = [generate.spelled_out(json.loads(line)) for line in lines][::2]
+    texts = [generate.spelled_out(json.loads(line)) for line in lines][::2] + MORE
     tensors = {}
     for variant in json.loads((HERE / "vocabulary.json").read_text(encoding="utf-8")):
         name = variant["name"]

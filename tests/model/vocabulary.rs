@@ -36,7 +36,7 @@ fn write_folder(variant: &Value, folder: &Path) {
         }
         write("tokenizer.json", tokenizer.to_string());
     }
-    for name in ["tokenizer_config", "special_tokens_map"] {
+    for name in ["tokenizer_config", "special_tokens_map", "added_tokens"] {
         if !variant[name].is_null() {
             write(&format!("{name}.json"), variant[name].to_string());
         }
@@ -46,6 +46,24 @@ fn write_folder(variant: &Value, folder: &Path) {
     config["model_type"] = variant["config"]["model_type"].clone();
     config["vocab_size"] = 1_000.into();
     write("config.json", config.to_string());
+}
+
+/// As vocabulary.py has them: tokens that some classes add, and runs that can be cut in several ways with nearly the same score.
+fn more_texts() -> impl Iterator<Item = String> {
+    let plain = [
+        "<s>the river</s> <mask> boat<pad>",
+        "<extra_id_0> the river <extra_id_3>",
+        "<s>NOTUSED",
+        " [MASK]  boat",
+        "<unk> <bos><eos>",
+        "the<|endoftext|>river",
+        "##new boat",
+        "<begin> the boat <end>",
+        "over old boat",
+    ];
+    let runs = (2..40).step_by(3).map(|count| "a".repeat(count));
+    let runs = runs.chain((5..30).step_by(4).map(|count| "ing".repeat(count)));
+    plain.into_iter().map(str::to_owned).chain(runs).chain([".".repeat(37), "th".repeat(23), "er".repeat(31)])
 }
 
 fn tokenizer(folder: &Path) -> Tokenizer {
@@ -69,7 +87,7 @@ fn every_class_gives_the_ids_that_transformers_gives() {
         let data = golden.tensor(&name).expect("it is there").data().to_vec();
         data.chunks_exact(4).map(|four| i32::from_le_bytes(four.try_into().expect("four")) as usize).collect()
     };
-    let texts: Vec<String> = odd_texts().into_iter().step_by(2).collect();
+    let texts: Vec<String> = odd_texts().into_iter().step_by(2).chain(more_texts()).collect();
     let variants = read_json("vocabulary.json");
     for variant in variants.as_array().expect("a list") {
         let name = variant["name"].as_str().expect("a name");

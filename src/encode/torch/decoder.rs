@@ -69,7 +69,7 @@ impl DecoderConfig {
             mixed_bias,
             perceptron_bias: matches!(model_type, "llama" | "eurobert") && file.flag("mlp_bias")?,
             head_norms: model_type == "qwen3",
-            causal: model_type != "eurobert" && keys::flag_or(file, "is_causal", true)?,
+            causal: keys::flag_or(file, "is_causal", model_type != "eurobert")?,
             kinds,
             window,
             frequencies: Frequencies::read(file, heads.dim, BASE)?,

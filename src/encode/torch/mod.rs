@@ -104,6 +104,10 @@ const FAMILIES: [Family; 23] = [
     family!("umt5", t5),
 ];
 
+/// Families that read `is_causal`, and those whose attention transformers computes without looking at it.
+const OF_BOTH_WAYS: [&str; 8] =
+    ["deberta-v2", "eurobert", "gemma3_text", "llama", "mistral", "mpnet", "qwen2", "qwen3"];
+
 /// The `model_type` of every family.
 pub fn families() -> Vec<&'static str> {
     FAMILIES.iter().map(|family| family.model_type).collect()
@@ -127,6 +131,9 @@ fn family(model_type: &str, file: &ConfigFile) -> Result<&'static Family, LoadEr
 
 /// The sizes of a model, or why no family here can compute it. Reads no weights.
 pub fn check(model_type: &str, file: &ConfigFile) -> Result<Sizes, LoadError> {
+    if !OF_BOTH_WAYS.contains(&model_type) && file.get("is_causal").is_some() && file.flag("is_causal")? {
+        return Err(file.error("`is_causal` is true, which this version does not support for this family"));
+    }
     (family(model_type, file)?.check)(model_type, file)
 }
 
