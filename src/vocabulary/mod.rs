@@ -270,13 +270,27 @@ mod tests {
         let config = r#"{"tokenizer_class": "BertTokenizerFast", "do_lower_case": false, "strip_accents": false, "tokenize_chinese_chars": false}"#;
         let cased = r#"{"clean_text":true,"handle_chinese_chars":false,"lowercase":false,"strip_accents":false,"type":"BertNormalizer"} "#;
         check(&[("tokenizer_config.json", config), ("vocab.txt", VOCABULARY)], cased);
-        let cased_json = r#"{"normalizer": {"type": "BertNormalizer", "lowercase": false}, "model": {"type": "WordPiece", "vocab": {}}}"#;
+        let cased_json = r#"{
+            "version": "1.0", "added_tokens": [], "pre_tokenizer": null, "post_processor": null, "decoder": null,
+            "truncation": null, "padding": null,
+            "normalizer": {
+                "type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true, "strip_accents": null,
+                "lowercase": false
+            },
+            "model": {
+                "type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "", "max_input_chars_per_word": 100,
+                "vocab": {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "[MASK]": 4}
+            }
+        }"#;
         check(
             &[BERT, ("tokenizer.json", cased_json)],
             r#"{"clean_text":true,"handle_chinese_chars":true,"lowercase":true"#,
         );
         let generic = ("tokenizer_config.json", r#"{"tokenizer_class": "PreTrainedTokenizerFast"}"#);
-        check(&[BERT, generic, ("tokenizer.json", cased_json)], r#"{"lowercase":false,"type":"BertNormalizer"} {}"#);
+        check(
+            &[BERT, generic, ("tokenizer.json", cased_json)],
+            r#"{"clean_text":true,"handle_chinese_chars":true,"lowercase":false"#,
+        );
     }
 
     #[test]
