@@ -54,8 +54,8 @@ pub struct Download<'a> {
 
 /// Files beside the transformer's weights that say how it is used, besides [`SENTENCE_CONFIGS`]; those that there are get
 /// fetched.
-const TRANSFORMER_FILES: [&str; 4] =
-    ["config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"];
+const TRANSFORMER_FILES: [&str; 5] =
+    ["config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"];
 
 impl<'a> Download<'a> {
     pub fn new(model: &'a Model<'a>, api: &Api, info: &'a RepoInfo, progress: &'a dyn Progress) -> Self {
