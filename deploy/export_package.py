@@ -15,24 +15,18 @@ of that and gives a vector a text.
 
 from __future__ import annotations
 
-import argparse
 import inspect
-import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Any, Dict, Sequence
+from typing import Any, Dict
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from export_torchscript import DIFFERENCE_MAX, OTHERS, TRACED, batch, wrapped
+from export_torchscript import TRACED, batch, check, fail, run, wrapped
 
 ROWS_MAX = 65_536
-
-
-def fail(message: str) -> None:
-    sys.exit(f"export_package: error: {message}")
 
 
 def export(name: str, out: Path, text_vectors: bool = False, device: str = "cpu", precision: str = "float32") -> None:
@@ -56,36 +50,9 @@ def export(name: str, out: Path, text_vectors: bool = False, device: str = "cpu"
         settings: Dict[str, Any] = {"cpp.dynamic_threads": True}
         torch._inductor.aoti_compile_and_package(exported, package_path=str(out), inductor_configs=settings)
         package = torch._inductor.aoti_load_package(str(out))
-        for texts in (OTHERS, OTHERS[3:4], TRACED[:2]):
-            inputs = batch(model, texts, token_types)
-            expected, found = module(*inputs).float(), package(*inputs).float()
-            if not text_vectors:
-                shown = inputs[1].unsqueeze(-1)
-                expected, found = expected * shown, found * shown
-            apart = ((expected - found).abs().max() / expected.abs().max()).item()
-            if not apart <= DIFFERENCE_MAX[precision]:
-                fail(f"{name}: the package is {apart:.1e} off for {len(texts)} other texts; this model cannot be compiled")
-
-
-def main(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(description="Compiles a model ahead of time into a package, for embedmill's --script.")
-    parser.add_argument("model", help="a model folder, or an id on the Hugging Face hub")
-    parser.add_argument("out", type=Path, metavar="OUT.pt2")
-    parser.add_argument("--text-vectors", action="store_true", help="with pooling and modules: a vector a text")
-    parser.add_argument("--device", default="cpu", help="what it is compiled for: cpu or cuda")
-    parser.add_argument("--precision", default="float32", choices=sorted(DIFFERENCE_MAX))
-    options = parser.parse_args(arguments)
-    if options.out.suffix != ".pt2":
-        fail(f"{options.out}: embedmill knows a package by its name's end; expected .pt2")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    try:
-        import sentence_transformers  # noqa: F401
-    except ImportError:
-        fail(f"{sys.executable} lacks sentence-transformers; python3 -m venv .venv && .venv/bin/pip install sentence-transformers")
-    export(options.model, options.out, options.text_vectors, options.device, options.precision)
-    print(f"{options.out}: {options.out.stat().st_size / 1e6:.1f} MB; use it with --model {options.model} --script {options.out}")
-    return 0
+        check(model, module, package, (text_vectors, token_types), f"{name}: the package", precision)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    description = "Compiles a model ahead of time into a package, for embedmill's --script."
+    sys.exit(run(export, description, ".pt2", sys.argv[1:]))

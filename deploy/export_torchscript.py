@@ -20,7 +20,7 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Any, Dict, List, Sequence
+from typing import Any, Callable, Dict, List, Sequence, Tuple
 
 TRACED = ("the river runs over old stones and a small boat waits near the green bank", "children count birds", "two farms")
 OTHERS = ("a", "home along the quiet road past two farms with open gates before rain " * 2, "rain", "open gates", "the boat")
@@ -29,7 +29,7 @@ DIFFERENCE_MAX = {"float32": 1e-5, "float16": 1e-2, "bfloat16": 5e-2}
 
 
 def fail(message: str) -> None:
-    sys.exit(f"export_torchscript: error: {message}")
+    sys.exit(f"{Path(sys.argv[0]).stem}: error: {message}")
 
 
 def wrapped(model: Any, text_vectors: bool, token_types: bool) -> Any:
@@ -74,6 +74,20 @@ def batch(model: Any, texts: Sequence[str], token_types: bool) -> List[Any]:
     return [tensor.to(model.device) for tensor in tensors]
 
 
+def check(model: Any, module: Any, made: Any, vectors_and_types: Tuple[bool, bool], what: str, precision: str) -> None:
+    """Fails if what was made of the module gives other numbers for other texts, batches and lengths."""
+    text_vectors, token_types = vectors_and_types
+    for texts in (OTHERS, OTHERS[3:4], TRACED[:2]):
+        inputs = batch(model, texts, token_types)
+        expected, found = module(*inputs).float(), made(*inputs).float()
+        if not text_vectors:
+            shown = inputs[1].unsqueeze(-1)
+            expected, found = expected * shown, found * shown
+        apart = ((expected - found).abs().max() / expected.abs().max()).item()
+        if not apart <= DIFFERENCE_MAX[precision]:
+            fail(f"{what} is {apart:.1e} off for {len(texts)} other texts; this model cannot be exported so")
+
+
 def export(name: str, out: Path, text_vectors: bool = False, device: str = "cpu", precision: str = "float32") -> None:
     import torch
     from sentence_transformers import SentenceTransformer
@@ -90,26 +104,22 @@ def export(name: str, out: Path, text_vectors: bool = False, device: str = "cpu"
             traced = torch.jit.trace(module, tuple(batch(model, TRACED, token_types)), check_trace=False)
         except RuntimeError as error:
             fail(f"{name}: torch cannot trace this model: {str(error).splitlines()[0]}")
-        for texts in (OTHERS, OTHERS[3:4], TRACED[:2]):
-            inputs = batch(model, texts, token_types)
-            expected, found = module(*inputs).float(), traced(*inputs).float()
-            if not text_vectors:
-                shown = inputs[1].unsqueeze(-1)
-                expected, found = expected * shown, found * shown
-            apart = ((expected - found).abs().max() / expected.abs().max()).item()
-            if not apart <= DIFFERENCE_MAX[precision]:
-                fail(f"{name}: the trace is {apart:.1e} off for {len(texts)} other texts; this model cannot be traced")
+        check(model, module, traced, (text_vectors, token_types), f"{name}: the trace", precision)
         torch.jit.save(traced, str(out))
 
 
-def main(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(description="Makes a TorchScript file of a model, for embedmill's --script.")
+def run(export: Callable[..., None], description: str, ending: str, arguments: Sequence[str]) -> int:
+    """The command line, of which `export` makes a file whose name has the ending."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("model", help="a model folder, or an id on the Hugging Face hub")
-    parser.add_argument("out", type=Path, metavar="OUT.pt")
+    parser.add_argument("out", type=Path, metavar=f"OUT{ending}")
     parser.add_argument("--text-vectors", action="store_true", help="with pooling and modules: a vector a text")
-    parser.add_argument("--device", default="cpu", help="what it is traced on, and then to be run on: cpu or cuda")
+    parser.add_argument("--device", default="cpu", help="what it is made on, and then to be run on: cpu or cuda")
     parser.add_argument("--precision", default="float32", choices=sorted(DIFFERENCE_MAX))
     options = parser.parse_args(arguments)
+    # embedmill knows a package by it.
+    if (options.out.suffix == ".pt2") != (ending == ".pt2"):
+        fail(f"{options.out}: expected a name that ends in {ending}")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         import sentence_transformers  # noqa: F401
@@ -121,4 +131,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run(export, "Makes a TorchScript file of a model, for embedmill's --script.", ".pt", sys.argv[1:]))

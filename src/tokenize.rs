@@ -290,8 +290,7 @@ fn named_special(folder: &Path, tokenizer: &tokenizers::Tokenizer) -> Result<Vec
                 token if key.ends_with("_token") => std::slice::from_ref(token),
                 _ => continue,
             };
-            // A token is its text, or an object that has it.
-            let texts = tokens.iter().filter_map(|token| token.as_str().or_else(|| token["content"].as_str()));
+            let texts = tokens.iter().filter_map(vocabulary::text_of);
             special.extend(texts.filter_map(|text| tokenizer.token_to_id(text)));
         }
     }
@@ -304,7 +303,7 @@ fn named_special(folder: &Path, tokenizer: &tokenizers::Tokenizer) -> Result<Vec
 fn padding(folder: &Path, json: &Value, tokenizer: &tokenizers::Tokenizer) -> Result<Option<u32>, LoadError> {
     let file = ConfigFile::read(folder.join("tokenizer_config.json"))?;
     let token = file.as_ref().and_then(|file| file.get("pad_token"));
-    let text = token.and_then(|token| token.as_str().or_else(|| token["content"].as_str()));
+    let text = token.and_then(vocabulary::text_of);
     let described = || json["padding"]["pad_id"].as_u64().and_then(|id| u32::try_from(id).ok());
     Ok(text.and_then(|text| tokenizer.token_to_id(text)).or_else(described))
 }

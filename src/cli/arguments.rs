@@ -21,7 +21,8 @@ pub struct ModelArgs {
     /// torch, or hash: no model, for trying things out
     #[arg(long, default_value = "torch", help_heading = "Model")]
     backend: Backend,
-    /// A TorchScript file or AOTInductor package (.pt2) in place of the model's transformer; it runs the code in it, so only one that you trust
+    /// A TorchScript file or AOTInductor package (.pt2) in place of the model's transformer; it runs the code in it, so only
+    /// one that you trust
     #[arg(long, value_name = "FILE", help_heading = "Model")]
     script: Option<PathBuf>,
     /// cls, max, mean, mean_sqrt_len_tokens, weightedmean, lasttoken, or several as in cls+mean [default: the model's own]

@@ -61,7 +61,8 @@ struct ShowArgs {
     /// The way through a model with a Router, such as query or document
     #[arg(long, value_name = "NAME")]
     route: Option<String>,
-    /// A TorchScript file or AOTInductor package (.pt2) in place of the model's transformer, which is tried for that: it runs the code in it
+    /// A TorchScript file or AOTInductor package (.pt2) in place of the model's transformer, which is tried for that: it runs
+    /// the code in it
     #[arg(long, value_name = "FILE")]
     script: Option<std::path::PathBuf>,
     /// One JSON object

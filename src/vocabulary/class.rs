@@ -3,13 +3,13 @@
 //! transformers 5 takes a file as it is for the general class alone (`TokenizersBackend`, `PreTrainedTokenizerFast`). The classes
 //! below take its vocabulary and its merges and build the rest from their own rules and tokenizer_config.json
 //! (`tokenization_utils_tokenizers.py`, `convert_to_native_format`; `models/*/tokenization_*.py`); so the same file gives other
-//! tokens under another class. Classes that are not here are taken as they are.
+//! tokens under another class. names.rs says which class a folder's is.
 
 use serde_json::{Value, json};
 use tokenizers::AddedToken;
 
+use super::arguments::{Arguments, KEYS, added, text_of};
 use crate::encode::LoadError;
-use crate::encode::folder::ConfigFile;
 
 /// Classes with rules of their own, of the families that are supported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,128 +28,6 @@ pub enum Class {
     XlmRoberta,
 }
 
-/// The names of classes, without `Fast` at their ends.
-const NAMES: [(&str, Class); 21] = [
-    ("AlbertTokenizer", Class::Albert),
-    ("BartTokenizer", Class::Roberta),
-    ("BertTokenizer", Class::Bert),
-    ("CamembertTokenizer", Class::Camembert),
-    ("ConvBertTokenizer", Class::Bert),
-    ("DebertaV2Tokenizer", Class::DebertaV2),
-    ("DistilBertTokenizer", Class::Bert),
-    ("ElectraTokenizer", Class::Bert),
-    ("GPT2Tokenizer", Class::Gpt2),
-    ("GemmaTokenizer", Class::Gemma),
-    ("LEDTokenizer", Class::Roberta),
-    ("LayoutLMTokenizer", Class::Bert),
-    ("LlamaTokenizer", Class::Llama),
-    ("LongformerTokenizer", Class::Roberta),
-    ("LxmertTokenizer", Class::Bert),
-    ("MPNetTokenizer", Class::Mpnet),
-    ("MobileBertTokenizer", Class::Bert),
-    ("Qwen2Tokenizer", Class::Qwen2),
-    ("RobertaTokenizer", Class::Roberta),
-    ("T5Tokenizer", Class::T5),
-    ("XLMRobertaTokenizer", Class::XlmRoberta),
-];
-
-/// The class that transformers has registered for a `model_type`: `None` is the general one.
-const REGISTERED: [(&str, Option<Class>); 20] = [
-    ("albert", Some(Class::Albert)),
-    ("bert", Some(Class::Bert)),
-    ("camembert", Some(Class::Camembert)),
-    ("deberta-v2", Some(Class::DebertaV2)),
-    ("distilbert", Some(Class::Bert)),
-    ("electra", Some(Class::Bert)),
-    ("gemma3_text", Some(Class::Gemma)),
-    ("gte", Some(Class::XlmRoberta)),
-    ("jina_embeddings_v3", Some(Class::XlmRoberta)),
-    ("mistral", None),
-    ("modernbert", None),
-    ("mpnet", Some(Class::Mpnet)),
-    ("mt5", Some(Class::T5)),
-    ("nomic_bert", Some(Class::Bert)),
-    ("qwen2", Some(Class::Qwen2)),
-    ("qwen3", Some(Class::Qwen2)),
-    ("roberta", Some(Class::Roberta)),
-    ("t5", Some(Class::T5)),
-    ("umt5", None),
-    ("xlm-roberta", Some(Class::XlmRoberta)),
-];
-
-/// Other classes of transformers with rules of their own, which are not here.
-const OTHERS: [&str; 66] = [
-    "BarthezTokenizer",
-    "BartphoTokenizer",
-    "BertJapaneseTokenizer",
-    "BertweetTokenizer",
-    "BigBirdTokenizer",
-    "BioGptTokenizer",
-    "BlenderbotSmallTokenizer",
-    "BlenderbotTokenizer",
-    "ByT5Tokenizer",
-    "CLIPTokenizer",
-    "CTRLTokenizer",
-    "CanineTokenizer",
-    "ClvpTokenizer",
-    "CodeLlamaTokenizer",
-    "CohereTokenizer",
-    "CpmAntTokenizer",
-    "CpmTokenizer",
-    "DPRContextEncoderTokenizer",
-    "DPRQuestionEncoderTokenizer",
-    "DPRReaderTokenizer",
-    "DebertaTokenizer",
-    "EsmTokenizer",
-    "EsmcTokenizer",
-    "FNetTokenizer",
-    "FSMTTokenizer",
-    "FlaubertTokenizer",
-    "FunnelTokenizer",
-    "GPTNeoXJapaneseTokenizer",
-    "GPTNeoXTokenizer",
-    "HerbertTokenizer",
-    "LayoutLMv2Tokenizer",
-    "LayoutLMv3Tokenizer",
-    "LayoutXLMTokenizer",
-    "LukeTokenizer",
-    "MBart50Tokenizer",
-    "MBartTokenizer",
-    "MarkupLMTokenizer",
-    "MgpstrTokenizer",
-    "MvpTokenizer",
-    "MyT5Tokenizer",
-    "NllbTokenizer",
-    "NougatTokenizer",
-    "OpenAIGPTTokenizer",
-    "PLBartTokenizer",
-    "PegasusTokenizer",
-    "PerceiverTokenizer",
-    "PhobertTokenizer",
-    "ProphetNetTokenizer",
-    "Qwen3_5Tokenizer",
-    "RagTokenizer",
-    "ReformerTokenizer",
-    "RemBertTokenizer",
-    "RoCBertTokenizer",
-    "RoFormerTokenizer",
-    "SeamlessM4TTokenizer",
-    "Siglip2Tokenizer",
-    "SplinterTokenizer",
-    "TapasTokenizer",
-    "UdopTokenizer",
-    "VitsTokenizer",
-    "Wav2Vec2CTCTokenizer",
-    "Wav2Vec2PhonemeCTCTokenizer",
-    "WhisperTokenizer",
-    "XGLMTokenizer",
-    "XLMTokenizer",
-    "XLNetTokenizer",
-];
-
-/// A special token that a class has where its files say nothing; in transformers' order (`SPECIAL_TOKENS_ATTRIBUTES`).
-const KEYS: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
-
 /// What stands between words in a sentencepiece vocabulary.
 const SPACE: &str = "\u{2581}";
 /// How Qwen 2 splits words before their bytes are looked at.
@@ -157,28 +35,6 @@ const QWEN2_SPLITS: &str =
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 impl Class {
-    /// The class of a folder, by the name in its files and its model's type (`auto/tokenization_auto.py`, `from_pretrained`):
-    /// the name counts, but where the general class is registered for the type, or the type is known for wrong names; and a
-    /// file of bytes in Llama's name is taken as it is. `None` is the general class.
-    ///
-    /// # Errors
-    /// If it is a class with rules that are not here.
-    pub fn of(name: Option<&str>, model_type: Option<&str>, tokenizer: &str) -> Result<Option<Class>, String> {
-        let registered = REGISTERED.iter().find(|(kind, _)| Some(*kind) == model_type).map(|(_, class)| *class);
-        let Some(name) = name else { return Ok(registered.flatten()) };
-        let plain = name.strip_suffix("Fast").unwrap_or(name);
-        let named = NAMES.iter().find(|(known, _)| *known == plain).map(|(_, class)| *class);
-        match registered {
-            Some(None) => return Ok(None),
-            Some(Some(Class::Qwen2)) if model_type == Some("qwen2") => return Ok(Some(Class::Qwen2)),
-            _ => {}
-        }
-        if OTHERS.contains(&plain) {
-            return Err(format!("`tokenizer_class` is {name:?}, whose rules this version does not have"));
-        }
-        Ok(named.filter(|class| *class != Class::Llama || !tokenizer.contains("\"ByteLevel\"")))
-    }
-
     /// Its special tokens where nothing is said of them, as [`KEYS`].
     fn defaults(self) -> [Option<&'static str>; 7] {
         let all = |[bos, eos, unk, sep, pad, cls, mask]: [&'static str; 7]| {
@@ -201,9 +57,15 @@ impl Class {
         }
     }
 
-    fn default(self, key: &str) -> &'static str {
-        let place = KEYS.iter().position(|known| *known == key);
-        place.and_then(|place| self.defaults()[place]).unwrap_or_default()
+    /// Its special tokens and their keys, where nothing is said of them.
+    pub fn special_tokens(self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        KEYS.into_iter().zip(self.defaults()).filter_map(|(key, default)| Some((key, default?)))
+    }
+
+    /// What the files say that a special token is, else its own.
+    fn token(self, key: &str, given: &Arguments) -> String {
+        let own = self.special_tokens().find(|(known, _)| *known == key);
+        given.token(key, own.map_or("", |(_, token)| token))
     }
 
     /// Whether it is built of pieces with scores.
@@ -228,7 +90,7 @@ impl Class {
 
     /// The token for what is unknown, where a word could not be tokenised for want of it in the vocabulary.
     pub fn missing_unknown(self, model: &Value, given: &Arguments) -> Option<String> {
-        let unknown = given.token("unk_token", self.default("unk_token"));
+        let unknown = self.token("unk_token", given);
         (self.model() == "WordPiece" && model["vocab"].get(&unknown).is_none()).then_some(unknown)
     }
 
@@ -238,21 +100,22 @@ impl Class {
     /// # Errors
     /// If a switch is no switch.
     pub fn build(self, json: &mut Value, given: &Arguments) -> Result<(), LoadError> {
-        let model = self.build_model(&json["model"], given);
+        let settings = self.model_settings(&json["model"], given);
         json["normalizer"] = self.normalizer(&json["normalizer"], given)?;
         json["pre_tokenizer"] = self.pre_tokenizer(given)?;
-        if let Some(object) = json["model"].as_object_mut() {
-            object.extend(model);
+        json["model"]["type"] = self.model().into();
+        for (key, value) in settings.as_object().into_iter().flatten() {
+            json["model"][key] = value.clone();
         }
         json["added_tokens"] = Value::Array(Vec::new());
         Ok(())
     }
 
     /// The settings of the vocabulary's model.
-    fn build_model(self, model: &Value, given: &Arguments) -> serde_json::Map<String, Value> {
-        let settings = match self {
+    fn model_settings(self, model: &Value, given: &Arguments) -> Value {
+        match self {
             Class::Bert | Class::Mpnet => json!({
-                "unk_token": given.token("unk_token", self.default("unk_token")), "continuing_subword_prefix": "##",
+                "unk_token": self.token("unk_token", given), "continuing_subword_prefix": "##",
                 "max_input_chars_per_word": 100,
             }),
             Class::Roberta | Class::Gpt2 | Class::Qwen2 => json!({
@@ -260,7 +123,7 @@ impl Class {
                 "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
             }),
             Class::Llama | Class::Gemma => json!({
-                "dropout": null, "unk_token": (self == Class::Gemma).then(|| given.token("unk_token", self.default("unk_token"))),
+                "dropout": null, "unk_token": (self == Class::Gemma).then(|| self.token("unk_token", given)),
                 "continuing_subword_prefix": null, "end_of_word_suffix": null, "fuse_unk": true, "byte_fallback": true,
                 "ignore_merges": false,
             }),
@@ -268,20 +131,16 @@ impl Class {
             Class::T5 => json!({ "unk_id": 2, "byte_fallback": false }),
             Class::XlmRoberta => json!({ "unk_id": 3, "byte_fallback": false }),
             Class::Camembert => {
-                let id =
-                    place(&model["vocab"], |token, _| token == given.token("unk_token", self.default("unk_token")));
+                let id = place(&model["vocab"], |token, _| token == self.token("unk_token", given));
                 json!({ "unk_id": id.unwrap_or(0), "byte_fallback": false })
             }
             Class::DebertaV2 => {
-                let unknown = given.token("unk_token", self.default("unk_token"));
+                let unknown = self.token("unk_token", given);
                 let id = place(&model["vocab"], |token, score| token == unknown && score == 0.0);
                 let id = id.unwrap_or_else(|| given.count("unk_id").unwrap_or(1));
                 json!({ "unk_id": id, "byte_fallback": false })
             }
-        };
-        let Value::Object(mut settings) = settings else { unreachable!("every arm is an object") };
-        settings.insert("type".into(), self.model().into());
-        settings
+        }
     }
 
     fn normalizer(self, own: &Value, given: &Arguments) -> Result<Value, LoadError> {
@@ -361,9 +220,9 @@ impl Class {
     pub fn additions(class: Option<Class>, listed: Vec<AddedToken>, given: &Arguments) -> Vec<AddedToken> {
         let mut tokens = listed;
         let known = tokens.clone();
-        let as_listed = |text: String, value: Option<&Value>| {
+        let as_listed = |text: &str, value: Option<&Value>| {
             let listed = known.iter().find(|token| token.content == text).cloned();
-            listed.unwrap_or_else(|| added(&text, value, true))
+            listed.unwrap_or_else(|| added(text, value, true))
         };
         let defaults = class.map_or([None; 7], Class::defaults);
         for (key, default) in KEYS.into_iter().zip(defaults) {
@@ -385,7 +244,7 @@ impl Class {
         if class == Some(Class::Camembert) && others.is_empty() {
             others.extend(["<s>NOTUSED", "</s>NOTUSED", "<unk>NOTUSED"].map(|text| (text.to_owned(), None)));
         }
-        tokens.extend(others.into_iter().map(|(text, value)| as_listed(text, value.as_ref())));
+        tokens.extend(others.into_iter().map(|(text, value)| as_listed(&text, value.as_ref())));
         tokens
     }
 
@@ -411,7 +270,7 @@ impl Class {
         };
         let mut around = Vec::new();
         for key in keys {
-            let text = given.token(key, self.default(key));
+            let text = self.token(key, given);
             let id = id(&text).ok_or(&text)?;
             around.push((text, id));
         }
@@ -435,141 +294,6 @@ impl Class {
 
 /// Of T5's; it has 100.
 const EXTRA_IDS_MAX: u64 = 10_000;
-
-/// What a class is called with: tokenizer_config.json, and special_tokens_map.json where that still counts.
-pub struct Arguments<'a> {
-    pub config: Option<&'a ConfigFile>,
-    pub special_tokens: Option<&'a ConfigFile>,
-}
-
-impl Arguments<'_> {
-    /// A switch; `None` where it is not given, or given as null.
-    fn flag(&self, key: &str) -> Result<Option<bool>, LoadError> {
-        match self.config {
-            Some(file) if file.get(key).is_some() => file.flag(key).map(Some),
-            _ => Ok(None),
-        }
-    }
-
-    fn count(&self, key: &str) -> Option<u64> {
-        self.config?.get(key)?.as_u64()
-    }
-
-    /// What is said of a special token, null included. The old file of special tokens counts where tokenizer_config.json does not
-    /// list all that were added (`tokenization_utils_base.py`, `_from_pretrained`).
-    fn value(&self, key: &str) -> Option<&Value> {
-        let old = self.special_tokens.filter(|_| self.listed().is_none()).and_then(|file| file.get(key));
-        old.or_else(|| self.config.and_then(|file| file.json.get(key)))
-    }
-
-    /// A special token: its text, or an object that has it.
-    pub fn token(&self, key: &str, default: &str) -> String {
-        self.value(key).and_then(text_of).unwrap_or_else(|| default.to_owned())
-    }
-
-    fn listed(&self) -> Option<&serde_json::Map<String, Value>> {
-        self.config?.get("added_tokens_decoder")?.as_object()
-    }
-
-    /// The tokens that were added, by their ids: those of tokenizer_config.json, else of added_tokens.json, which are `named`,
-    /// and of tokenizer.json.
-    pub fn list(&self, named: Option<&ConfigFile>, tokenizer: &Value) -> Vec<AddedToken> {
-        let mut tokens: Vec<(u64, AddedToken)> = Vec::new();
-        let mut push = |id: u64, token: AddedToken| {
-            tokens.retain(|(known, _)| *known != id);
-            tokens.push((id, token));
-        };
-        match self.listed() {
-            Some(listed) => {
-                for (id, value) in listed {
-                    if let (Ok(id), Some(text)) = (id.parse(), text_of(value)) {
-                        push(id, added(&text, Some(value), false));
-                    }
-                }
-            }
-            None => {
-                let special: Vec<String> = KEYS.iter().filter_map(|key| self.value(key).and_then(text_of)).collect();
-                for (text, id) in named.into_iter().flat_map(|file| &file.json) {
-                    if let Some(id) = id.as_u64() {
-                        push(id, added(text, None, special.contains(text)));
-                    }
-                }
-                for value in tokenizer["added_tokens"].as_array().into_iter().flatten() {
-                    if let (Some(id), Some(text)) = (value["id"].as_u64(), text_of(value)) {
-                        push(id, added(&text, Some(value), false));
-                    }
-                }
-            }
-        }
-        tokens.sort_by_key(|(id, _)| *id);
-        tokens.into_iter().map(|(_, token)| token).collect()
-    }
-
-    /// Special tokens besides the usual ones: in lists, in a dictionary of names, or under keys of their own.
-    fn others(&self) -> Vec<(String, Option<Value>)> {
-        let mut others = Vec::new();
-        let files = [self.config, self.special_tokens.filter(|_| self.listed().is_none())];
-        for file in files.into_iter().flatten() {
-            let named = file.json.iter().filter(|(key, value)| {
-                key.ends_with("_token")
-                    && !key.starts_with("add_")
-                    && !KEYS.contains(&key.as_str())
-                    && text_of(value).is_some()
-            });
-            others.extend(named.filter_map(|(_, value)| Some((text_of(value)?, Some(value.clone())))));
-            let list = ["extra_special_tokens", "additional_special_tokens"].into_iter().find_map(|key| {
-                file.get(key).filter(|list| {
-                    list.as_array().is_some_and(|list| !list.is_empty())
-                        || list.as_object().is_some_and(|map| !map.is_empty())
-                })
-            });
-            let values: Vec<&Value> = match list {
-                Some(Value::Array(list)) => list.iter().collect(),
-                Some(Value::Object(map)) => map.values().collect(),
-                _ => Vec::new(),
-            };
-            others.extend(values.into_iter().filter_map(|value| Some((text_of(value)?, Some(value.clone())))));
-        }
-        others
-    }
-}
-
-/// A token's text: itself, or what an object has.
-fn text_of(value: &Value) -> Option<String> {
-    value.as_str().or_else(|| value["content"].as_str()).map(str::to_owned)
-}
-
-/// A token with the switches that an object gives it.
-fn added(text: &str, value: Option<&Value>, special: bool) -> AddedToken {
-    let flag = |key: &str| value.and_then(|value| value[key].as_bool());
-    let special = special || flag("special").unwrap_or(false);
-    AddedToken::from(text, special)
-        .single_word(flag("single_word").unwrap_or(false))
-        .lstrip(flag("lstrip").unwrap_or(false))
-        .rstrip(flag("rstrip").unwrap_or(false))
-        .normalized(flag("normalized").unwrap_or(!special))
-}
-
-/// The pieces and scores of a tokenizer.json, as Python reads numbers: to the last bit, which serde_json's fast way does not.
-/// Between two ways to cut a text with the same sum, that bit decides.
-pub fn scores(text: &str) -> Option<Vec<(String, f64)>> {
-    let opened = text.match_indices("\"vocab\"").find_map(|(at, key)| {
-        // A piece of this text has no colon after it.
-        text[at + key.len()..].trim_start().strip_prefix(':')?.trim_start().strip_prefix('[')
-    });
-    let mut rest = opened?.trim_start();
-    let mut found = Vec::new();
-    while let Some(entry) = rest.strip_prefix('[') {
-        let mut strings = serde_json::Deserializer::from_str(entry).into_iter::<String>();
-        let piece = strings.next()?.ok()?;
-        let after = entry[strings.byte_offset()..].trim_start().strip_prefix(',')?.trim_start();
-        let end = after.find(|c: char| c == ']' || c.is_whitespace())?;
-        found.push((piece, after[..end].parse().ok()?));
-        rest = after[end..].trim_start().strip_prefix(']')?.trim_start();
-        rest = rest.strip_prefix(',').unwrap_or(rest).trim_start();
-    }
-    rest.starts_with(']').then_some(found)
-}
 
 /// A vocabulary's kind: files of the first tokenizers do not name it.
 fn kind(model: &Value) -> &'static str {

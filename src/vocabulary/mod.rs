@@ -3,8 +3,12 @@
 //! Most classes take only the vocabulary of tokenizer.json and build the rest by rules of their own, from tokenizer_config.json:
 //! class.rs has them. For BERT's classes the same serves a folder that has only a vocab.txt.
 
+mod arguments;
 mod class;
+mod names;
+mod scores;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -15,7 +19,9 @@ use tokenizers::{AddedToken, PostProcessorWrapper, Tokenizer};
 use crate::encode::LoadError;
 use crate::encode::folder::ConfigFile;
 
-use class::{Arguments, Class};
+use arguments::Arguments;
+pub use arguments::text_of;
+use class::Class;
 
 /// The largest tokenizers have some 30 MB.
 const FILE_BYTES_MAX: u64 = 512 << 20;
@@ -46,7 +52,7 @@ pub fn read(folder: &Path, vocab_size: usize) -> Result<Found, LoadError> {
         let mut json: Value = serde_json::from_str(&text).map_err(|error| no_tokenizer(error.to_string()))?;
         let named = ConfigFile::read(folder.join("added_tokens.json"))?;
         let listed = given.list(named.as_ref(), &json);
-        let Some((name, class)) = class_of(folder, &given, &text)? else {
+        let Some((name, class)) = named_class(folder, &given, &text)? else {
             let mut tokenizer = Tokenizer::from_bytes(text).map_err(|error| no_tokenizer(error.to_string()))?;
             let added = add(&mut tokenizer, &mut json, Class::additions(None, listed, &given), vocab_size);
             added.map_err(|problem| problem.at(&path))?;
@@ -56,14 +62,14 @@ pub fn read(folder: &Path, vocab_size: usize) -> Result<Found, LoadError> {
         if let Some(mismatch) = class.mismatch(&json["model"]) {
             return Err(LoadError::model(path, format!("does not fit its class: {name} {mismatch}; {how}")));
         }
-        let scores = if class.has_scores() { class::scores(&text) } else { None };
+        let scores = if class.has_scores() { scores::scores(&text) } else { None };
         let tokenizer = build(class, &mut json, (listed, scores), &given, vocab_size);
         let tokenizer = tokenizer.map_err(|problem| problem.at(&path))?;
         return Ok(Found { path, tokenizer, json });
     }
     let vocabulary = folder.join("vocab.txt");
     if let Some(bytes) = read_bounded(&vocabulary)? {
-        if let Some((_, Class::Bert)) = class_of(folder, &given, "")? {
+        if let Some((_, Class::Bert)) = named_class(folder, &given, "")? {
             let mut json = from_vocabulary(folder, &vocabulary, bytes, &given)?;
             let tokenizer = build(Class::Bert, &mut json, (Vec::new(), None), &given, vocab_size);
             let tokenizer = tokenizer.map_err(|problem| problem.at(&vocabulary))?;
@@ -114,12 +120,21 @@ fn build(
     class.build(json, given).map_err(Problem::Config)?;
     // What stands around a text may be tokens that are still to be added.
     let own = json["post_processor"].take();
-    let mut tokenizer = Tokenizer::from_bytes(json.to_string()).map_err(|error| failed(&error))?;
-    if let Some(scores) = scores {
-        let unknown = json["model"]["unk_id"].as_u64().map(|id| id as usize);
-        let model = Unigram::from(scores, unknown, false).map_err(|error| failed(&error))?;
-        tokenizer.with_model(model);
-    }
+    let mut tokenizer = match scores {
+        None => Tokenizer::from_bytes(json.to_string()).map_err(|error| failed(&error))?,
+        Some(scores) => {
+            let unknown = json["model"]["unk_id"].as_u64().map(|id| id as usize);
+            let model = Unigram::from(scores, unknown, false).map_err(|error| failed(&error))?;
+            // The rules with next to no vocabulary, for it is the largest part and is there already.
+            let vocabulary = std::mem::replace(&mut json["model"]["vocab"], json!([["", 0.0]]));
+            let unknown = std::mem::replace(&mut json["model"]["unk_id"], Value::Null);
+            let rules = Tokenizer::from_bytes(json.to_string());
+            (json["model"]["vocab"], json["model"]["unk_id"]) = (vocabulary, unknown);
+            let mut tokenizer = rules.map_err(|error| failed(&error))?;
+            tokenizer.with_model(model);
+            tokenizer
+        }
+    };
     add(&mut tokenizer, json, Class::additions(Some(class), listed, given), vocab_size)?;
     let template = class.template(&own, given, |token| tokenizer.token_to_id(token));
     let template = template.map_err(|token| {
@@ -138,25 +153,29 @@ fn build(
 /// that would come after.
 fn add(tokenizer: &mut Tokenizer, json: &mut Value, tokens: Vec<AddedToken>, vocab_size: usize) -> Result<(), Problem> {
     let failed = |error: tokenizers::Error| Problem::File(format!("cannot be added to: {error}"));
-    for token in tokens {
-        if token.content.is_empty() {
-            continue;
+    let mut count = tokenizer.get_vocab_size(true);
+    let mut new = HashSet::new();
+    let mut added = tokens;
+    added.retain(|token| {
+        let is_known = new.contains(&token.content) || tokenizer.token_to_id(&token.content).is_some();
+        if token.content.is_empty() || (!is_known && count >= vocab_size) {
+            return false;
         }
-        if tokenizer.token_to_id(&token.content).is_none() && tokenizer.get_vocab_size(true) >= vocab_size {
-            continue;
+        if !is_known {
+            count += 1;
+            new.insert(token.content.clone());
         }
-        if let Some(list) = json["added_tokens"].as_array_mut() {
-            list.push(json!({
+        true
+    });
+    if let Some(list) = json["added_tokens"].as_array_mut() {
+        list.extend(added.iter().map(|token| {
+            json!({
                 "content": token.content, "single_word": token.single_word, "lstrip": token.lstrip, "rstrip": token.rstrip,
-            }));
-        }
-        if token.special {
-            tokenizer.add_special_tokens([token]).map_err(failed)?;
-        } else {
-            tokenizer.add_tokens([token]).map_err(failed)?;
-        }
+            })
+        }));
     }
-    Ok(())
+    // All at once: the search for them is built anew by every call. Each knows whether it is special.
+    tokenizer.add_tokens(added).map(drop).map_err(failed)
 }
 
 /// A file's bytes; `None` where there is none.
@@ -174,7 +193,7 @@ fn read_bounded(path: &Path) -> Result<Option<Vec<u8>>, LoadError> {
 }
 
 /// The class that transformers loads the folder's tokenizer with, where it has rules of its own, and its name there.
-fn class_of(folder: &Path, given: &Arguments, tokenizer: &str) -> Result<Option<(String, Class)>, LoadError> {
+fn named_class(folder: &Path, given: &Arguments, tokenizer: &str) -> Result<Option<(String, Class)>, LoadError> {
     let model = ConfigFile::read(folder.join("config.json"))?;
     let text = |file: Option<&ConfigFile>, key: &str| -> Result<Option<String>, LoadError> {
         Ok(file.map(|file| file.text(key)).transpose()?.flatten().map(str::to_owned))
@@ -182,22 +201,13 @@ fn class_of(folder: &Path, given: &Arguments, tokenizer: &str) -> Result<Option<
     let model_type = text(model.as_ref(), "model_type")?;
     let name = text(given.config, "tokenizer_class")?;
     let name = if name.is_some() { name } else { text(model.as_ref(), "tokenizer_class")? };
-    let class = Class::of(name.as_deref(), model_type.as_deref(), tokenizer).map_err(|what| {
+    let class = names::class_of(name.as_deref(), model_type.as_deref(), tokenizer).map_err(|what| {
         let how = "if tokenizer.json is right as it is, set it to \"PreTrainedTokenizerFast\"";
         LoadError::model(folder.join("tokenizer_config.json"), format!("{what}; {how}"))
     })?;
     let shown = || name.or(model_type).unwrap_or_default();
     Ok(class.map(|class| (shown(), class)))
 }
-
-/// The keys of BERT's special tokens and the tokens that they are by default, in transformers' order.
-const SPECIAL: [(&str, &str); 5] = [
-    ("unk_token", "[UNK]"),
-    ("sep_token", "[SEP]"),
-    ("pad_token", "[PAD]"),
-    ("cls_token", "[CLS]"),
-    ("mask_token", "[MASK]"),
-];
 
 /// A tokenizer of a vocab.txt, a token a line.
 fn from_vocabulary(folder: &Path, path: &Path, bytes: Vec<u8>, given: &Arguments) -> Result<Value, LoadError> {
@@ -207,7 +217,7 @@ fn from_vocabulary(folder: &Path, path: &Path, bytes: Vec<u8>, given: &Arguments
     for (id, token) in text.lines().enumerate() {
         vocabulary.insert(token.to_owned(), id.into());
     }
-    for (key, default) in SPECIAL {
+    for (key, default) in Class::Bert.special_tokens() {
         let token = given.token(key, default);
         if !vocabulary.contains_key(&token) {
             return Err(LoadError::model(path, format!("has no line {token}, which the tokenizer needs")));

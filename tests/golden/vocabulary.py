@@ -2,8 +2,9 @@
 """Makes the golden token ids of folders whose tokenizer transformers builds by its class, or of a vocab.txt.
 
 In:    Python with transformers; texts.jsonl, vocabulary.json and the tiny models beside this file.
-Out:   vocabulary.safetensors    for each variant of vocabulary.json `<name>.ids`, at most 48 a text, end to end, and
-                                 `<name>.lengths`, how many tokens each text has, special tokens included; of every second text
+Out:   vocabulary.safetensors    for each folder of vocabulary.json `<name>.ids`, at most 48 a text, end to end, and
+                                 `<name>.lengths`, how many tokens each text has, special tokens included; of every second text and
+                                 of those there
 Keeps: nothing else.
 
 A variant is a folder: tokenizer.json of `base`, with `changes` to it, or with `vocab_txt` its vocabulary alone; and the
@@ -26,12 +27,6 @@ sys.path.insert(0, str(HERE))
 import generate
 
 IDS_MAX = 48
-# Tokens that some classes add, and runs that can be cut in several ways with nearly the same score.
-MORE = [
-    "<s>the river</s> <mask> boat<pad>", "<extra_id_0> the river <extra_id_3>", "<s>NOTUSED", " [MASK]  boat", "<unk> <bos><eos>",
-    "the<|endoftext|>river", "##new boat", "<begin> the boat <end>", "over old boat", *("a" * count for count in range(2, 40, 3)),
-    *("ing" * count for count in range(5, 30, 4)), "." * 37, "th" * 23, "er" * 31,
-]
 
 
 def write_folder(variant: Dict[str, Any], folder: Path) -> None:
@@ -52,10 +47,12 @@ def main() -> int:
     from transformers import AutoTokenizer
 
     warnings.simplefilter("ignore")
+    # Beside the folders, tokens that some classes add, and runs that can be cut in several ways with nearly the same score.
+    given = json.loads((HERE / "vocabulary.json").read_text(encoding="utf-8"))
     lines = (HERE / "texts.jsonl").read_text(encoding="utf-8").splitlines()
-    texts = [generate.spelled_out(json.loads(line)) for line in lines][::2] + MORE
+    texts = [generate.spelled_out(json.loads(line)) for line in lines][::2] + given["texts"]
     tensors = {}
-    for variant in json.loads((HERE / "vocabulary.json").read_text(encoding="utf-8")):
+    for variant in given["folders"]:
         name = variant["name"]
         with tempfile.TemporaryDirectory() as scratch:
             write_folder(variant, Path(scratch))

@@ -17,10 +17,9 @@ pub fn embedmill(folder: &Path) -> Command {
     command
 }
 
-/// `run pipeline.yaml` in the background, with its standard streams for whoever waits for them.
-pub fn spawn_run(folder: &Path, arguments: &[&str]) -> Child {
+/// A command in the background, with its standard streams for whoever waits for them.
+pub fn spawn(folder: &Path, arguments: &[&str]) -> Child {
     std::process::Command::new(assert_cmd::cargo::cargo_bin("embedmill"))
-        .args(["run", "pipeline.yaml"])
         .args(arguments)
         .env_remove("EMBEDMILL_LOG")
         .current_dir(folder)
@@ -29,6 +28,11 @@ pub fn spawn_run(folder: &Path, arguments: &[&str]) -> Child {
         .stderr(Stdio::piped())
         .spawn()
         .expect("it starts")
+}
+
+/// `run pipeline.yaml` in the background.
+pub fn spawn_run(folder: &Path, arguments: &[&str]) -> Child {
+    spawn(folder, &[&["run", "pipeline.yaml"], arguments].concat())
 }
 
 /// `encode INPUTS -o OUTPUT` with the hash encoder.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::cli::{folder_with, spawn_run};
+use super::cli::{folder_with, spawn, spawn_run};
 
 /// Runs `encode -` with its input held open.
 fn start(folder: &Path, output: &str) -> Child {
@@ -17,15 +17,7 @@ fn start(folder: &Path, output: &str) -> Child {
 }
 
 fn start_with(folder: &Path, args: &[&str]) -> Child {
-    Command::new(assert_cmd::cargo::cargo_bin("embedmill"))
-        .args(["encode", "-", "--backend", "hash"])
-        .args(args)
-        .current_dir(folder)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("it starts")
+    spawn(folder, &[&["encode", "-", "--backend", "hash"], args].concat())
 }
 
 fn send(signal: &str, child: &Child) {

@@ -48,24 +48,6 @@ fn write_folder(variant: &Value, folder: &Path) {
     write("config.json", config.to_string());
 }
 
-/// As vocabulary.py has them: tokens that some classes add, and runs that can be cut in several ways with nearly the same score.
-fn more_texts() -> impl Iterator<Item = String> {
-    let plain = [
-        "<s>the river</s> <mask> boat<pad>",
-        "<extra_id_0> the river <extra_id_3>",
-        "<s>NOTUSED",
-        " [MASK]  boat",
-        "<unk> <bos><eos>",
-        "the<|endoftext|>river",
-        "##new boat",
-        "<begin> the boat <end>",
-        "over old boat",
-    ];
-    let runs = (2..40).step_by(3).map(|count| "a".repeat(count));
-    let runs = runs.chain((5..30).step_by(4).map(|count| "ing".repeat(count)));
-    plain.into_iter().map(str::to_owned).chain(runs).chain([".".repeat(37), "th".repeat(23), "er".repeat(31)])
-}
-
 fn tokenizer(folder: &Path) -> Tokenizer {
     let config = ModelConfig {
         id: Some(folder.display().to_string()),
@@ -87,9 +69,11 @@ fn every_class_gives_the_ids_that_transformers_gives() {
         let data = golden.tensor(&name).expect("it is there").data().to_vec();
         data.chunks_exact(4).map(|four| i32::from_le_bytes(four.try_into().expect("four")) as usize).collect()
     };
-    let texts: Vec<String> = odd_texts().into_iter().step_by(2).chain(more_texts()).collect();
-    let variants = read_json("vocabulary.json");
-    for variant in variants.as_array().expect("a list") {
+    let given = read_json("vocabulary.json");
+    let list = |key: &str| given[key].as_array().expect("a list").iter();
+    let more = list("texts").map(|text| text.as_str().expect("a text").to_owned());
+    let texts: Vec<String> = odd_texts().into_iter().step_by(2).chain(more).collect();
+    for variant in list("folders") {
         let name = variant["name"].as_str().expect("a name");
         let folder = tempfile::tempdir().expect("a temporary folder");
         write_folder(variant, folder.path());
