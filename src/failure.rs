@@ -10,3 +10,32 @@ pub enum Failure {
     /// Nothing can succeed: stop, with nothing committed that was not published.
     Fatal,
 }
+
+/// An error of a client library, carried through rooms that do not know the library.
+#[derive(Debug)]
+pub struct ClientError {
+    failure: Failure,
+    error: Box<dyn std::error::Error + Send + Sync>,
+}
+
+impl ClientError {
+    pub fn new(failure: Failure, error: impl std::error::Error + Send + Sync + 'static) -> ClientError {
+        ClientError { failure, error: Box::new(error) }
+    }
+
+    pub fn failure(&self) -> Failure {
+        self.failure
+    }
+}
+
+impl std::fmt::Display for ClientError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl std::error::Error for ClientError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.error.source()
+    }
+}

@@ -4,7 +4,7 @@
 
 use std::fmt::Write;
 
-use crate::encode::modules::ModelSpec;
+use crate::model::spec::ModelSpec;
 use crate::plan::{Plan, SinkPlan, SourcePlan};
 
 /// Lines that are no stage of the data's way: they are drawn beside it, or with another.
@@ -36,7 +36,7 @@ pub fn mermaid(plan: &Plan, spec: Option<&ModelSpec>) -> String {
     }
     if plan.dead_letter.is_some() {
         // A file takes any row; a topic has a limit.
-        let sink = matches!(plan.sink, SinkPlan::Kafka { .. }).then_some("sink");
+        let sink = matches!(plan.sink, SinkPlan::Kafka(_)).then_some("sink");
         for stage in ["record", "model"].into_iter().chain(sink) {
             let _ = writeln!(text, "  {stage} -.->|rejected| rejected");
         }

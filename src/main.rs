@@ -2,8 +2,6 @@
 
 use std::process::ExitCode;
 
-mod cli;
-
 /// libtorch allocates by it too, by the feature `unprefixed_malloc_on_supported_platforms`. glibc's allocator keeps what
 /// threads free in arenas of their own, so that memory creeps up for a minute.
 #[cfg(not(target_env = "msvc"))]
@@ -11,5 +9,5 @@ mod cli;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    cli::main()
+    embedmill::cli::main()
 }

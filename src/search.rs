@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
-use crate::columnar::output::Vectors;
+use crate::output::Vectors;
 
 /// A row that is near to the query.
 #[derive(Debug, Clone, PartialEq)]

@@ -240,7 +240,8 @@ mod tests {
     use super::*;
     use crate::budget::Permit;
     use crate::columnar::Columns;
-    use crate::record::{Body, Partition, Payload, Record, Rejection, Stage, Times, Tokens};
+    use crate::columnar::Tokens;
+    use crate::record::{Body, Partition, Payload, Record, Rejection, Stage, Times};
 
     /// A block of records of these token counts; `None` is a rejected record.
     fn block(first_offset: u64, lengths: &[Option<usize>]) -> Block {

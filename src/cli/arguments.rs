@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
+use crate::config::Config;
+use crate::config::DeadLetterConfig;
+use crate::model::{Backend, DenseChoice, ModelConfig, Pooling, Precision};
+use crate::source::file::{FilesConfig, Format};
+use crate::text::field::{KeepConfig, KeepField, OneOrMany, RecordConfig};
 use clap::Args;
-use embedmill::config::Config;
-use embedmill::dead_letter::DeadLetterConfig;
-use embedmill::encode::{Backend, DenseChoice, ModelConfig, Pooling, Precision};
-use embedmill::source::file::{FilesConfig, Format};
-use embedmill::text::field::{KeepConfig, KeepField, OneOrMany, RecordConfig};
 
 /// Which model, and what of it is set otherwise.
 #[derive(Debug, Args)]

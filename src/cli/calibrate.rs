@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 
+use crate::config::SinkConfig;
+use crate::config::hub_settings;
+use crate::plan::Plan;
+use crate::sink::ranges::RangesSinkConfig;
 use clap::Args;
-use embedmill::config::hub_settings;
-use embedmill::plan::Plan;
-use embedmill::sink::SinkConfig;
-use embedmill::sink::ranges::RangesSinkConfig;
 
 use super::arguments::{self, ModelArgs, RecordArgs, WorkArgs};
-use super::running::{self, ShownAs};
+use super::run::{self, ShownAs};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -38,5 +38,5 @@ pub fn calibrate(args: CalibrateArgs) -> anyhow::Result<()> {
     config.sink = SinkConfig { ranges: Some(RangesSinkConfig { path: args.output }), ..Default::default() };
     config.output.text = false;
     let plan = Plan::new(&config)?;
-    running::run(plan, &hub_settings(&config.model), args.summary, None)
+    run::execute(plan, &hub_settings(&config.model), args.summary, None)
 }

@@ -1,8 +1,8 @@
 //! `check`: whether everything that a pipeline needs is there.
 
+use crate::check::{Finding, check};
+use crate::config::hub_settings;
 use clap::Args;
-use embedmill::check::{Finding, check};
-use embedmill::config::hub_settings;
 
 use super::pipeline_file::PipelineArgs;
 use super::progress::LoadBar;

@@ -2,17 +2,17 @@
 
 use std::path::PathBuf;
 
+use crate::config::SinkConfig;
+use crate::config::{Config, hub_settings};
+use crate::model::OutputValue;
+use crate::output::quantize::{OutputPrecision, RangesConfig};
+use crate::plan::Plan;
+use crate::sink::file::FileSinkConfig;
+use crate::sink::stdout::{StdoutConfig, StdoutFormat};
 use clap::Args;
-use embedmill::config::{Config, hub_settings};
-use embedmill::encode::OutputValue;
-use embedmill::plan::Plan;
-use embedmill::quantize::{OutputPrecision, RangesConfig};
-use embedmill::sink::SinkConfig;
-use embedmill::sink::file::FileSinkConfig;
-use embedmill::sink::stdout::{StdoutConfig, StdoutFormat};
 
 use super::arguments::{self, ModelArgs, RecordArgs, WorkArgs};
-use super::running::{self, ShownAs};
+use super::run::{self, ShownAs};
 use super::usage;
 
 #[derive(Debug, Args)]
@@ -57,7 +57,7 @@ pub fn encode(args: EncodeArgs) -> anyhow::Result<()> {
     let summary = args.summary;
     let config = config(args)?;
     let plan = Plan::new(&config)?;
-    running::run(plan, &hub_settings(&config.model), summary, None)
+    run::execute(plan, &hub_settings(&config.model), summary, None)
 }
 
 fn config(args: EncodeArgs) -> anyhow::Result<Config> {

@@ -1,8 +1,8 @@
 //! `validate` and `explain`: what a pipeline file says, without running it.
 
+use crate::config::hub_settings;
+use crate::graph;
 use clap::Args;
-use embedmill::config::hub_settings;
-use embedmill::graph;
 
 use super::pipeline_file::PipelineArgs;
 
@@ -36,7 +36,7 @@ pub fn explain(args: ExplainArgs) -> anyhow::Result<()> {
     // The model's own files are shown where they are at hand; explaining never downloads.
     let mut hub = hub_settings(&plan.model);
     hub.offline = true;
-    let spec = embedmill::encode::spec(&plan.model, &hub, &()).ok();
+    let spec = crate::encode::spec(&plan.model, &hub, &()).ok();
     let shown = if args.graph { graph::mermaid(&plan, spec.as_ref()) } else { plan.explain(spec.as_ref()) };
     super::print(&shown)
 }

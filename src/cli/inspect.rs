@@ -3,8 +3,8 @@
 use std::fmt::Write;
 use std::path::PathBuf;
 
+use crate::output::read::OutputFile;
 use clap::Args;
-use embedmill::columnar::read::OutputFile;
 use indicatif::HumanCount;
 
 #[derive(Debug, Args)]

@@ -12,10 +12,8 @@ mod inspect;
 mod models;
 mod pipeline_file;
 mod progress;
-mod reloading;
 mod replay;
 mod run;
-mod running;
 mod search;
 mod shipped;
 mod test;
@@ -24,16 +22,16 @@ mod top_view;
 
 use std::process::ExitCode;
 
+use crate::config::ConfigError;
+use crate::failure::Failure;
+use crate::model::LoadError;
+use crate::output::read::ReadError;
+use crate::plan::PlanError;
+use crate::start::StartError;
+use crate::telemetry::observer::ObserveError;
+use crate::telemetry::otlp::OtlpError;
 use anyhow::Error;
 use clap::{Parser, Subcommand};
-use embedmill::columnar::read::ReadError;
-use embedmill::config::ConfigError;
-use embedmill::encode::LoadError;
-use embedmill::failure::Failure;
-use embedmill::plan::PlanError;
-use embedmill::start::StartError;
-use embedmill::telemetry::observer::ObserveError;
-use embedmill::telemetry::otlp::OtlpError;
 
 #[derive(Debug, Parser)]
 #[command(name = "embedmill", version, about, long_about = LONG_ABOUT, max_term_width = 110)]
@@ -94,24 +92,25 @@ pub fn main() -> ExitCode {
         cli.command,
         Command::Run(_) | Command::Validate(_) | Command::Check(_) | Command::Test(_) | Command::Explain(_)
     );
-    let outcome = embedmill::telemetry::logs::start(level, embedmill::config::log_filter().as_deref())
-        .map_err(usage)
-        .and_then(|()| match cli.command {
-            Command::Encode(args) => encode::encode(*args),
-            Command::Run(args) => run::run(args),
-            Command::Validate(args) => explain::validate(args),
-            Command::Check(args) => check::check_pipeline(args),
-            Command::Test(args) => test::test(args),
-            Command::Replay(args) => replay::replay_letters(args),
-            Command::Explain(args) => explain::explain(args),
-            Command::Schema => print(&serde_json::to_string_pretty(&embedmill::config::schema())?),
-            Command::Calibrate(args) => calibrate::calibrate(*args),
-            Command::Models(args) => models::models(args),
-            Command::Inspect(args) => inspect::inspect(args),
-            Command::Search(args) => search::search(args),
-            Command::Top(args) => top::top(args),
-            Command::Completions(args) => shipped::completions(&args),
-            Command::Man(args) => shipped::man(&args),
+    let outcome =
+        crate::telemetry::logs::start(level, crate::config::log_filter().as_deref()).map_err(usage).and_then(|()| {
+            match cli.command {
+                Command::Encode(args) => encode::encode(*args),
+                Command::Run(args) => run::run(args),
+                Command::Validate(args) => explain::validate(args),
+                Command::Check(args) => check::check_pipeline(args),
+                Command::Test(args) => test::test(args),
+                Command::Replay(args) => replay::replay_letters(args),
+                Command::Explain(args) => explain::explain(args),
+                Command::Schema => print(&serde_json::to_string_pretty(&crate::config::schema())?),
+                Command::Calibrate(args) => calibrate::calibrate(*args),
+                Command::Models(args) => models::models(args),
+                Command::Inspect(args) => inspect::inspect(args),
+                Command::Search(args) => search::search(args),
+                Command::Top(args) => top::top(args),
+                Command::Completions(args) => shipped::completions(&args),
+                Command::Man(args) => shipped::man(&args),
+            }
         });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

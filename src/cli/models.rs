@@ -2,13 +2,14 @@
 
 use std::fmt::Write;
 
+use crate::config::hub_settings;
+use crate::encode::{spec, torch};
+use crate::model::chain::DenseActivation;
+use crate::model::hub::{HubError, resolve};
+use crate::model::spec::ModelSpec;
+use crate::model::{LoadError, ModelConfig, PoolingMode};
 use anyhow::Error;
 use clap::{Args, Subcommand};
-use embedmill::config::hub_settings;
-use embedmill::encode::chain::DenseActivation;
-use embedmill::encode::hub::{HubError, resolve};
-use embedmill::encode::modules::ModelSpec;
-use embedmill::encode::{LoadError, ModelConfig, PoolingMode, spec, torch};
 use serde_json::json;
 
 use super::progress::LoadBar;

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
+use crate::config::{Config, Layers};
+use crate::plan::Plan;
 use clap::Args;
-use embedmill::config::{Config, Layers};
-use embedmill::plan::Plan;
 
 #[derive(Debug, Args)]
 pub struct PipelineArgs {

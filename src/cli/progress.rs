@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use embedmill::encode::hub;
-use embedmill::pipeline::Progress;
+use crate::model::hub;
+use crate::pipeline::Progress;
 use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// How often the bar moves: smooth to the eye, nothing to the processor.

@@ -1,9 +1,9 @@
 //! `replay`: dead letters back into the topics that they came from.
 
+use crate::kafka::{ReplayOptions, replay};
+use crate::plan::{DeadLetterPlan, SourcePlan};
 use anyhow::bail;
 use clap::Args;
-use embedmill::kafka::{Wanted, replay};
-use embedmill::plan::{DeadLetterPlan, SourcePlan};
 use indicatif::HumanCount;
 
 use super::pipeline_file::PipelineArgs;
@@ -36,7 +36,7 @@ pub fn replay_letters(args: ReplayArgs) -> anyhow::Result<()> {
     if let Some(stage) = args.stage.as_deref().filter(|stage| !STAGES.contains(stage)) {
         bail!(super::Usage(format!("--stage {stage}: expected one of {}", STAGES.join(", "))));
     }
-    let wanted = Wanted { stage: args.stage, dry_run: args.dry_run };
+    let wanted = ReplayOptions { stage: args.stage, dry_run: args.dry_run };
     let done = replay(source, topic, &wanted)?;
     let would = if args.dry_run { " would be" } else { "" };
     eprintln!("{} dead letters of {topic}{would} put back", HumanCount(done.put_back));

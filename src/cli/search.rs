@@ -5,16 +5,17 @@ use std::fmt::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::columnar::Tokens;
+use crate::config::hub_settings;
+use crate::device::Devices;
+use crate::encode::{devices, factory, query_spec};
+use crate::model::spec::ModelSpec;
+use crate::model::tokenizer::Tokenizer;
+use crate::model::{Backend, ModelConfig};
+use crate::output::read::OutputFile;
+use crate::search::Nearest;
 use anyhow::Context;
 use clap::Args;
-use embedmill::columnar::read::OutputFile;
-use embedmill::config::hub_settings;
-use embedmill::encode::device::Devices;
-use embedmill::encode::modules::ModelSpec;
-use embedmill::encode::{Backend, ModelConfig, builder, query_spec};
-use embedmill::record::Tokens;
-use embedmill::search::Nearest;
-use embedmill::tokenize::Tokenizer;
 use serde_json::Value;
 
 use super::inspect::shorten;
@@ -151,8 +152,8 @@ fn model(provenance: &BTreeMap<String, String>, args: &SearchArgs) -> anyhow::Re
 fn embed(text: &str, config: ModelConfig) -> anyhow::Result<(Vec<f32>, Arc<ModelSpec>)> {
     let bar = LoadBar::start();
     let spec = Arc::new(query_spec(&config, &hub_settings(&config), &bar)?);
-    let device = Devices::Auto.resolve()?.into_iter().next().context("there is no device")?;
-    let mut encoder = builder(&spec, &[device])(&device)?;
+    let device = devices::resolve(&Devices::Auto)?.into_iter().next().context("there is no device")?;
+    let mut encoder = factory(&spec, &[device])(&device)?;
     bar.finish();
     let mut tokens = Tokens::default();
     Tokenizer::load(&spec)?.encode(text, &mut tokens)?;

@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::pipeline_test::compare::{Difference, differences};
+use crate::pipeline_test::file::{Case, ENDINGS, TestFile};
+use crate::pipeline_test::run;
 use anyhow::Context;
 use clap::Args;
 use clap::builder::styling::{AnsiColor, Style};
-use embedmill::trial::compare::{Difference, differences};
-use embedmill::trial::file::{Case, ENDINGS, TestFile};
-use embedmill::trial::run;
 use tokio::runtime::Runtime;
 
 use super::usage;

@@ -6,9 +6,9 @@
 use std::io::IsTerminal;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::telemetry::status::Status;
 use anyhow::{Context, bail};
 use clap::Args;
-use embedmill::telemetry::status::Status;
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyModifiers};
 

@@ -1,7 +1,7 @@
 //! What `top` draws: a status on a screen of any size, or as a page of text. Pure: the time is an argument.
 
-use embedmill::telemetry::live::{Phase, Place};
-use embedmill::telemetry::status::{DeviceStatus, Status};
+use crate::telemetry::live::{Phase, Place};
+use crate::telemetry::status::{DeviceStatus, Status};
 use indicatif::{BinaryBytes, HumanCount, HumanDuration};
 use ratatui::Frame;
 use ratatui::buffer::Buffer;
@@ -123,7 +123,7 @@ fn counts(status: &Status) -> Vec<Line<'static>> {
             part(" published, ", counters.records_published),
             alarming(" dead letters, ", counters.records_dead_lettered),
             part(" deletes, ", counters.records_deleted),
-            part(" given up", counters.records_given_up),
+            part(" given up", counters.records_abandoned),
         ],
         vec![
             rate(" records/s, ", rates.records),
@@ -193,7 +193,7 @@ fn partition_table(places: &[Place]) -> Table<'static> {
 
 fn last_errors(status: &Status, now: u64) -> Vec<Line<'_>> {
     let errors = status.errors.iter().rev().take(ERRORS_MAX);
-    let line = |error: &embedmill::telemetry::logs::Noted| {
+    let line = |error: &crate::telemetry::logs::Noted| {
         let ago = HumanDuration(std::time::Duration::from_secs(now.saturating_sub(error.at)));
         let level = if error.level == "ERROR" { "error".red() } else { "warning".yellow() };
         let text = format!(", {ago} ago: {}", error.text);
@@ -204,8 +204,8 @@ fn last_errors(status: &Status, now: u64) -> Vec<Line<'_>> {
 
 #[cfg(test)]
 mod tests {
-    use embedmill::telemetry::logs::Noted;
-    use embedmill::telemetry::status::{Counters, InFlight, Rates};
+    use crate::telemetry::logs::Noted;
+    use crate::telemetry::status::{Counters, InFlight, Rates};
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
 
@@ -237,7 +237,7 @@ mod tests {
                 records_published: 1_234_567,
                 records_dead_lettered: 33,
                 records_deleted: 400,
-                records_given_up: 0,
+                records_abandoned: 0,
                 rows: 1_234_567,
                 tokens: 123_456_789,
                 truncated_rows: 12,

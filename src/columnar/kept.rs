@@ -11,8 +11,8 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use serde_json::Value;
 
+use super::Strings;
 use super::{Columns, Table, cast};
-use crate::record::Strings;
 
 /// A column to keep: its name in the output, where it lies in the record, and its type where it was given.
 #[derive(Debug, Clone, PartialEq)]
@@ -99,7 +99,7 @@ impl KeptSchema {
         &self.fields
     }
 
-    pub(super) fn schema(&self) -> &SchemaRef {
+    pub(crate) fn schema(&self) -> &SchemaRef {
         &self.schema
     }
 

@@ -1,9 +1,9 @@
-//! Arrow, behind plain names: columns that came from a source ([`Table`]), columns carried along to the output
-//! ([`Columns`]), and rows of vectors ready for a sink ([`output`]).
+//! Arrow, behind plain names: columns that came from a source ([`Table`]), and columns carried along to the output
+//! ([`Columns`], typed by [`kept`]). [`Strings`] and [`Tokens`] are columns that the stages themselves read.
 
 pub mod kept;
-pub mod output;
-pub mod read;
+mod strings;
+mod tokens;
 
 use std::borrow::Cow;
 
@@ -12,7 +12,9 @@ use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, Schema};
 use std::sync::Arc;
 
-use crate::record::Strings;
+pub use strings::Strings;
+pub use tokens::Tokens;
+
 
 /// A batch of a columnar source.
 #[derive(Debug, Clone)]
@@ -186,6 +188,10 @@ impl Columns {
 
     pub fn rows(&self) -> usize {
         self.0.num_rows()
+    }
+
+    pub(crate) fn column(&self, index: usize) -> &ArrayRef {
+        self.0.column(index)
     }
 
     /// Keeps the first `at` rows and returns the others.

@@ -234,7 +234,7 @@ fn in_words_of_users(path: &str, message: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::encode::{Pooling, PoolingMode};
+    use crate::model::{Pooling, PoolingMode};
 
     const FILE: &str = "model:\n  id: ${MODEL:-tiny}\n  pooling: cls\ndevices: [cpu]\n";
 

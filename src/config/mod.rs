@@ -5,6 +5,7 @@
 //! and `${VAR:?message}` are expanded in string values. The environment is read here and nowhere else.
 
 mod aliases;
+mod ends;
 mod keys;
 mod layers;
 mod variables;
@@ -15,17 +16,16 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::batch::BatchConfig;
-use crate::dead_letter::DeadLetterConfig;
-use crate::delivery::Promise;
-use crate::encode::ModelConfig;
-use crate::encode::hub::{HubSettings, Secret};
-use crate::sink::{OutputConfig, SinkConfig};
-use crate::source::SourceConfig;
+use crate::delivery::DeliveryGuarantee;
+use crate::model::ModelConfig;
+use crate::model::hub::{HubSettings, Secret};
+use crate::output::OutputConfig;
 use crate::telemetry::ObserveConfig;
 use crate::telemetry::otlp::{self, OtlpConfig, OtlpSettings};
 use crate::text::field::RecordConfig;
 use crate::window::WindowConfig;
 
+pub use ends::{DeadLetterConfig, SinkConfig, SourceConfig};
 pub use layers::{Layers, document};
 
 /// A pipeline, as it is written; [`crate::plan::Plan`] is the same checked.
@@ -50,7 +50,7 @@ pub struct Config {
     /// Which columns are written besides the vectors.
     pub output: OutputConfig,
     /// What is promised of every record, from a Kafka topic to another: at_least_once or exactly_once.
-    pub delivery: Promise,
+    pub delivery: DeliveryGuarantee,
     /// Where records go that cannot be embedded. Left out, the first of them stops the run.
     pub dead_letter: Option<DeadLetterConfig>,
     /// How long a run that is told to stop may take to finish what it has read, in milliseconds; what is not published
@@ -74,7 +74,7 @@ impl Default for Config {
             devices: vec!["auto".into()],
             sink: SinkConfig::default(),
             output: OutputConfig::default(),
-            delivery: Promise::default(),
+            delivery: DeliveryGuarantee::default(),
             dead_letter: None,
             // Below the 30 s that Kubernetes gives a pod to end.
             drain_ms: 25_000,

@@ -5,8 +5,10 @@
 //! whole numbers, so the same ids give the same bits on every machine, in any batch. A sequence without tokens gives
 //! zeros. It never fails.
 
-use super::{EncodeError, Encoder, Matrix, OutputValue};
+use super::{EncodeError, Encoder};
 use crate::batch::TokenBatch;
+use crate::matrix::Matrix;
+use crate::model::OutputValue;
 
 pub struct HashEncoder {
     dim: usize,

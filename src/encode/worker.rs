@@ -8,21 +8,23 @@
 //! workers finish what is queued and joins them.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures::channel::oneshot;
 
-use super::device::Device;
-use super::{EncodeError, Encoder, LoadError, Matrix};
+use super::{EncodeError, Encoder};
 use crate::batch::TokenBatch;
+use crate::device::Device;
+use crate::matrix::Matrix;
+use crate::model::LoadError;
 use crate::telemetry::events;
 use crate::telemetry::traces::Parent;
+use crate::telemetry::workers::{DeviceCounters, PoolWatch, WorkerCounters};
 
 /// Builds a device's encoder, on that device's thread.
-pub type Builder = Arc<dyn Fn(&Device) -> Result<Box<dyn Encoder>, LoadError> + Send + Sync>;
+pub type EncoderFactory = Arc<dyn Fn(&Device) -> Result<Box<dyn Encoder>, LoadError> + Send + Sync>;
 
 /// The running workers. Dropping it waits for them.
 pub struct WorkerPool {
@@ -40,31 +42,8 @@ struct Job {
 
 struct Worker {
     device: Device,
-    counts: Arc<Counts>,
+    counters: Arc<WorkerCounters>,
     thread: Option<JoinHandle<()>>,
-}
-
-#[derive(Debug, Default)]
-struct Counts {
-    batches: AtomicU64,
-    rows: AtomicU64,
-    tokens: AtomicU64,
-    splits: AtomicU64,
-    busy_ns: AtomicU64,
-}
-
-/// What a worker has done so far.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DeviceCounters {
-    pub device: Device,
-    /// Batches as they were submitted, encoded without an error.
-    pub batches: u64,
-    pub rows: u64,
-    pub tokens: u64,
-    /// How often a batch was split because the device ran out of memory.
-    pub splits: u64,
-    /// Time inside the encoder; the rest of a worker's life is idle.
-    pub busy: Duration,
 }
 
 impl WorkerPool {
@@ -72,20 +51,20 @@ impl WorkerPool {
     ///
     /// # Errors
     /// The first device's error in the list's order, with all threads ended.
-    pub fn start(devices: &[Device], builder: Builder) -> Result<WorkerPool, LoadError> {
+    pub fn start(devices: &[Device], factory: EncoderFactory) -> Result<WorkerPool, LoadError> {
         let (queue, jobs) = async_channel::unbounded();
         let mut pool = WorkerPool { queue, workers: Vec::new(), dim: 0 };
         let mut loading = Vec::new();
         for (number, &device) in devices.iter().enumerate() {
             let (ready, loaded) = mpsc::channel();
-            let counts = Arc::new(Counts::default());
-            let worker = (jobs.clone(), counts.clone(), builder.clone());
+            let counters = Arc::new(WorkerCounters::default());
+            let worker = (jobs.clone(), counters.clone(), factory.clone());
             let thread = std::thread::Builder::new().name(format!("encode-{device}")).spawn(move || {
-                let (jobs, counts, builder) = worker;
-                run((device, number), &builder, ready, &jobs, &counts);
+                let (jobs, counters, factory) = worker;
+                run((device, number), &factory, ready, &jobs, &counters);
             });
             let thread = thread.map_err(|error| LoadError::Load { device, message: format!("no thread: {error}") })?;
-            pool.workers.push(Worker { device, counts, thread: Some(thread) });
+            pool.workers.push(Worker { device, counters, thread: Some(thread) });
             loading.push((device, loaded));
         }
         for (device, loaded) in loading {
@@ -131,39 +110,11 @@ impl WorkerPool {
         self.watch().counters()
     }
 
-    /// A look at the pool that does not keep it.
+    /// A look at the pool that does not keep it alive.
     pub fn watch(&self) -> PoolWatch {
-        let workers = self.workers.iter().map(|worker| (worker.device, worker.counts.clone()));
-        PoolWatch { queue: self.queue.downgrade(), workers: workers.collect() }
-    }
-}
-
-/// Looks at a pool for as long as it is there.
-#[derive(Clone)]
-pub struct PoolWatch {
-    queue: async_channel::WeakSender<Job>,
-    workers: Vec<(Device, Arc<Counts>)>,
-}
-
-impl PoolWatch {
-    /// Batches that no worker has taken yet.
-    pub fn queued(&self) -> usize {
-        self.queue.upgrade().map_or(0, |queue| queue.len())
-    }
-
-    /// One entry a worker, in the order of the devices.
-    pub fn counters(&self) -> Vec<DeviceCounters> {
-        self.workers
-            .iter()
-            .map(|(device, counts)| DeviceCounters {
-                device: *device,
-                batches: counts.batches.load(Relaxed),
-                rows: counts.rows.load(Relaxed),
-                tokens: counts.tokens.load(Relaxed),
-                splits: counts.splits.load(Relaxed),
-                busy: Duration::from_nanos(counts.busy_ns.load(Relaxed)),
-            })
-            .collect()
+        let queue = self.queue.downgrade();
+        let queued = move || queue.upgrade().map_or(0, |queue| queue.len());
+        PoolWatch::new(queued, self.workers.iter().map(|worker| (worker.device, worker.counters.clone())))
     }
 }
 
@@ -182,12 +133,12 @@ impl Drop for WorkerPool {
 /// A worker's life: build, report, then batches until the queue is closed and empty.
 fn run(
     (device, number): (Device, usize),
-    builder: &Builder,
+    factory: &EncoderFactory,
     ready: mpsc::Sender<Result<usize, LoadError>>,
     jobs: &async_channel::Receiver<Job>,
-    counts: &Counts,
+    counters: &WorkerCounters,
 ) {
-    let mut encoder = match builder(&device) {
+    let mut encoder = match factory(&device) {
         Ok(encoder) => encoder,
         Err(error) => {
             drop(ready.send(Err(error)));
@@ -203,7 +154,7 @@ fn run(
         let start = Instant::now();
         // After a panic the encoder is dropped unused, so a broken invariant in it cannot be seen.
         let mut split = || {
-            counts.splits.fetch_add(1, Relaxed);
+            counters.split();
             events::batch_split(device, number);
         };
         let Ok(result) = catch_unwind(AssertUnwindSafe(|| encode(encoder.as_mut(), &batch, &mut split))) else {
@@ -215,14 +166,10 @@ fn run(
             return;
         };
         let took = start.elapsed();
-        counts.busy_ns.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Relaxed);
         events::batch_encoded(device, number, took);
         parent.batch((device, number), (batch.rows(), batch.tokens()), start, result.is_ok());
-        if result.is_ok() {
-            counts.batches.fetch_add(1, Relaxed);
-            counts.rows.fetch_add(batch.rows() as u64, Relaxed);
-            counts.tokens.fetch_add(batch.tokens() as u64, Relaxed);
-        }
+        let size = result.is_ok().then_some((batch.rows(), batch.tokens()));
+        counters.batch(took, size);
         // Nobody waits for the answer any more when the run was stopped.
         drop(reply.send(result));
     }
@@ -252,6 +199,8 @@ fn encode(encoder: &mut dyn Encoder, batch: &TokenBatch, split: &mut dyn FnMut()
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use futures::future::join_all;
 
@@ -283,8 +232,9 @@ mod tests {
     }
 
     fn pool(workers: usize, rows_max: usize, nap_ms: u64) -> WorkerPool {
-        let builder: Builder = Arc::new(move |_| Ok(Box::new(Fake { rows_max, nap: Duration::from_millis(nap_ms) })));
-        WorkerPool::start(&vec![Device::Cpu; workers], builder).expect("a fake always loads")
+        let factory: EncoderFactory =
+            Arc::new(move |_| Ok(Box::new(Fake { rows_max, nap: Duration::from_millis(nap_ms) })));
+        WorkerPool::start(&vec![Device::Cpu; workers], factory).expect("a fake always loads")
     }
 
     fn batch(ids: &[u32]) -> TokenBatch {
@@ -333,13 +283,13 @@ mod tests {
 
     #[test]
     fn a_device_that_does_not_load_is_named_and_nothing_is_left() {
-        let builder: Builder = Arc::new(|device| match device {
+        let factory: EncoderFactory = Arc::new(|device| match device {
             Device::Cpu => Ok(Box::new(Fake { rows_max: 1, nap: Duration::ZERO })),
             Device::Cuda(_) => Err(LoadError::Load { device: *device, message: "it is on fire".into() }),
         });
-        let error = WorkerPool::start(&[Device::Cpu, Device::Cuda(1)], builder).err().map(|error| error.to_string());
+        let error = WorkerPool::start(&[Device::Cpu, Device::Cuda(1)], factory).err().map(|error| error.to_string());
         assert_eq!(error.as_deref(), Some("loading the model on cuda:1 failed: it is on fire"));
-        let panics: Builder = Arc::new(|_| panic!("the test's panic: loading"));
+        let panics: EncoderFactory = Arc::new(|_| panic!("the test's panic: loading"));
         let error = WorkerPool::start(&[Device::Cpu], panics).err().map(|error| error.to_string());
         assert_eq!(error.as_deref(), Some("loading the model on cpu failed: its thread panicked; the panic is above"));
     }

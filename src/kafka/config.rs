@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Cluster;
+
 /// Properties of librdkafka by their own names, over what embedmill sets: `security.protocol`, `sasl.username`, … A
 /// secret belongs in the environment: `sasl.password: ${KAFKA_PASSWORD:?}`.
 pub type Properties = BTreeMap<String, String>;
@@ -46,6 +48,16 @@ impl Default for KafkaSourceConfig {
 }
 
 impl KafkaSourceConfig {
+    /// The cluster, with all properties: for the consumer.
+    pub fn consumer_cluster(&self) -> Cluster {
+        Cluster { brokers: self.brokers.clone(), properties: self.properties.clone() }
+    }
+
+    /// The cluster, with the properties that say how to connect: for other clients of it.
+    pub fn cluster(&self) -> Cluster {
+        Cluster { brokers: self.brokers.clone(), properties: self.connection() }
+    }
+
     /// What of the properties says how to connect; a producer of the same cluster needs it too.
     pub fn connection(&self) -> Properties {
         let connects = |name: &str| {

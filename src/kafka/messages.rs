@@ -7,7 +7,7 @@ use arrow::compute::concat_batches;
 use arrow::error::ArrowError;
 use arrow::ipc::writer::StreamWriter;
 
-use crate::columnar::output::Output;
+use crate::output::Output;
 
 /// The value of every message's `content-type` header.
 pub const CONTENT_TYPE: &str = "application/vnd.apache.arrow.stream";

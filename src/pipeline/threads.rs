@@ -9,8 +9,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::{Progress, RunError};
-use crate::delivery::{Delivery, DeliveryError, EncodedWindow, Settled};
+use super::outcome::{Progress, RunError};
+use crate::delivery::{Delivery, DeliveryError, EncodedWindow};
+use crate::record::Settled;
 use crate::source::{Outlet, Source};
 
 pub(super) fn gone(whose: &str) -> RunError {
@@ -72,12 +73,12 @@ pub(super) fn start_delivery(
         let mut pause = |wait: Duration| runtime.block_on(async { timeout(wait, given_up.cancelled()).await.is_err() });
         let mut settle_all = || -> Result<(), DeliveryError> {
             loop {
-                let window = match delivery.tend_every() {
+                let window = match delivery.maintain_every() {
                     None => encoded.blocking_recv(),
                     Some(every) => match runtime.block_on(async { timeout(every, encoded.recv()).await }) {
                         Ok(window) => window,
                         Err(_) => {
-                            delivery.tend()?;
+                            delivery.maintain()?;
                             continue;
                         }
                     },

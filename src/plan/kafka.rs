@@ -1,6 +1,7 @@
 //! What a plan refuses of Kafka's sections: names, properties, loops, and what files of topics cannot be.
 
-use super::{DeadLetterPlan, PlanError, SinkPlan, SourcePlan, refuse};
+use super::{DeadLetterPlan, LocalSink, PlanError, SinkPlan, SourcePlan, TopicSink, refuse};
+use crate::kafka::Cluster;
 use crate::kafka::config::{KafkaSinkConfig, KafkaSourceConfig, Properties, ValueFormat};
 use crate::kafka::topic_names::TopicNames;
 use crate::sink::file::Target;
@@ -59,26 +60,26 @@ pub fn sink(config: &KafkaSinkConfig, source: &SourcePlan) -> Result<SinkPlan, P
         return refuse("sink.kafka.topic", "expected a topic's name, found nothing");
     }
     check_properties("sink.kafka", &config.properties)?;
-    let (brokers, mut properties) = match (&config.brokers, source) {
-        (Some(brokers), _) => (brokers.clone(), Properties::new()),
-        (None, SourcePlan::Kafka(kafka)) => (kafka.brokers.clone(), kafka.connection()),
+    let mut cluster = match (&config.brokers, source) {
+        (Some(brokers), _) => Cluster { brokers: brokers.clone(), properties: Properties::new() },
+        (None, SourcePlan::Kafka(kafka)) => kafka.cluster(),
         (None, SourcePlan::Files(_)) => return refuse("sink.kafka.brokers", "expected brokers as host:port"),
     };
-    properties.extend(config.properties.clone());
+    cluster.properties.extend(config.properties.clone());
     if let SourcePlan::Kafka(kafka) = source
         && is_read(kafka, &config.topic)
     {
         let message = "is one of the source's topics, or matches their pattern; embedmill would read what it writes";
         return refuse("sink.kafka.topic", message);
     }
-    Ok(SinkPlan::Kafka { config: config.clone(), brokers, properties })
+    Ok(SinkPlan::Kafka(TopicSink { config: config.clone(), cluster }))
 }
 
 pub fn dead_letter(topic: &str, source: &SourcePlan, sink: &SinkPlan) -> Result<DeadLetterPlan, PlanError> {
-    let is_written = matches!(sink, SinkPlan::Kafka { config, .. } if config.topic == topic);
+    let is_written = matches!(sink, SinkPlan::Kafka(sink) if sink.config.topic == topic);
     let is_read = matches!(source, SourcePlan::Kafka(kafka) if is_read(kafka, topic));
     match (source, sink) {
-        (SourcePlan::Files(_), SinkPlan::Files { .. } | SinkPlan::Stdout(_) | SinkPlan::Ranges(_)) => {
+        (SourcePlan::Files(_), SinkPlan::Local(_)) => {
             refuse("dead_letter.topic", "needs Kafka as source or sink, whose cluster it is of; expected `path`")
         }
         _ if topic.is_empty() || is_written || is_read => refuse(
@@ -103,11 +104,11 @@ pub fn check_ids(source: &SourcePlan, record: &RecordPlan) -> Result<(), PlanErr
 /// One file would replace an earlier run's, with rows whose positions are committed.
 pub fn check_files(source: &SourcePlan, sink: &SinkPlan) -> Result<(), PlanError> {
     match (source, sink) {
-        (SourcePlan::Kafka(_), SinkPlan::Ranges(_)) => refuse(
+        (SourcePlan::Kafka(_), SinkPlan::Local(LocalSink::Ranges(_))) => refuse(
             "sink.ranges",
             "a later run would replace the file, though its positions are committed; calibrate with files",
         ),
-        (SourcePlan::Kafka(_), SinkPlan::Files { format, target: Target::File(path) }) => refuse(
+        (SourcePlan::Kafka(_), SinkPlan::Local(LocalSink::Files { format, target: Target::File(path) })) => refuse(
             &format!("sink.{}.path", format.extension()),
             format!(
                 "rows of a Kafka topic go to many files, each named by the positions that it holds; expected a folder: {}/",

@@ -3,31 +3,27 @@
 //! Making a plan touches neither disk nor network; what only the machine can say (are the files there, does the model
 //! load) is asked in [`crate::start`], still before any data moves.
 
+mod ends;
+mod explain;
 mod kafka;
+mod route;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
+
+pub use ends::{DeadLetterPlan, LocalSink, SinkPlan, SourcePlan, TopicSink};
+pub use route::Route;
 
 use crate::batch::BatchConfig;
 use crate::columnar::kept::KeptSchema;
-use crate::columnar::output::OutputSchema;
 use crate::config::Config;
-use crate::dead_letter::DeadLetterConfig;
-use crate::delivery::Promise;
-use crate::encode::device::Devices;
-use crate::encode::modules::ModelSpec;
-use crate::encode::{Backend, LoadError, ModelConfig, OutputValue};
-use crate::kafka::config::{KafkaSinkConfig, KafkaSourceConfig, Layout, Properties};
-use crate::quantize::{self, OutputPrecision, Quantizer, RangesConfig};
-use crate::sink::SinkConfig;
-use crate::sink::file::{FileSinkConfig, Target};
-use crate::sink::format::FileFormat;
-use crate::sink::stdout::StdoutConfig;
-use crate::source::SourceConfig;
-use crate::source::file::FilesConfig;
+use crate::delivery::DeliveryGuarantee;
+use crate::device::Devices;
+use crate::model::{LoadError, ModelConfig, ModelSpec, OutputValue};
+use crate::output::OutputSchema;
+use crate::output::quantize::{self, OutputPrecision, Quantizer, RangesConfig};
+use crate::telemetry::logs;
 use crate::telemetry::otlp::OtlpConfig;
-use crate::telemetry::{logs, observer};
 use crate::text::field::RecordPlan;
 use crate::window::WindowConfig;
 
@@ -46,7 +42,7 @@ pub struct Plan {
     pub text_column: bool,
     pub precision: OutputPrecision,
     pub ranges: Option<RangesConfig>,
-    pub promise: Promise,
+    pub guarantee: DeliveryGuarantee,
     pub dead_letter: Option<DeadLetterPlan>,
     /// How long a drain may take.
     pub drain_max: Duration,
@@ -54,47 +50,6 @@ pub struct Plan {
     pub observe: Option<SocketAddr>,
     /// In words, what the pipeline file says of traces; the environment may say more.
     traces: Option<String>,
-}
-
-/// Where records come from.
-#[derive(Debug, Clone, PartialEq)]
-pub enum SourcePlan {
-    Files(FilesConfig),
-    Kafka(KafkaSourceConfig),
-}
-
-/// Where rejected records go.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DeadLetterPlan {
-    File(PathBuf),
-    Topic(String),
-}
-
-impl DeadLetterPlan {
-    pub fn topic(&self) -> Option<&str> {
-        match self {
-            DeadLetterPlan::File(_) => None,
-            DeadLetterPlan::Topic(topic) => Some(topic),
-        }
-    }
-}
-
-/// Where rows go.
-#[derive(Debug, Clone, PartialEq)]
-pub enum SinkPlan {
-    Files {
-        format: FileFormat,
-        target: Target,
-    },
-    Stdout(StdoutConfig),
-    /// A calibration file.
-    Ranges(PathBuf),
-    /// With the cluster's own brokers and properties, or the source's.
-    Kafka {
-        config: KafkaSinkConfig,
-        brokers: String,
-        properties: Properties,
-    },
 }
 
 /// A contradiction, and the key to change.
@@ -114,10 +69,10 @@ const WINDOW_BYTES_MAX: usize = 1 << 30;
 
 impl Plan {
     pub fn new(config: &Config) -> Result<Self, PlanError> {
-        let source = source(&config.source)?;
+        let source = ends::source(&config.source)?;
         let record = RecordPlan::new(&config.record).or_else(|error| refuse(&error.key, error.message))?;
         kafka::check_ids(&source, &record)?;
-        let sink = sink(&config.sink, &source)?;
+        let sink = ends::sink(&config.sink, &source)?;
         check_window(&config.window, &source)?;
         for (key, value) in [("batch.tokens", config.batch.tokens), ("batch.rows", config.batch.rows)] {
             if value == 0 {
@@ -136,11 +91,12 @@ impl Plan {
             other => refuse("model", other.to_string()),
         })?;
         let devices = Devices::parse(&config.devices).or_else(|error| refuse("devices", error.to_string()))?;
-        let dead_letter = config.dead_letter.as_ref().map(|config| dead_letter(config, &source, &sink)).transpose()?;
+        let dead_letter =
+            config.dead_letter.as_ref().map(|config| ends::dead_letter(config, &source, &sink)).transpose()?;
         let (precision, ranges) = (config.output.precision, config.output.ranges.clone());
         quantize::check(precision, ranges.as_ref()).or_else(|(key, message)| refuse(key, message))?;
         if config.output.value == OutputValue::TokenEmbeddings {
-            if matches!(sink, SinkPlan::Ranges(_)) {
+            if sink.is_ranges() {
                 return refuse("output.value", "is token_embeddings; sink.ranges calibrates texts' vectors");
             }
             if precision != OutputPrecision::Float32 {
@@ -151,12 +107,12 @@ impl Plan {
                 );
             }
         }
-        if matches!(sink, SinkPlan::Ranges(_)) && precision != OutputPrecision::Float32 {
+        if sink.is_ranges() && precision != OutputPrecision::Float32 {
             return refuse("output.precision", format!("is {precision}; sink.ranges calibrates float32 vectors"));
         }
         kafka::check_files(&source, &sink)?;
-        check_promise(config.delivery, &source, &sink)?;
-        let (source, sink, dead_letter) = with_names_of_shards(source, sink, dead_letter);
+        Route::new(&source, &sink).check(config.delivery)?;
+        let (source, sink, dead_letter) = ends::with_names_of_shards(source, sink, dead_letter);
         let observe = config.observe.as_ref().map(|observe| observe.address()).transpose();
         let observe = observe.or_else(|message| refuse("observe.listen", message))?.flatten();
         if let Some(otlp) = config.observe.as_ref().and_then(|observe| observe.otlp.as_ref()) {
@@ -164,7 +120,7 @@ impl Plan {
         }
         let live = match &source {
             SourcePlan::Files(files) => {
-                files.paths.iter().any(|path| path == "-") && matches!(sink, SinkPlan::Stdout(_))
+                files.paths.iter().any(|path| path == "-") && matches!(sink, SinkPlan::Local(LocalSink::Stdout(_)))
             }
             SourcePlan::Kafka(_) => true,
         };
@@ -180,7 +136,7 @@ impl Plan {
             text_column: config.output.text,
             precision,
             ranges,
-            promise: config.delivery,
+            guarantee: config.delivery,
             dead_letter,
             drain_max: Duration::from_millis(config.drain_ms),
             observe,
@@ -200,6 +156,11 @@ impl Plan {
             return refuse("window.in_flight_bytes", message);
         }
         Ok(())
+    }
+
+    /// The kinds of its two ends.
+    pub fn route(&self) -> Route<'_> {
+        Route::new(&self.source, &self.sink)
     }
 
     /// The windows of a run with this model. Token vectors are so many bytes that a window has fewer tokens: of the four that
@@ -233,219 +194,11 @@ impl Plan {
             OutputValue::TokenEmbeddings => OutputSchema::of_tokens(spec.dim, self.text_column, kept, provenance),
         }
     }
-
-    /// What is promised of every record.
-    fn guarantee(&self) -> &'static str {
-        match (self.promise, &self.source) {
-            (_, SourcePlan::Kafka(_)) if matches!(self.sink, SinkPlan::Files { .. }) => {
-                "exactly once: a partition's files are a chain, and positions follow it; dead letters at least once"
-            }
-            (Promise::ExactlyOnce, SourcePlan::Files(_)) => {
-                "exactly once: rows, dead letters and the checkpoint are one transaction a window"
-            }
-            (Promise::ExactlyOnce, _) => "exactly once: rows, dead letters and positions are one transaction a window",
-            (Promise::AtLeastOnce, SourcePlan::Kafka(_)) => "at least once: positions are committed after their rows",
-            (Promise::AtLeastOnce, SourcePlan::Files(_)) => "each run reads the whole input",
-        }
-    }
-
-    /// How vectors are written.
-    fn vectors(&self) -> String {
-        let ranges = match &self.ranges {
-            None => String::new(),
-            Some(RangesConfig::Same([least, most])) => format!(", {least} to {most} in 256 steps"),
-            Some(RangesConfig::File(path)) => format!(", in 256 steps between the ranges of {}", path.display()),
-        };
-        let what = match self.model.value {
-            OutputValue::SentenceEmbedding => "vectors",
-            OutputValue::TokenEmbeddings => "a list of token vectors a text,",
-        };
-        format!("{what} as {}{ranges}", self.precision)
-    }
-
-    /// The plan, a line a stage. `spec` adds what the model's own files say.
-    pub fn explain(&self, spec: Option<&ModelSpec>) -> String {
-        self.lines(spec).iter().map(|(stage, line)| format!("{stage:<9}{line}\n")).collect()
-    }
-
-    /// The stages by name, and what each does.
-    pub fn lines(&self, spec: Option<&ModelSpec>) -> Vec<(&'static str, String)> {
-        let model = match (spec, self.model.backend, &self.model.id) {
-            (Some(spec), ..) => spec.describe(),
-            (None, Backend::Hash, None) => format!("hash of the words, dim {}", self.model.hash_dim),
-            (None, _, id) => {
-                let set = self.model.overrides();
-                format!("{} at {} (not looked at){set}", id.as_deref().unwrap_or_default(), self.model.revision)
-            }
-        };
-        let window = spec.map_or_else(|| self.window.clone(), |spec| self.window(spec));
-        let WindowConfig { tokens, records, bytes, linger_ms, in_flight_bytes } = &window;
-        let age = if self.live { format!(", {linger_ms} ms") } else { String::new() };
-        let longest = spec.map(|spec| spec.max_seq_length).filter(|longest| *longest > self.batch.tokens);
-        let alone = longest.map(|longest| format!(" or one text of up to {longest}")).unwrap_or_default();
-        let mut lines = vec![
-            ("source", self.source.describe()),
-            ("record", self.record.describe()),
-            (
-                "window",
-                format!(
-                    "up to {tokens} tokens, {records} records, {}{age}; {} in flight",
-                    mebibytes(*bytes),
-                    mebibytes(*in_flight_bytes)
-                ),
-            ),
-            ("batch", format!("by length, up to {} tokens{alone}, {} rows", self.batch.tokens, self.batch.rows)),
-            ("model", model),
-            ("devices", devices(&self.devices)),
-            ("output", self.vectors()),
-            ("sink", self.sink.describe(self.text_column)),
-            (
-                "rejected",
-                match &self.dead_letter {
-                    Some(DeadLetterPlan::File(path)) => format!("to {} (JSON lines), the run goes on", path.display()),
-                    Some(DeadLetterPlan::Topic(topic)) => format!("to topic {topic}, the run goes on"),
-                    None => "the first stops the run".into(),
-                },
-            ),
-            ("delivery", self.guarantee().into()),
-            ("drain", format!("up to {} s for what was read, when it is to stop", self.drain_max.as_secs_f64())),
-        ];
-        lines.extend(self.observe.map(|address| ("observe", format!("http://{address}: {}", observer::PATHS))));
-        lines.extend(self.traces.as_ref().map(|traces| ("traces", traces.clone())));
-        lines
-    }
-}
-
-impl SourcePlan {
-    fn describe(&self) -> String {
-        match self {
-            SourcePlan::Files(files) => {
-                let shard = files.shard.map(|shard| format!(", {shard}")).unwrap_or_default();
-                format!("files {} ({}){shard}", files.paths.join(", "), files.format.as_str())
-            }
-            SourcePlan::Kafka(kafka) => {
-                let KafkaSourceConfig { brokers, topics, group, format, start, until_end, .. } = kafka;
-                let end = if *until_end { ", until their ends" } else { "" };
-                let format = format!("{format:?}").to_lowercase();
-                let (topics, start) = (topics.join(", "), start.as_str());
-                format!("kafka topics {topics} of {brokers} as {format}, group {group} from {start}{end}")
-            }
-        }
-    }
-
-    /// Most bytes that one record may have; `None` where the source's own limits hold.
-    fn record_bytes_max(&self) -> Option<usize> {
-        match self {
-            SourcePlan::Files(files) => Some(files.record_bytes_max),
-            SourcePlan::Kafka(_) => None,
-        }
-    }
-}
-
-impl SinkPlan {
-    /// Whether it can say that a record is deleted.
-    pub fn takes_deletes(&self) -> bool {
-        matches!(self, SinkPlan::Kafka { config, .. } if config.layout == Layout::Row)
-    }
-
-    fn describe(&self, text: bool) -> String {
-        let columns = if text { "with text" } else { "without text" };
-        match self {
-            SinkPlan::Kafka { config, brokers, .. } => {
-                let layout = match config.layout {
-                    Layout::Batch => "Arrow batches",
-                    Layout::Row => "a row a message",
-                };
-                format!("kafka topic {} of {brokers}, {layout}, {columns}", config.topic)
-            }
-            SinkPlan::Ranges(path) => format!("calibration file {}, no rows", path.display()),
-            SinkPlan::Stdout(config) => format!("standard output as {:?}, {columns}", config.format).to_lowercase(),
-            SinkPlan::Files { format, target: Target::File(path) } => {
-                format!("{format:?} file {}, {columns}; appears whole when done", path.display())
-            }
-            SinkPlan::Files { format, target: Target::Folder { path, file_rows, .. } } => {
-                format!("{format:?} files of {file_rows} rows in {}, {columns}; each appears whole", path.display())
-            }
-        }
-    }
 }
 
 /// A token's vector as it comes from the encoder and again in the window's column.
 fn token_bytes(spec: &ModelSpec) -> usize {
     2 * spec.dim * size_of::<f32>()
-}
-
-fn devices(devices: &Devices) -> String {
-    match devices {
-        Devices::Auto => "all GPUs, else the CPU with a worker a core".into(),
-        Devices::List(list) => {
-            list.iter().map(|device| device.to_string()).collect::<Vec<_>>().join(", ") + "; one worker each"
-        }
-    }
-}
-
-fn mebibytes(bytes: usize) -> String {
-    format!("{:.1} MiB", bytes as f64 / (1 << 20) as f64)
-}
-
-fn source(config: &SourceConfig) -> Result<SourcePlan, PlanError> {
-    match (&config.files, &config.kafka) {
-        (Some(files), None) => {
-            files.check().or_else(|(key, message)| refuse(&format!("source.files.{key}"), message))?;
-            Ok(SourcePlan::Files(files.clone()))
-        }
-        (None, Some(kafka)) => kafka::source(kafka).map(SourcePlan::Kafka),
-        (None, None) => refuse("source", "no source is given; expected one of files, kafka"),
-        (Some(_), Some(_)) => refuse("source", "more than one source is given; expected one of files, kafka"),
-    }
-}
-
-/// Gives a shard's checkpoint and the single files that it writes names of their own. Folders need none: their files are
-/// named by positions, which are of one shard only.
-fn with_names_of_shards(
-    mut source: SourcePlan,
-    mut sink: SinkPlan,
-    mut dead_letter: Option<DeadLetterPlan>,
-) -> (SourcePlan, SinkPlan, Option<DeadLetterPlan>) {
-    if let SourcePlan::Files(FilesConfig { shard: Some(shard), checkpoint, .. }) = &mut source {
-        *checkpoint = checkpoint.take().map(|name| shard.name(&name));
-        if let SinkPlan::Files { target: Target::File(path), .. } | SinkPlan::Ranges(path) = &mut sink {
-            *path = shard.path(path);
-        }
-        if let Some(DeadLetterPlan::File(path)) = &mut dead_letter {
-            *path = shard.path(path);
-        }
-    }
-    (source, sink, dead_letter)
-}
-
-fn sink(config: &SinkConfig, source: &SourcePlan) -> Result<SinkPlan, PlanError> {
-    let files = |key: &str, format, FileSinkConfig { path, file_rows, file_seconds }: &FileSinkConfig| {
-        if path.is_empty() {
-            return refuse(&format!("sink.{key}.path"), "expected a file's name, or a folder's that ends with /");
-        }
-        if *file_rows == 0 {
-            return refuse(&format!("sink.{key}.file_rows"), "expected at least 1, found 0");
-        }
-        if *file_seconds == 0 {
-            return refuse(&format!("sink.{key}.file_seconds"), "expected at least 1, found 0");
-        }
-        Ok(SinkPlan::Files { format, target: Target::new(path, *file_rows, *file_seconds) })
-    };
-    match (&config.arrow, &config.parquet, &config.stdout, &config.kafka, &config.ranges) {
-        (Some(arrow), None, None, None, None) => files("arrow", FileFormat::Arrow, arrow),
-        (None, Some(parquet), None, None, None) => files("parquet", FileFormat::Parquet, parquet),
-        (None, None, Some(stdout), None, None) => Ok(SinkPlan::Stdout(stdout.clone())),
-        (None, None, None, Some(kafka), None) => kafka::sink(kafka, source),
-        (None, None, None, None, Some(ranges)) if ranges.path.as_os_str().is_empty() => {
-            refuse("sink.ranges.path", "expected a file's name")
-        }
-        (None, None, None, None, Some(ranges)) => Ok(SinkPlan::Ranges(ranges.path.clone())),
-        (None, None, None, None, None) => {
-            refuse("sink", "no sink is given; expected one of arrow, parquet, stdout, kafka, ranges")
-        }
-        _ => refuse("sink", "more than one sink is given; expected one of arrow, parquet, stdout, kafka, ranges"),
-    }
 }
 
 fn check_window(window: &WindowConfig, source: &SourcePlan) -> Result<(), PlanError> {
@@ -466,63 +219,6 @@ fn check_window(window: &WindowConfig, source: &SourcePlan) -> Result<(), PlanEr
         return refuse("window.in_flight_bytes", message);
     }
     Ok(())
-}
-
-fn dead_letter(config: &DeadLetterConfig, source: &SourcePlan, sink: &SinkPlan) -> Result<DeadLetterPlan, PlanError> {
-    match (&config.path, &config.topic, sink) {
-        (Some(path), None, _) if path.as_os_str().is_empty() => refuse("dead_letter.path", "expected a file's name"),
-        (Some(path), None, SinkPlan::Files { target: Target::File(output), .. } | SinkPlan::Ranges(output))
-            if path == output =>
-        {
-            refuse("dead_letter.path", "is the same file as the sink's; the later one would replace the other")
-        }
-        (Some(_), None, _) if matches!(source, SourcePlan::Kafka(_)) => refuse(
-            "dead_letter.path",
-            "a later run would replace the file, though its positions are committed; name a topic",
-        ),
-        (Some(_), None, _) if matches!(source, SourcePlan::Files(files) if files.checkpoint.is_some()) => {
-            refuse("dead_letter.path", "a run that goes on from the checkpoint would replace the file; name a topic")
-        }
-        (Some(path), None, _) => Ok(DeadLetterPlan::File(path.clone())),
-        (None, Some(topic), sink) => kafka::dead_letter(topic, source, sink),
-        (None, None, _) => refuse("dead_letter", "expected `path: FILE` or `topic: TOPIC`"),
-        (Some(_), Some(_), _) => refuse("dead_letter", "expected one of path and topic, found both"),
-    }
-}
-
-/// Refuses what the source and the sink cannot promise together.
-fn check_promise(promise: Promise, source: &SourcePlan, sink: &SinkPlan) -> Result<(), PlanError> {
-    let checkpoint = match source {
-        SourcePlan::Files(files) => files.checkpoint.as_deref(),
-        SourcePlan::Kafka(_) => None,
-    };
-    match (promise, source, sink) {
-        (Promise::ExactlyOnce, SourcePlan::Files(_), SinkPlan::Kafka { .. }) if checkpoint.is_some() => Ok(()),
-        (Promise::ExactlyOnce, SourcePlan::Files(_), SinkPlan::Kafka { .. }) => refuse(
-            "source.files.checkpoint",
-            "is needed for exactly_once: a name under which the sink's cluster keeps how far this has come",
-        ),
-        _ if checkpoint.is_some() => refuse(
-            "source.files.checkpoint",
-            "needs `sink.kafka` and `delivery: exactly_once`, whose transactions keep it",
-        ),
-        (Promise::AtLeastOnce, ..) => Ok(()),
-        (Promise::ExactlyOnce, SourcePlan::Kafka(kafka), SinkPlan::Kafka { brokers, .. }) => {
-            if kafka.brokers != *brokers {
-                return refuse(
-                    "delivery",
-                    "exactly_once needs source and sink in one cluster: a transaction spans no two",
-                );
-            }
-            Ok(())
-        }
-        (Promise::ExactlyOnce, SourcePlan::Kafka(_), SinkPlan::Files { .. }) => Ok(()),
-        (Promise::ExactlyOnce, ..) => refuse(
-            "delivery",
-            "exactly_once is promised from a Kafka topic to a Kafka topic, where rows and positions are one transaction, \
-             and to a folder, where files tell what they hold; expected at_least_once with this source and sink",
-        ),
-    }
 }
 
 #[cfg(test)]

@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 use super::format::{FileFormat, FormatWriter};
 use super::whole_file::{WholeFile, prepare_folder};
 use super::{Sink, SinkError, WindowRows, Written};
-use crate::columnar::output::OutputSchema;
-use crate::columnar::read::OutputFile;
-use crate::dead_letter::DeadLetter;
+use crate::output::OutputSchema;
+use crate::output::read::OutputFile;
+use crate::record::DeadLetter;
 
 /// `sink.arrow:` and `sink.parquet:` in the pipeline file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

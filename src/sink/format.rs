@@ -14,7 +14,7 @@ use parquet::schema::types::ColumnPath;
 
 use super::SinkError;
 use super::whole_file::WholeFile;
-use crate::columnar::output::OutputSchema;
+use crate::output::OutputSchema;
 
 /// Parquet holds a row group in memory until it is full; 8,192 vectors of 384 floats are 12 MB.
 const ROW_GROUP_ROWS: usize = 8_192;

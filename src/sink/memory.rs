@@ -2,9 +2,10 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::DeadLetterSink;
 use super::{Sink, SinkError, WindowRows, Written};
-use crate::columnar::output::Output;
-use crate::dead_letter::{DeadLetter, DeadLetterSink};
+use crate::output::Output;
+use crate::record::DeadLetter;
 
 /// Keeps what it gets; clones share it.
 #[derive(Debug, Clone, Default)]

@@ -1,5 +1,6 @@
 //! Where rows go. A sink gets whole windows in order, on the delivery thread, and may block.
 
+pub mod dead_letters;
 pub mod file;
 pub mod format;
 pub mod memory;
@@ -11,63 +12,11 @@ pub mod whole_file;
 use std::ops::Range;
 use std::path::PathBuf;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
-use crate::columnar::output::Output;
-use crate::dead_letter::DeadLetter;
-use crate::encode::OutputValue;
-use crate::failure::Failure;
-use crate::kafka::KafkaError;
-use crate::kafka::config::KafkaSinkConfig;
-use crate::quantize::{OutputPrecision, RangesConfig};
+use crate::failure::{ClientError, Failure};
+use crate::output::Output;
 use crate::record::Block;
+use crate::record::DeadLetter;
 use crate::window::Window;
-use file::FileSinkConfig;
-use ranges::RangesSinkConfig;
-use stdout::StdoutConfig;
-
-/// `sink:` in the pipeline file: exactly one of them.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct SinkConfig {
-    /// Arrow IPC files.
-    pub arrow: Option<FileSinkConfig>,
-    /// Parquet files.
-    pub parquet: Option<FileSinkConfig>,
-    /// Standard output.
-    pub stdout: Option<StdoutConfig>,
-    /// A Kafka topic.
-    pub kafka: Option<KafkaSinkConfig>,
-    /// No rows: a calibration file, for `output.ranges`.
-    pub ranges: Option<RangesSinkConfig>,
-}
-
-/// `output:` in the pipeline file.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct OutputConfig {
-    /// Whether the text that was embedded is a column; search results show it.
-    pub text: bool,
-    /// What a text becomes, by sentence-transformers' names: `sentence_embedding`, its vector in the column `vector`, or
-    /// `token_embeddings`, the vectors of its tokens in the column `token_vectors`.
-    pub value: OutputValue,
-    /// What vectors are written as: float32, int8, uint8, or a bit a value as binary or ubinary.
-    pub precision: OutputPrecision,
-    /// Of int8 and uint8: between which numbers the values lie, as [LEAST, MOST] or a file that `embedmill calibrate` made.
-    pub ranges: Option<RangesConfig>,
-}
-
-impl Default for OutputConfig {
-    fn default() -> Self {
-        OutputConfig {
-            text: true,
-            value: OutputValue::SentenceEmbedding,
-            precision: OutputPrecision::Float32,
-            ranges: None,
-        }
-    }
-}
 
 /// A window's rows, as they go to a sink.
 #[derive(Clone, Copy)]
@@ -75,7 +24,7 @@ pub struct WindowRows<'a> {
     pub window: &'a Window,
     pub output: &'a Output,
     /// Of each block of the window, whether it is still ours to publish; a sink that may publish a row twice need not ask.
-    pub ours: &'a [bool],
+    pub owned: &'a [bool],
     /// The context of the window's trace, where there is one, as messages carry it.
     pub traceparent: Option<&'a str>,
 }
@@ -84,7 +33,7 @@ pub struct WindowRows<'a> {
 #[derive(Debug, Clone)]
 pub struct BlockRows<'a> {
     pub block: &'a Block,
-    pub is_ours: bool,
+    pub is_owned: bool,
     /// The block's first row, counted in the window.
     pub first_row: usize,
     /// The block's rows that have a vector, as rows of the output.
@@ -95,11 +44,11 @@ impl<'a> WindowRows<'a> {
     /// The blocks in source order.
     pub fn blocks(self) -> impl Iterator<Item = BlockRows<'a>> {
         let mut first_row = 0;
-        self.window.blocks.iter().zip(self.ours).map(move |(block, &is_ours)| {
+        self.window.blocks.iter().zip(self.owned).map(move |(block, &is_owned)| {
             let rows = first_row..first_row + block.rows();
             let output = self.output.rows_before(rows.start)..self.output.rows_before(rows.end);
             first_row = rows.end;
-            BlockRows { block, is_ours, first_row: rows.start, output }
+            BlockRows { block, is_owned, first_row: rows.start, output }
         })
     }
 }
@@ -111,12 +60,28 @@ pub trait Sink: Send {
     /// Takes one window's rows and deletes. Rows that the sink can never take come back as dead letters.
     fn write(&mut self, rows: &WindowRows<'_>) -> Result<Vec<DeadLetter>, SinkError>;
 
+    /// Whether windows without rows and deletes are written too.
+    fn takes_every_window(&self) -> bool {
+        false
+    }
+
     /// Waits until what was written is durable. A file is so only when it is finished, so the plan lets no file take rows
     /// of a source whose positions are committed.
     fn flush(&mut self) -> Result<(), SinkError>;
 
     /// Makes everything that was written durable and visible, and says what there is now.
     fn finish(self: Box<Self>) -> Result<Vec<Written>, SinkError>;
+}
+
+/// Takes dead letters, window by window. What is published with the rows is durable with them.
+pub trait DeadLetterSink: Send {
+    fn write(&mut self, letter: &DeadLetter) -> Result<(), SinkError>;
+
+    /// Waits until what was written is durable, if it ever is before the end.
+    fn flush(&mut self) -> Result<(), SinkError>;
+
+    /// Makes everything that was written durable and visible.
+    fn finish(self: Box<Self>) -> Result<(), SinkError>;
 }
 
 /// A file that a sink has finished.
@@ -136,13 +101,13 @@ pub enum SinkError {
     #[error("standard output: nobody reads it any more")]
     Closed,
     #[error(transparent)]
-    Kafka(#[from] KafkaError),
+    Client(#[from] ClientError),
 }
 
 impl SinkError {
     pub fn failure(&self) -> Failure {
         match self {
-            SinkError::Kafka(error) => error.failure(),
+            SinkError::Client(error) => error.failure(),
             _ => Failure::Fatal,
         }
     }

@@ -19,12 +19,19 @@ use arrow::compute::concat_batches;
 use super::format::{FileFormat, FormatWriter, noted};
 use super::whole_file::{WholeFile, prepare_folder};
 use super::{BlockRows, Sink, SinkError, WindowRows, Written};
-use crate::columnar::output::OutputSchema;
-use crate::dead_letter::DeadLetter;
+use crate::output::OutputSchema;
+use crate::record::DeadLetter;
 use crate::record::Partition;
 
 /// The footer's word: the offset of the first record that is not in the file.
 const NEXT_OFFSET: &str = "embedmill.next_offset";
+
+/// When a file is finished, whichever comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileLimits {
+    pub rows: u64,
+    pub age: Duration,
+}
 
 /// The files of all partitions that are ours. Shared by its two views on delivery's thread: the sink, and what commits.
 #[derive(Clone)]
@@ -33,8 +40,7 @@ pub struct PartitionFiles(Arc<Mutex<Files>>);
 struct Files {
     format: FileFormat,
     folder: PathBuf,
-    file_rows: u64,
-    file_age: Duration,
+    limits: FileLimits,
     schema: OutputSchema,
     open: Vec<Open>,
     written: Vec<Written>,
@@ -53,13 +59,13 @@ struct Open {
 
 /// What becomes of a partition's open file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
+pub enum Ownership {
     /// It is finished when it is full or old.
-    Stays,
+    Owned,
     /// The partition is about to be taken away, or the run ends: it is finished now.
-    Leaves,
+    Revoking,
     /// The partition is not ours any more: it is removed.
-    Gone,
+    Lost,
 }
 
 impl PartitionFiles {
@@ -67,12 +73,12 @@ impl PartitionFiles {
     pub fn create(
         format: FileFormat,
         folder: &Path,
-        (file_rows, file_age): (u64, Duration),
+        limits: FileLimits,
         schema: OutputSchema,
     ) -> Result<PartitionFiles, SinkError> {
         prepare_folder(folder)?;
         let (folder, open, written) = (folder.to_path_buf(), Vec::new(), Vec::new());
-        Ok(PartitionFiles(Arc::new(Mutex::new(Files { format, folder, file_rows, file_age, schema, open, written }))))
+        Ok(PartitionFiles(Arc::new(Mutex::new(Files { format, folder, limits, schema, open, written }))))
     }
 
     fn lock(&self) -> MutexGuard<'_, Files> {
@@ -83,16 +89,16 @@ impl PartitionFiles {
     pub fn finish_due(
         &self,
         now: Instant,
-        fate: impl Fn(&Partition) -> Fate,
+        ownership: impl Fn(&Partition) -> Ownership,
     ) -> Result<Vec<(Arc<Partition>, i64)>, SinkError> {
         let mut files = self.lock();
         let mut durable = Vec::new();
         for open in std::mem::take(&mut files.open) {
-            let due = open.rows >= files.file_rows || now.duration_since(open.since) >= files.file_age;
-            match fate(&open.partition) {
-                Fate::Gone => tracing::info!(partition = open.partition.name(), "an unfinished file is given up"),
-                Fate::Stays if !due => files.open.push(open),
-                Fate::Stays | Fate::Leaves => {
+            let due = open.rows >= files.limits.rows || now.duration_since(open.since) >= files.limits.age;
+            match ownership(&open.partition) {
+                Ownership::Lost => tracing::info!(partition = open.partition.name(), "an unfinished file is given up"),
+                Ownership::Owned if !due => files.open.push(open),
+                Ownership::Owned | Ownership::Revoking => {
                     let end = (open.partition.clone(), open.next);
                     files.end(open)?;
                     durable.push(end);
@@ -109,6 +115,11 @@ impl Sink for PartitionFiles {
         Ok(Vec::new())
     }
 
+    /// Windows without rows count too: their offsets are behind.
+    fn takes_every_window(&self) -> bool {
+        true
+    }
+
     fn flush(&mut self) -> Result<(), SinkError> {
         Ok(())
     }
@@ -122,7 +133,7 @@ impl Files {
     fn write(&mut self, rows: &WindowRows<'_>) -> Result<(), SinkError> {
         let window_rows: Vec<usize> = rows.output.window_rows().collect();
         let mut parts: Vec<(usize, Vec<RecordBatch>)> = Vec::new();
-        for BlockRows { block, first_row, output, .. } in rows.blocks().filter(|rows| rows.is_ours) {
+        for BlockRows { block, first_row, output, .. } in rows.blocks().filter(|rows| rows.is_owned) {
             let end = block.body.offset(block.records() - 1) as i64 + 1;
             let place = self.open(&block.partition)?;
             let floor = self.open[place].next;

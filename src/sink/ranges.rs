@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::whole_file::WholeFile;
 use super::{Sink, SinkError, WindowRows, Written};
-use crate::columnar::output::Vectors;
-use crate::dead_letter::DeadLetter;
-use crate::quantize::Calibration;
+use crate::output::Vectors;
+use crate::output::quantize::Calibration;
+use crate::record::DeadLetter;
 
 /// `sink.ranges:` in the pipeline file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -8,8 +8,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Sink, SinkError, WindowRows, Written};
-use crate::columnar::output::OutputSchema;
-use crate::dead_letter::DeadLetter;
+use crate::output::OutputSchema;
+use crate::record::DeadLetter;
 
 /// `sink.stdout:` in the pipeline file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

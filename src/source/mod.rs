@@ -6,26 +6,14 @@ pub mod memory;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::budget::Budget;
-use crate::failure::Failure;
+use crate::failure::{ClientError, Failure};
 use crate::record::{Body, Partition, Records, Times};
 use crate::telemetry::events;
-
-/// `source:` in the pipeline file: exactly one of them.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct SourceConfig {
-    /// Files, folders, globs, or standard input.
-    pub files: Option<file::FilesConfig>,
-    /// Topics of a Kafka cluster, read in a consumer group.
-    pub kafka: Option<crate::kafka::config::KafkaSourceConfig>,
-}
 
 /// Reads records on a thread of its own until its end, a drain, or an error.
 pub trait Source: Send {
@@ -74,18 +62,18 @@ impl Outlet {
     /// # Errors
     /// [`Closed`] once the pipeline takes no more; these records are then not taken.
     pub fn send(&mut self, partition: &Arc<Partition>, body: Body, input_bytes_read: u64) -> Result<(), Closed> {
-        self.send_tended(partition, body, input_bytes_read, Duration::MAX, &mut || true).map(drop)
+        self.send_maintained(partition, body, input_bytes_read, Duration::MAX, &mut || true).map(drop)
     }
 
-    /// As [`send`](Outlet::send), for a source that must be looked after while it waits: `tend` is called every `every`
+    /// As [`send`](Outlet::send), for a source that must be looked after while it waits: `maintain` is called every `every`
     /// and says whether the records are still wanted. If not, they are let go and the answer is `Ok(false)`.
-    pub fn send_tended(
+    pub fn send_maintained(
         &mut self,
         partition: &Arc<Partition>,
         body: Body,
         input_bytes_read: u64,
         every: Duration,
-        tend: &mut dyn FnMut() -> bool,
+        maintain: &mut dyn FnMut() -> bool,
     ) -> Result<bool, Closed> {
         let Some(sender) = &self.records else { return Err(Closed) };
         let bytes = (0..body.len()).map(|index| body.bytes(index)).sum();
@@ -109,7 +97,7 @@ impl Outlet {
                     () = self.over.cancelled() => return Err(Closed),
                     sent = &mut sent => return sent.map(|()| true),
                     () = tokio::time::sleep(every), if every < Duration::MAX => {
-                        if !tend() {
+                        if !maintain() {
                             return Ok(false);
                         }
                     }
@@ -145,7 +133,7 @@ pub enum SourceError {
     #[error("{message}")]
     Inputs { message: String },
     #[error(transparent)]
-    Kafka(#[from] crate::kafka::KafkaError),
+    Client(#[from] ClientError),
 }
 
 impl SourceError {

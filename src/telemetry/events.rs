@@ -10,11 +10,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::live::{LIVE, Part, Running};
 use super::names;
+use super::workers::PoolWatch;
 use crate::batch::{BatchConfig, BatchPlan};
 use crate::budget::Budget;
-use crate::delivery::{EncodedWindow, Settled};
-use crate::encode::device::Device;
-use crate::encode::worker::PoolWatch;
+use crate::device::Device;
+use crate::record::Settled;
 use crate::record::{Block, Partition, Stage};
 use crate::window::Window;
 
@@ -91,8 +91,7 @@ pub struct Settling {
 
 impl Settling {
     /// A window is about to be published.
-    pub fn begin(encoded: &EncodedWindow) -> Settling {
-        let window = &encoded.window;
+    pub fn begin(window: &Window) -> Settling {
         let timestamp = |record: Option<(usize, usize)>| {
             let (block, record) = record?;
             window.blocks[block].body.envelope(record)?.timestamp_ms.filter(|ms| *ms > 0)
@@ -120,7 +119,7 @@ impl Settling {
 
     /// It is published and committed, or given up.
     pub fn settled(self, settled: &Settled) {
-        let Settled { records, rows, deletes, given_up, tokens, truncated_rows, truncated_tokens, .. } = *settled;
+        let Settled { records, rows, deletes, abandoned, tokens, truncated_rows, truncated_tokens, .. } = *settled;
         LIVE.windows_settled.fetch_add(1, Relaxed);
         names::WINDOWS_SETTLED.add(1, &[]);
         for (stage, count) in Stage::ALL.iter().zip(settled.dead_letters).filter(|(_, count)| *count > 0) {
@@ -131,7 +130,7 @@ impl Settling {
         names::TRUNCATED_ROWS.add(truncated_rows, &[]);
         names::TRUNCATED_TOKENS.add(truncated_tokens, &[]);
         names::PUBLISH.record(self.began.elapsed().as_secs_f64(), &[]);
-        if given_up < records {
+        if abandoned < records {
             let age = self.opened.elapsed().as_secs_f64();
             names::WINDOW_AGE.record(age, &[]);
             let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
@@ -145,11 +144,11 @@ impl Settling {
         names::RECORDS.add(settled.published(), &["published"]);
         names::RECORDS.add(settled.dead_lettered(), &["dead_lettered"]);
         names::RECORDS.add(deletes, &["deleted"]);
-        names::RECORDS.add(given_up, &["given_up"]);
+        names::RECORDS.add(abandoned, &["abandoned"]);
         let mut state = LIVE.lock();
         state.settled.add(settled);
         state.well(Part::Sink);
-        if given_up == 0 {
+        if abandoned == 0 {
             self.next.iter().for_each(|(partition, next)| state.places.note(partition, Some(*next), None));
         }
     }

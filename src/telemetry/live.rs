@@ -10,9 +10,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
+use super::workers::PoolWatch;
 use crate::budget::Budget;
-use crate::delivery::Settled;
-use crate::encode::worker::PoolWatch;
+use crate::record::Settled;
 
 /// Partitions whose places are kept: all that a member of a group has, and of many files those read last.
 const PLACES_MAX: usize = 1_024;

@@ -6,6 +6,7 @@
 //! - [`status`] is that state as `/status` serves it and `embedmill top` reads it
 //! - [`observer`] serves `/live`, `/ready`, `/metrics` and `/status`, where `observe:` asks for it
 //! - [`traces`] makes a trace of each window, and [`otlp`] sends them where `observe.otlp` or the environment asks for it
+//! - [`workers`] counts what the devices do
 //! - [`logs`] writes events of `tracing`, not more of one place than anyone reads, and keeps the last errors
 //!
 //! A process runs one pipeline, so all of this is global, as the `metrics` crate's recorder is. Without an observer
@@ -19,5 +20,6 @@ pub mod observer;
 pub mod otlp;
 pub mod status;
 pub mod traces;
+pub mod workers;
 
 pub use observer::{ObserveConfig, Observer};

@@ -69,8 +69,8 @@ macro_rules! list {
 list! {
     Counter RECORDS_READ = "embedmill_records_read_total" {}
         "Records that the source has handed on; each of them ends in embedmill_records_total"
-    Counter RECORDS = "embedmill_records_total" { outcome: ["published", "dead_lettered", "deleted", "given_up"] }
-        "Settled records by what became of them; given_up: read again by whoever has the partition now"
+    Counter RECORDS = "embedmill_records_total" { outcome: ["published", "dead_lettered", "deleted", "abandoned"] }
+        "Settled records by what became of them; abandoned: read again by whoever has the partition now"
     Counter DEAD_LETTERS = "embedmill_dead_letters_total" { stage: ["read", "extract", "tokenize", "encode", "publish"] }
         "Rejected records by the stage that rejected them"
     Counter ROWS = "embedmill_rows_total" {}

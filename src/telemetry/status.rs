@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::live::{LIVE, Phase, Place, Running, State};
 use super::logs::{self, Noted};
-use crate::delivery::Settled;
+use crate::record::Settled;
 
 /// What rates are over: long enough to be calm with windows of a second, short enough to follow.
 pub const SPAN: Duration = Duration::from_secs(10);
@@ -48,7 +48,7 @@ pub struct Counters {
     pub records_published: u64,
     pub records_dead_lettered: u64,
     pub records_deleted: u64,
-    pub records_given_up: u64,
+    pub records_abandoned: u64,
     pub rows: u64,
     pub tokens: u64,
     pub truncated_rows: u64,
@@ -181,7 +181,7 @@ impl Counters {
             records_published: settled.published(),
             records_dead_lettered: settled.dead_lettered(),
             records_deleted: settled.deletes,
-            records_given_up: settled.given_up,
+            records_abandoned: settled.abandoned,
             rows: settled.rows,
             tokens: settled.tokens,
             truncated_rows: settled.truncated_rows,

@@ -19,8 +19,8 @@ use opentelemetry::trace::{
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::trace::{SdkTracer, Span};
 
-use crate::delivery::Settled;
-use crate::encode::device::Device;
+use crate::device::Device;
+use crate::record::Settled;
 use crate::record::{Block, Times};
 use crate::window::Window;
 
@@ -128,7 +128,7 @@ impl WindowTrace {
             ("embedmill.published", settled.published()),
             ("embedmill.dead_lettered", settled.dead_lettered()),
             ("embedmill.deleted", settled.deletes),
-            ("embedmill.given_up", settled.given_up),
+            ("embedmill.abandoned", settled.abandoned),
             ("embedmill.tokens", settled.tokens),
         ];
         counts.into_iter().for_each(|(name, count)| open.window.set_attribute(number(name, count)));

@@ -14,9 +14,10 @@ use super::field::{FieldPath, RecordPlan, TextPlan};
 use super::pick::pick;
 use crate::columnar::kept::{KeptField, KeptSchema, Misfits, Sample};
 use crate::columnar::{Columns, Table};
-use crate::record::{Block, Body, Envelope, Payload, Position, Record, Records, Rejection, Stage, Strings, Tokens};
+use crate::columnar::{Strings, Tokens};
+use crate::model::tokenizer::Tokenizer;
+use crate::record::{Block, Body, Envelope, Payload, Position, Record, Records, Rejection, Stage};
 use crate::source::file::arrow_batches;
-use crate::tokenize::Tokenizer;
 
 /// Turns records into rows as the plan says.
 pub struct Extractor {

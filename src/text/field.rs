@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::columnar::kept::KeptField;
-use crate::columnar::output::OWN_COLUMNS;
+use crate::output::OWN_COLUMNS;
 
 /// `record:` in the pipeline file. A field is a name, or a JSON pointer such as `/meta/lang`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -110,7 +110,7 @@ fn what_went_in_is_what_came_out_and_was_rejected() {
         let sum = |name: &str, labels: &[(&str, &str)]| scrape.sum(name, labels) as u64;
 
         assert_eq!(sum("embedmill_records_read_total", &[]), 600);
-        let outcomes = [("published", 600 - 21), ("dead_lettered", 9), ("deleted", 12), ("given_up", 0)];
+        let outcomes = [("published", 600 - 21), ("dead_lettered", 9), ("deleted", 12), ("abandoned", 0)];
         for (outcome, count) in outcomes {
             assert_eq!(sum("embedmill_records_total", &[("outcome", outcome)]), count, "{delivery}: {outcome}");
         }

@@ -123,7 +123,7 @@ fn the_metrics_add_up_with_what_came_out() {
     let of_rows = |column: &str| rows.iter().filter_map(|row| row[column].as_u64()).sum::<u64>();
 
     assert_eq!(sum("embedmill_records_read_total", &[]), 500);
-    for (outcome, count) in [("published", 493), ("dead_lettered", 7), ("deleted", 0), ("given_up", 0)] {
+    for (outcome, count) in [("published", 493), ("dead_lettered", 7), ("deleted", 0), ("abandoned", 0)] {
         assert_eq!(sum("embedmill_records_total", &[("outcome", outcome)]), count, "{outcome}");
     }
     assert_eq!(sum("embedmill_dead_letters_total", &[]), 7);

@@ -7,13 +7,15 @@ use std::time::{Duration, Instant};
 use embedmill::backoff::Backoff;
 use embedmill::batch::{BatchConfig, Counted, TokenBatch};
 use embedmill::columnar::kept::{KeptSchema, Sample};
-use embedmill::columnar::output::{OutputSchema, Vectors};
-use embedmill::dead_letter::DeadLetter;
-use embedmill::delivery::{Delivery, DeliveryError, Guarantee};
-use embedmill::encode::device::Device;
-use embedmill::encode::modules::ModelSpec;
-use embedmill::encode::worker::{Builder, WorkerPool};
-use embedmill::encode::{EncodeError, Encoder, Matrix, ModelConfig, builder};
+use embedmill::output::{OutputSchema, Vectors};
+use embedmill::record::DeadLetter;
+use embedmill::delivery::{Delivery, DeliveryError, NoCommit};
+use embedmill::device::Device;
+use embedmill::model::spec::ModelSpec;
+use embedmill::encode::worker::{EncoderFactory, WorkerPool};
+use embedmill::encode::{EncodeError, Encoder, factory};
+use embedmill::matrix::Matrix;
+use embedmill::model::ModelConfig;
 use embedmill::failure::Failure;
 use embedmill::kafka::KafkaError;
 use embedmill::pipeline::{Pipeline, Progress, RunError, Stop, Summary};
@@ -24,13 +26,13 @@ use embedmill::source::memory::MemorySource;
 use embedmill::source::{Outlet, Source, SourceError};
 use embedmill::text::extract::Extractor;
 use embedmill::text::field::{RecordConfig, RecordPlan};
-use embedmill::tokenize::Tokenizer;
+use embedmill::model::tokenizer::Tokenizer;
 use embedmill::window::WindowConfig;
 use serde_json::json;
 
 /// A pipeline of these documents into memory, with the hash encoder unless another is given.
-fn pipeline(documents: Vec<String>, window: WindowConfig, encoder: Option<Builder>) -> (Pipeline, MemorySink) {
-    let model = ModelConfig { backend: embedmill::encode::Backend::Hash, hash_dim: 8, ..Default::default() };
+fn pipeline(documents: Vec<String>, window: WindowConfig, encoder: Option<EncoderFactory>) -> (Pipeline, MemorySink) {
+    let model = ModelConfig { backend: embedmill::model::Backend::Hash, hash_dim: 8, ..Default::default() };
     let spec = Arc::new(ModelSpec::words(&model));
     let record = RecordConfig { id: Some("id".into()), ..Default::default() };
     let plan = RecordPlan::new(&record).expect("a valid record section");
@@ -38,7 +40,7 @@ fn pipeline(documents: Vec<String>, window: WindowConfig, encoder: Option<Builde
     let output = OutputSchema::new(8, true, &kept, &[]);
     let devices = [Device::Cpu, Device::Cpu, Device::Cpu];
     let workers =
-        WorkerPool::start(&devices, encoder.unwrap_or_else(|| builder(&spec, &devices))).expect("workers start");
+        WorkerPool::start(&devices, encoder.unwrap_or_else(|| factory(&spec, &devices))).expect("workers start");
     let sink = MemorySink::default();
     let tuning = Tuning {
         window_tokens: window.tokens,
@@ -56,7 +58,7 @@ fn pipeline(documents: Vec<String>, window: WindowConfig, encoder: Option<Builde
         tuning: tuning.fixed(),
         workers,
         output: Arc::new(output),
-        delivery: Delivery::new(Box::new(sink.clone()), None, Guarantee::Whole),
+        delivery: Delivery::new(Box::new(sink.clone()), None, Box::new(NoCommit)),
     };
     (pipeline, sink)
 }
@@ -118,7 +120,7 @@ impl Encoder for Failing {
 
 #[test]
 fn a_failing_model_stops_the_run_with_its_reason() {
-    let encoder: Builder = Arc::new(|_| Ok(Box::new(Failing) as Box<dyn Encoder>));
+    let encoder: EncoderFactory = Arc::new(|_| Ok(Box::new(Failing) as Box<dyn Encoder>));
     let (pipeline, _) = pipeline(documents(500), WindowConfig { tokens: 50, ..Default::default() }, Some(encoder));
     match run(pipeline, Stop::default()) {
         Err(RunError::Encode(error)) => assert!(error.to_string().contains("the test's failure"), "{error}"),
@@ -205,7 +207,7 @@ fn moody(failures: u32, give_up_after_ms: u64) -> (Pipeline, Arc<AtomicUsize>, A
     let ms = Duration::from_millis;
     let retries = Backoff { first: ms(20), longest: ms(100), give_up_after: ms(give_up_after_ms) };
     let sink = Moody { left: failures, tries: tries.clone(), rows };
-    pipeline.delivery = Delivery::new(Box::new(sink), None, Guarantee::Whole).with_retries(retries);
+    pipeline.delivery = Delivery::new(Box::new(sink), None, Box::new(NoCommit)).with_retries(retries);
     (pipeline, read, tries)
 }
 
@@ -268,7 +270,7 @@ fn a_run_is_tuned_while_it_goes_on() {
     let tuning = pipeline.tuning.borrow().clone();
     let (tune, tuned) = tokio::sync::watch::channel(tuning.clone());
     pipeline.tuning = tuned;
-    pipeline.delivery = Delivery::new(Box::new(rows.clone()), None, Guarantee::Whole);
+    pipeline.delivery = Delivery::new(Box::new(rows.clone()), None, Box::new(NoCommit));
     let stop = Stop::default();
     let stopped = stop.clone();
     let tuner = std::thread::spawn(move || {

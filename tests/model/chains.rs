@@ -4,10 +4,12 @@
 use std::path::{Path, PathBuf};
 
 use embedmill::batch::TokenBatch;
-use embedmill::encode::chain::DenseActivation;
-use embedmill::encode::device::Device;
-use embedmill::encode::{Matrix, ModelConfig, Pooling, PoolingMode, builder, query_spec, spec};
-use embedmill::quantize::{OutputPrecision, Quantized, Quantizer, Ranges};
+use embedmill::model::chain::DenseActivation;
+use embedmill::device::Device;
+use embedmill::matrix::Matrix;
+use embedmill::model::{ModelConfig, Pooling, PoolingMode};
+use embedmill::encode::{factory, query_spec, spec};
+use embedmill::output::quantize::{OutputPrecision, Quantized, Quantizer, Ranges};
 use safetensors::SafeTensors;
 
 use super::golden::{Model, difference, golden_folder, norm, nowhere, odd_texts};
@@ -201,7 +203,7 @@ fn smaller_outputs_are_the_same_to_the_bit() {
 #[test]
 fn a_sequence_without_tokens_goes_through_the_chain() {
     let spec = std::sync::Arc::new(spec(&config(&tiny("activated")), &nowhere(), &()).expect("it is read"));
-    let mut encoder = builder(&spec, &[Device::Cpu])(&Device::Cpu).expect("it loads");
+    let mut encoder = factory(&spec, &[Device::Cpu])(&Device::Cpu).expect("it loads");
     let batch: TokenBatch = [&[][..], &[2, 9, 3]].into_iter().collect();
     let matrix = encoder.encode(&batch).expect("it encodes");
     let bytes = std::fs::read(tiny("activated").join("2_Dense/model.safetensors")).expect("the weights");
@@ -233,7 +235,7 @@ fn broken_modules_are_refused_before_any_data_moves() {
     let check = |bytes: Vec<u8>, expected: &str| {
         let folder = changed("activated", "2_Dense/model.safetensors", |_| bytes);
         let spec = std::sync::Arc::new(spec(&config(folder.path()), &nowhere(), &()).expect("it is read"));
-        let loaded = builder(&spec, &[Device::Cpu])(&Device::Cpu);
+        let loaded = factory(&spec, &[Device::Cpu])(&Device::Cpu);
         let found = loaded.err().map(|error| error.to_string()).unwrap_or_else(|| "it was loaded".into());
         let found = found.replace(&format!("{}/", folder.path().display()), "");
         assert!(found.starts_with(expected), "   found {found}\nexpected {expected}");

@@ -10,14 +10,15 @@ use std::process::Command;
 use std::sync::Arc;
 
 use embedmill::batch::{BatchConfig, Counted, TokenBatch, plan};
-use embedmill::encode::device::Device;
-use embedmill::encode::folder::{hex, sha256_file};
-use embedmill::encode::hub::HubSettings;
-use embedmill::encode::modules::ModelSpec;
+use embedmill::device::Device;
+use embedmill::digest::{hex, sha256_file};
+use embedmill::model::hub::HubSettings;
+use embedmill::model::spec::ModelSpec;
 use embedmill::encode::worker::WorkerPool;
-use embedmill::encode::{ModelConfig, builder, spec};
-use embedmill::record::Tokens;
-use embedmill::tokenize::Tokenizer;
+use embedmill::model::ModelConfig;
+use embedmill::encode::{factory, spec};
+use embedmill::columnar::Tokens;
+use embedmill::model::tokenizer::Tokenizer;
 use futures::future::join_all;
 use safetensors::SafeTensors;
 use serde_json::Value;
@@ -47,7 +48,7 @@ impl Model {
     pub fn start(spec: ModelSpec) -> Model {
         let spec = Arc::new(spec);
         let devices = [Device::Cpu, Device::Cpu];
-        let pool = WorkerPool::start(&devices, builder(&spec, &devices)).unwrap_or_else(|error| panic!("{error}"));
+        let pool = WorkerPool::start(&devices, factory(&spec, &devices)).unwrap_or_else(|error| panic!("{error}"));
         Model { tokenizer: Tokenizer::load(&spec).unwrap_or_else(|error| panic!("{error}")), pool }
     }
 

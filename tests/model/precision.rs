@@ -4,9 +4,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use embedmill::encode::device::Device;
-use embedmill::encode::modules::ModelSpec;
-use embedmill::encode::{ModelConfig, Precision, builder};
+use embedmill::device::Device;
+use embedmill::model::spec::ModelSpec;
+use embedmill::model::{ModelConfig, Precision};
+use embedmill::encode::factory;
 use safetensors::SafeTensors;
 
 use crate::cli::real_model;
@@ -63,7 +64,7 @@ fn spec(config: &ModelConfig) -> ModelSpec {
 #[test]
 fn float16_is_refused_on_a_cpu() {
     let spec = Arc::new(spec(&config(golden_folder().join("tiny/mean"), Precision::Float16, 1)));
-    let error = builder(&spec, &[Device::Cpu])(&Device::Cpu).err().map(|error| error.to_string());
+    let error = factory(&spec, &[Device::Cpu])(&Device::Cpu).err().map(|error| error.to_string());
     let expected = "model.precision is float16, which is for GPUs: a CPU computes it slower than float32, and less exactly; \
                     expected float32 or bfloat16 for devices: [cpu]";
     assert_eq!(error.as_deref(), Some(expected));

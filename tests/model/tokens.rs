@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use embedmill::batch::TokenBatch;
-use embedmill::encode::device::Device;
-use embedmill::encode::{ModelConfig, OutputValue, builder, spec};
-use embedmill::record::Tokens;
-use embedmill::tokenize::Tokenizer;
+use embedmill::device::Device;
+use embedmill::model::{ModelConfig, OutputValue};
+use embedmill::encode::{factory, spec};
+use embedmill::columnar::Tokens;
+use embedmill::model::tokenizer::Tokenizer;
 use safetensors::SafeTensors;
 
 use crate::golden::{difference, golden_folder, norm, nowhere, odd_texts};
@@ -37,7 +38,7 @@ fn token_vectors_are_those_after_the_modules_on_tokens() {
         let tokenizer = Tokenizer::load(&spec).unwrap_or_else(|error| panic!("{error}"));
         let mut tokens = Tokens::default();
         texts.iter().for_each(|text| tokenizer.encode(text, &mut tokens).expect("it is tokenised"));
-        let mut encoder = builder(&spec, &[Device::Cpu])(&Device::Cpu).unwrap_or_else(|error| panic!("{error}"));
+        let mut encoder = factory(&spec, &[Device::Cpu])(&Device::Cpu).unwrap_or_else(|error| panic!("{error}"));
         // All in one batch, in the order of the texts, which is not that of their lengths; then each alone.
         let together: TokenBatch = (0..texts.len()).map(|row| tokens.ids(row)).collect();
         let together = encoder.encode(&together).expect("it is encoded");

@@ -3,9 +3,10 @@
 
 use std::path::Path;
 
-use embedmill::encode::{Backend, ModelConfig, spec};
-use embedmill::record::Tokens;
-use embedmill::tokenize::Tokenizer;
+use embedmill::model::{Backend, ModelConfig};
+use embedmill::encode::spec;
+use embedmill::columnar::Tokens;
+use embedmill::model::tokenizer::Tokenizer;
 use safetensors::SafeTensors;
 use serde_json::Value;
 

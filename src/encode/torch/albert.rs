@@ -1,16 +1,17 @@
 //! ALBERT (Lan et al. 2020) over packed sequences: narrow embeddings with a projection, and few layers that are gone through
 //! again and again. transformers' `AlbertModel`.
 
-use super::attention::{DotProduct, Heads};
+use super::attention::DotProduct;
 use super::block::{Block, Norms, Perceptron, Shape};
 use super::embeddings::{Count, Embeddings, Places, Step, words_of_type_0};
 use super::encoder::Encoder;
+use super::heads::Heads;
 use super::layers::{Activation, Linear, Norm};
 use super::names::Names;
 use super::weights::Weights;
 use super::{Sizes, Transformer, keys};
-use crate::encode::LoadError;
-use crate::encode::folder::ConfigFile;
+use crate::model::LoadError;
+use crate::model::config_file::ConfigFile;
 
 /// The keys of config.json that change the numbers.
 struct AlbertConfig {

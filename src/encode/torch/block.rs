@@ -6,12 +6,13 @@
 
 use tch::{TchError, Tensor};
 
-use super::attention::{Attention, Heads};
+use super::attention::Attention;
+use super::heads::Heads;
 use super::layers::{Activation, Buffer, Linear, Norm, Widths};
 use super::names::Names;
 use super::packed::Packed;
 use super::weights::Weights;
-use crate::encode::LoadError;
+use crate::model::LoadError;
 
 pub struct Block {
     pub qkv: Linear,

@@ -10,9 +10,9 @@ use tch::{Device, Kind, TchError, Tensor};
 use super::packed::Packed;
 use super::pool;
 use super::weights::Weights;
-use crate::encode::LoadError;
-use crate::encode::chain::{Dense, DenseActivation, Module};
-use crate::encode::device::Device as DeviceName;
+use crate::device::Device as DeviceName;
+use crate::model::LoadError;
+use crate::model::chain::{Dense, DenseActivation, Module};
 
 pub struct Chain {
     /// What each layer's vectors count, those before the first layer included; none where only the last layer's do.

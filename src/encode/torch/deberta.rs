@@ -4,17 +4,18 @@
 use serde_json::Value;
 use tch::{Kind, TchError, Tensor};
 
-use super::attention::{Attention, Heads};
+use super::attention::Attention;
 use super::block::{Block, Norms, Perceptron, Room, Shape};
 use super::disentangled::{Disentangled, Sides, Span};
 use super::embeddings::{Count, Embeddings, Places, Step, words_of_type_0};
+use super::heads::Heads;
 use super::layers::{Activation, Linear, Mix, Norm};
 use super::names::Names;
 use super::packed::Packed;
 use super::weights::Weights;
 use super::{Sizes, Transformer, keys};
-use crate::encode::LoadError;
-use crate::encode::folder::{ConfigFile, short};
+use crate::model::LoadError;
+use crate::model::config_file::{ConfigFile, short};
 
 /// The keys of config.json that change the numbers.
 struct DebertaConfig {

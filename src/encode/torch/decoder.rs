@@ -5,17 +5,18 @@
 //! RMSNorm before each half of a layer, rotary places, heads of queries that share heads of keys, a gated perceptron. A
 //! token sees itself and what came before it, unless `is_causal` is false.
 
-use super::attention::{Alternating, DotProduct, Heads, Reach};
+use super::attention::{Alternating, DotProduct, Reach};
 use super::block::{Block, HeadNorms, Norms, Perceptron, Shape};
 use super::embeddings::Embeddings;
 use super::encoder::Encoder;
+use super::heads::Heads;
 use super::layers::{Activation, Linear, Norm};
 use super::names::Names;
 use super::rotary::{Base, Frequencies, Rotary, layer_kinds};
 use super::weights::Weights;
 use super::{Sizes, Transformer, keys};
-use crate::encode::LoadError;
-use crate::encode::folder::ConfigFile;
+use crate::model::LoadError;
+use crate::model::config_file::ConfigFile;
 
 const BASE: Base = Base { key: "rope_theta", default: 10_000.0 };
 

@@ -2,14 +2,15 @@
 
 use tch::Kind;
 
-use crate::encode::device::Device;
-use crate::encode::{EncodeError, LoadError, Precision};
+use crate::device::Device;
+use crate::encode::EncodeError;
+use crate::model::{LoadError, Precision};
 
 pub fn cuda_devices() -> usize {
     if tch::Cuda::is_available() { usize::try_from(tch::Cuda::device_count()).unwrap_or(0) } else { 0 }
 }
 
-/// What [`DeviceError::NotThere`](crate::encode::device::DeviceError::NotThere) adds.
+/// What [`DeviceError::NotThere`](crate::device::DeviceError::NotThere) adds.
 pub fn why_no_cuda() -> &'static str {
     if tch::utils::has_cuda() { "" } else { "; libtorch was found without CUDA, or no driver is running" }
 }

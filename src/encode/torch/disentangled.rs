@@ -3,7 +3,8 @@
 
 use tch::{Kind, TchError, Tensor};
 
-use super::attention::{Attention, Heads, put_back};
+use super::attention::{Attention, put_back};
+use super::heads::Heads;
 use super::packed::{Group, Packed};
 
 /// How distances become rows of the tables.

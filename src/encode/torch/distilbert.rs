@@ -1,16 +1,17 @@
 //! DistilBERT (Sanh et al. 2019) over packed sequences: BERT's layers under other names, without token types. transformers'
 //! `DistilBertModel`.
 
-use super::attention::{DotProduct, Heads};
+use super::attention::DotProduct;
 use super::block::{Block, Norms, Perceptron, Shape};
 use super::embeddings::{Count, Embeddings, Places, Step, words_of_type_0};
 use super::encoder::Encoder;
+use super::heads::Heads;
 use super::layers::{Activation, Linear, Norm};
 use super::names::Names;
 use super::weights::Weights;
 use super::{Sizes, Transformer, keys};
-use crate::encode::LoadError;
-use crate::encode::folder::ConfigFile;
+use crate::model::LoadError;
+use crate::model::config_file::ConfigFile;
 
 /// The one that the architecture has; there is no key for it.
 const NORM_EPS: f64 = 1e-12;

@@ -9,7 +9,7 @@ use super::layers::{Linear, Norm};
 use super::names::Names;
 use super::packed::{Group, Packed};
 use super::weights::Weights;
-use crate::encode::LoadError;
+use crate::model::LoadError;
 
 pub struct Embeddings {
     /// `[vocab, width]`

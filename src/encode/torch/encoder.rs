@@ -9,7 +9,7 @@ use super::embeddings::Embeddings;
 use super::layers::{Mix, Norm};
 use super::packed::Packed;
 use super::weights::Weights;
-use crate::encode::LoadError;
+use crate::model::LoadError;
 
 pub struct Encoder {
     embeddings: Embeddings,

@@ -2,17 +2,18 @@
 //! of a layer, norms of queries and keys, a gated perceptron, and layers with a window between layers that see all, each
 //! kind with rotary places of its own. transformers' `Gemma3TextModel`.
 
-use super::attention::{Alternating, DotProduct, Heads, Reach};
+use super::attention::{Alternating, DotProduct, Reach};
 use super::block::{Block, HeadNorms, Norms, Perceptron, Shape};
 use super::embeddings::Embeddings;
 use super::encoder::Encoder;
+use super::heads::Heads;
 use super::layers::{Activation, Linear, Norm};
 use super::names::Names;
 use super::rotary::{Base, Frequencies, LAYER_KINDS, Rotary, layer_kinds};
 use super::weights::Weights;
 use super::{Sizes, Transformer, keys};
-use crate::encode::LoadError;
-use crate::encode::folder::ConfigFile;
+use crate::model::LoadError;
+use crate::model::config_file::ConfigFile;
 
 /// Bases of the layers that see all and of those with a window, as [`LAYER_KINDS`].
 const BASES: [Base; 2] =

@@ -3,8 +3,8 @@
 //! Every error names the file, the key, what was expected and what was found. Nothing here reads a weight.
 
 use super::layers::Activation;
-use crate::encode::LoadError;
-use crate::encode::folder::{ConfigFile, short};
+use crate::model::LoadError;
+use crate::model::config_file::{ConfigFile, short};
 
 /// More than any model has; what a config may claim before a tensor's shape is held against it.
 const WIDTH_MAX: usize = 1 << 20;

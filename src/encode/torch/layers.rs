@@ -11,7 +11,7 @@ use super::memory;
 use super::names::Names;
 use super::simd::gelu::add_bias_and_gelu;
 use super::weights::Weights;
-use crate::encode::LoadError;
+use crate::model::LoadError;
 
 /// Room for `[tokens, width]` that is used again for each batch.
 pub struct Buffer {

@@ -25,6 +25,7 @@ mod distilbert;
 mod embeddings;
 mod encoder;
 mod gemma;
+mod heads;
 mod keys;
 mod layers;
 mod memory;
@@ -46,12 +47,15 @@ use std::sync::{Arc, Mutex};
 
 use tch::{Kind, TchError, Tensor};
 
-use super::device::Device;
-use super::folder::{ConfigFile, Sizes};
-use super::modules::ModelSpec;
-use super::script::{Given, Script};
-use super::{EncodeError, Encoder, LoadError, Matrix, OutputValue};
+use super::{EncodeError, Encoder};
 use crate::batch::TokenBatch;
+use crate::device::Device;
+use crate::matrix::Matrix;
+use crate::model::Sizes;
+use crate::model::config_file::ConfigFile;
+use crate::model::script::{Given, Script};
+use crate::model::spec::ModelSpec;
+use crate::model::{LoadError, OutputValue};
 use chain::Chain;
 pub use device::{cuda_devices, why_no_cuda};
 use layers::Mix;

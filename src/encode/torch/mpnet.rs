@@ -1,17 +1,18 @@
 //! MPNet (Song et al. 2020) over packed sequences: BERT's layers, places counted as RoBERTa does, and a bias by distance that
 //! all layers share. transformers' `MPNetModel`.
 
-use super::attention::{DotProduct, Heads};
+use super::attention::DotProduct;
 use super::block::{Block, Norms, Perceptron, Shape};
 use super::embeddings::{Count, Embeddings, Places, Step, words_of_type_0};
 use super::encoder::Encoder;
+use super::heads::Heads;
 use super::layers::{Activation, Linear, Norm};
 use super::names::Names;
 use super::relative::RelativeBias;
 use super::weights::Weights;
 use super::{Sizes, Transformer, keys};
-use crate::encode::LoadError;
-use crate::encode::folder::ConfigFile;
+use crate::model::LoadError;
+use crate::model::config_file::ConfigFile;
 
 /// The id that places are counted from, whatever `pad_token_id` says.
 const COUNT: Count = Count::After(1);

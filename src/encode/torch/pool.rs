@@ -8,7 +8,7 @@
 use tch::{Kind, TchError, Tensor};
 
 use super::packed::Packed;
-use crate::encode::PoolingMode;
+use crate::model::PoolingMode;
 
 /// Pools `[tokens, hidden]` to `[rows, modes * hidden]`, rows in packed order, modes side by side in their order.
 pub fn pool(tokens: &Tensor, batch: &Packed, modes: &[PoolingMode], prompt_tokens: usize) -> Result<Tensor, TchError> {

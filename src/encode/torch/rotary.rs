@@ -9,11 +9,11 @@
 use serde_json::{Map, Value};
 use tch::{Device, Kind, TchError, Tensor};
 
-use super::attention::Heads;
+use super::heads::Heads;
 use super::memory;
 use super::packed::Packed;
-use crate::encode::LoadError;
-use crate::encode::folder::{ConfigFile, short};
+use crate::model::LoadError;
+use crate::model::config_file::{ConfigFile, short};
 
 /// Where a family keeps its frequencies' base, and what the base is where it keeps none.
 #[derive(Debug, Clone, Copy)]

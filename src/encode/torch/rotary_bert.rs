@@ -4,17 +4,18 @@
 //!
 //! Checkpoints have the names of transformers 5 or those of their authors' own code, which transformers 5 also reads.
 
-use super::attention::{DotProduct, Heads};
+use super::attention::DotProduct;
 use super::block::{Block, Norms, Perceptron, Shape};
 use super::embeddings::{Embeddings, Step, words_of_type_0};
 use super::encoder::Encoder;
+use super::heads::Heads;
 use super::layers::{Activation, Linear, Norm};
 use super::names::Names;
 use super::rotary::{Base, Frequencies, Rotary};
 use super::weights::Weights;
 use super::{Sizes, Transformer, keys};
-use crate::encode::LoadError;
-use crate::encode::folder::ConfigFile;
+use crate::model::LoadError;
+use crate::model::config_file::ConfigFile;
 
 /// What is fixed for a model type.
 struct Variant {

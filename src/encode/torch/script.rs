@@ -16,9 +16,9 @@ use super::layers::Mix;
 use super::package::Package;
 use super::packed::Packed;
 use crate::batch::TokenBatch;
-use crate::encode::device::Device;
-use crate::encode::script::{self, Given, Gives, Input, Script};
-use crate::encode::{LoadError, Precision};
+use crate::device::Device;
+use crate::model::script::{self, Given, Gives, Input, Script};
+use crate::model::{LoadError, Precision};
 
 /// The key that names the file.
 const KEY: &str = "model.script";

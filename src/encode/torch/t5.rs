@@ -2,17 +2,18 @@
 //! a layer, scores that are not scaled, and a bias by distance that all layers share. transformers' `T5EncoderModel`,
 //! `MT5EncoderModel`, `UMT5EncoderModel`. A checkpoint with a decoder loads; the decoder is not read.
 
-use super::attention::{Alternating, DotProduct, Heads};
+use super::attention::{Alternating, DotProduct};
 use super::block::{Block, Norms, Perceptron, Shape};
 use super::embeddings::Embeddings;
 use super::encoder::Encoder;
+use super::heads::Heads;
 use super::layers::{Activation, Linear, Norm};
 use super::names::Names;
 use super::relative::RelativeBias;
 use super::weights::Weights;
 use super::{Sizes, Transformer, keys};
-use crate::encode::LoadError;
-use crate::encode::folder::ConfigFile;
+use crate::model::LoadError;
+use crate::model::config_file::ConfigFile;
 
 /// The keys of config.json that change the numbers.
 struct T5Config {

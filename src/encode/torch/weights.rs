@@ -16,8 +16,8 @@ use tch::{Kind, TchError, Tensor};
 
 use super::device;
 use super::names::Names;
-use crate::encode::device::Device;
-use crate::encode::{LoadError, Precision};
+use crate::device::Device;
+use crate::model::{LoadError, Precision};
 
 /// A header has about a hundred bytes a tensor; this is room for a few hundred thousand.
 const HEADER_BYTES_MAX: u64 = 32 << 20;

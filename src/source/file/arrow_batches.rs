@@ -12,9 +12,11 @@ use arrow::ipc::reader::StreamDecoder;
 use arrow::ipc::root_as_footer;
 
 use super::arrow_messages::{self, END, MARKER, Next, cut_off};
+use super::reader::{RUN_BYTES_MAX, RUN_RECORDS_MAX, Reader, guarded, unreadable};
 use super::stream::Stream;
-use super::{Body, RUN_BYTES_MAX, RUN_RECORDS_MAX, Reader, SourceError, guarded, unreadable};
 use crate::columnar::Table;
+use crate::record::Body;
+use crate::source::SourceError;
 
 /// What a file begins with, padded to eight bytes, and ends with.
 const MAGIC: &[u8] = b"ARROW1";

@@ -8,8 +8,8 @@ use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 
+use super::reader::{RUN_BYTES_MAX, RUN_RECORDS_MAX, unreadable};
 use super::stream::Stream;
-use super::{RUN_BYTES_MAX, RUN_RECORDS_MAX, unreadable};
 use crate::record::{Body, Payload, Record};
 
 /// How much is decompressed at once: a few hundred usual records.

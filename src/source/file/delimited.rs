@@ -14,8 +14,10 @@ use csv::{ByteRecord, StringRecord};
 
 use super::cut::{Boundary, Cut, Cutter};
 use super::lines::without_line_end;
+use super::reader::{Reader, unreadable};
 use super::stream::Stream;
-use super::{Body, Payload, Reader, SourceError, unreadable};
+use crate::record::{Body, Payload};
+use crate::source::SourceError;
 
 /// Where in a row the next byte stands.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -5,8 +5,10 @@ use std::io::Read;
 use bytes::Bytes;
 
 use super::cut::byte_order_mark;
+use super::reader::{Reader, unreadable};
 use super::stream::Stream;
-use super::{Body, Payload, Reader, Record, SourceError, unreadable};
+use crate::record::{Body, Payload, Record};
+use crate::source::SourceError;
 
 /// Reads one document.
 pub struct Document {

@@ -12,9 +12,11 @@ use std::path::{Path, PathBuf};
 use glob::{MatchOptions, Pattern};
 use walkdir::{DirEntry, WalkDir};
 
+use super::config::FilesConfig;
+use super::format::Format;
 use super::sniff::{self, Named};
 use super::stream::{Compression, Stream};
-use super::{FilesConfig, Format, SourceError};
+use crate::source::SourceError;
 
 /// One file, or standard input.
 #[derive(Debug, Clone, PartialEq, Eq)]

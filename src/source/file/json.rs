@@ -6,8 +6,10 @@
 use std::ops::Range;
 
 use super::cut::{Boundary, Cutter};
+use super::reader::Reader;
 use super::stream::Stream;
-use super::{Body, Payload, Reader, SourceError};
+use crate::record::{Body, Payload};
+use crate::source::SourceError;
 
 /// Ends records where a value ends.
 #[derive(Default)]

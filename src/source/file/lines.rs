@@ -7,8 +7,10 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::cut::{Boundary, Cutter};
+use super::reader::Reader;
 use super::stream::Stream;
-use super::{Body, Payload, Reader, SourceError};
+use crate::record::{Body, Payload};
+use crate::source::SourceError;
 
 /// Ends records at line feeds.
 struct LineEnds;

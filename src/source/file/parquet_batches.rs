@@ -14,9 +14,11 @@ use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::reader::{ChunkReader, Length};
 
 use super::inputs::{Input, Kind};
+use super::reader::{Broken, RUN_BYTES_MAX, RUN_RECORDS_MAX, Reader, guarded, unreadable};
 use super::stream::{Compression, Stream};
-use super::{Body, Broken, RUN_BYTES_MAX, RUN_RECORDS_MAX, Reader, SourceError, guarded, unreadable};
 use crate::columnar::Table;
+use crate::record::Body;
+use crate::source::SourceError;
 
 /// A file whose length is known: a length that it does not have is refused before memory is asked for.
 struct Checked {

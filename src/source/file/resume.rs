@@ -2,9 +2,9 @@
 
 use sha2::{Digest, Sha256};
 
-use super::Input;
+use super::inputs::Input;
 use super::inputs::Kind;
-use crate::encode::folder::hex;
+use crate::digest::hex;
 
 /// The first record that is not settled: by its input's place among all, and its number there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

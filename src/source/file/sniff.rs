@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::Format;
 use super::cut::{Boundary, byte_order_mark};
+use super::format::Format;
 use super::json::ValueEnds;
 
 /// How much of an input is looked at: more than the first line of nearly all JSON lines.

@@ -2,8 +2,11 @@
 
 use std::fs;
 
+use super::reader::{RUN_RECORDS_MAX, Reader};
+use super::source::shown_bytes;
 use super::stream::tests::gzip;
 use super::*;
+use crate::record::{Body, Payload, Record};
 
 /// Everything that a reader gives, a line a record: the line that it is shown by, and its content.
 pub fn show(mut reader: impl Reader) -> Vec<String> {

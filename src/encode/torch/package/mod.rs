@@ -11,7 +11,7 @@ use std::ptr::{self, NonNull};
 use tch::Tensor;
 use torch_sys::C_tensor;
 
-use crate::encode::device::Device;
+use crate::device::Device;
 
 /// This kind of machine, by Python's name for it, which packages have.
 const MACHINE: &str = match (cfg!(target_arch = "x86_64"), cfg!(target_os = "macos")) {

@@ -1,0 +1,30 @@
+//! At least once: rows and dead letters are made durable, and only then are their offsets committed.
+//!
+//! After a crash between the two, the window is read and published again.
+
+use super::offsets::{next_offsets, of_group, owned};
+use super::{Attempt, CommitStrategy, DeliveryError, OffsetCommitter};
+use crate::record::Settled;
+
+/// Commits a window's offsets once its rows are durable.
+pub struct AtLeastOnce {
+    pub committer: Box<dyn OffsetCommitter>,
+}
+
+impl CommitStrategy for AtLeastOnce {
+    fn settle(&mut self, mut attempt: Attempt<'_>) -> Result<Settled, DeliveryError> {
+        let assignment = self.committer.lock();
+        let owned = owned(&attempt.encoded.window, &assignment);
+        let ends = next_offsets(&attempt.encoded.window, &owned);
+        let settled = attempt.publish(&owned)?;
+        attempt.flush_sink()?;
+        attempt.flush_dead_letters()?;
+        self.committer.commit(&of_group(&ends))?;
+        ends.iter().for_each(|(partition, next)| assignment.settle(partition, *next, false));
+        Ok(settled)
+    }
+
+    fn finish(self: Box<Self>) -> Result<(), DeliveryError> {
+        Ok(self.committer.finish()?)
+    }
+}

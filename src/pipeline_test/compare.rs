@@ -1,0 +1,188 @@
+//! What was found that was not expected. Pure.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::file::{Expect, Letter, Rows};
+use super::run::Found;
+use crate::record::DeadLetter;
+
+/// One place where a case's result is another than expected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    pub place: String,
+    pub expected: String,
+    pub found: String,
+}
+
+/// What is shown where there is nothing.
+const NOTHING: &str = "none";
+
+/// All differences, in the order in which a reader looks: what stopped, rows, columns, dead letters, deletes.
+pub fn differences(expect: &Expect, found: &Found) -> Vec<Difference> {
+    let mut all = Differences::default();
+    match (&expect.stops, &found.stopped) {
+        (None, None) => {}
+        (Some(part), Some(error)) => {
+            if !error.contains(part.as_str()) {
+                all.add("stops", format!("an error with {part:?}"), error);
+            }
+            return all.0;
+        }
+        (Some(part), None) => {
+            all.add("stops", format!("an error with {part:?}"), "the run came to its end");
+            return all.0;
+        }
+        (None, Some(error)) => {
+            all.add("stops", "the run comes to its end", error);
+            return all.0;
+        }
+    }
+    match &expect.rows {
+        Rows::Count(count) if *count == found.rows.len() => {}
+        Rows::Count(count) => all.add("rows", count, found.rows.len()),
+        Rows::Each(rows) => all.rows(rows, found),
+    }
+    all.columns(&expect.columns, found);
+    if let Some(dims) = expect.dims.filter(|dims| *dims != found.dims) {
+        all.add("dims", dims, found.dims);
+    }
+    all.letters(&expect.dead_letters, &found.letters);
+    for (index, (expected, found)) in pairs(&expect.deletes, &found.deletes).enumerate() {
+        if expected != found {
+            all.add(format!("delete {}", index + 1), quoted(expected), quoted(found));
+        }
+    }
+    all.0
+}
+
+#[derive(Default)]
+struct Differences(Vec<Difference>);
+
+impl Differences {
+    fn add(&mut self, place: impl Into<String>, expected: impl ToString, found: impl ToString) {
+        let (expected, found) = (expected.to_string(), found.to_string());
+        self.0.push(Difference { place: place.into(), expected, found });
+    }
+
+    fn rows(&mut self, expected: &[BTreeMap<String, Value>], found: &Found) {
+        for (index, pair) in pairs(expected, &found.rows).enumerate() {
+            let place = format!("row {}", index + 1);
+            match pair {
+                (Some(row), Some(got)) => self.row(&place, row, got, found),
+                (Some(row), None) => self.add(place, serde_json::json!(row), NOTHING),
+                (None, got) => self.add(place, NOTHING, got.map_or_else(String::new, Value::to_string)),
+            }
+        }
+    }
+
+    fn row(&mut self, place: &str, row: &BTreeMap<String, Value>, got: &Value, found: &Found) {
+        for (column, expected) in row {
+            let place = format!("{place}, {column}");
+            let is_there = column != "vector" && found.columns.iter().any(|(name, _)| name == column);
+            // What is null is left out of a row.
+            let value = got.get(column).unwrap_or(&Value::Null);
+            if !is_there {
+                self.add(place, expected, format!("no such column; there are {}", shown(found)));
+            } else if !same(expected, value) {
+                self.add(place, expected, value);
+            }
+        }
+    }
+
+    fn columns(&mut self, expected: &BTreeMap<String, String>, found: &Found) {
+        for (column, data_type) in expected {
+            match found.columns.iter().find(|(name, _)| name == column) {
+                Some((_, got)) if got == data_type => {}
+                Some((_, got)) => self.add(format!("column {column}"), data_type, got),
+                None => self.add(
+                    format!("column {column}"),
+                    data_type,
+                    format!("no such column; there are {}", shown(found)),
+                ),
+            }
+        }
+    }
+
+    fn letters(&mut self, expected: &[Letter], found: &[DeadLetter]) {
+        for (index, pair) in pairs(expected, found).enumerate() {
+            let place = format!("dead letter {}", index + 1);
+            match pair {
+                (Some(letter), Some(got)) if is_it(letter, got) => {}
+                (letter, got) => self.add(
+                    place,
+                    letter.map_or_else(|| NOTHING.into(), wanted),
+                    got.map_or_else(|| NOTHING.into(), letter_shown),
+                ),
+            }
+        }
+    }
+}
+
+/// Both lists side by side, to the end of the longer one.
+fn pairs<'a, A, B>(expected: &'a [A], found: &'a [B]) -> impl Iterator<Item = (Option<&'a A>, Option<&'a B>)> {
+    (0..expected.len().max(found.len())).map(|index| (expected.get(index), found.get(index)))
+}
+
+/// Numbers by their value, whatever their type; `columns` says which type a column has.
+fn same(expected: &Value, found: &Value) -> bool {
+    match (expected, found) {
+        // Whole numbers exactly: beyond 2^53 several are the same float.
+        (Value::Number(a), Value::Number(b)) if a.is_f64() == b.is_f64() => a == b,
+        (Value::Number(a), Value::Number(b)) => a.as_f64() == b.as_f64(),
+        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b)),
+        (Value::Object(a), Value::Object(b)) => {
+            let there = |(name, a): (&String, &Value)| same(a, b.get(name).unwrap_or(&Value::Null));
+            a.iter().all(there) && b.keys().all(|name| a.contains_key(name))
+        }
+        (a, b) => a == b,
+    }
+}
+
+fn is_it(letter: &Letter, found: &DeadLetter) -> bool {
+    let Letter { record, stage, cause } = letter;
+    record.is_none_or(|record| record as u64 == found.position.offset + 1)
+        && stage.is_none_or(|stage| stage == found.stage)
+        && cause.as_ref().is_none_or(|cause| found.cause.contains(cause.as_str()))
+}
+
+fn wanted(letter: &Letter) -> String {
+    let Letter { record, stage, cause } = letter;
+    let parts = [
+        record.map(|record| format!("record {record}")),
+        stage.map(|stage| stage.as_str().to_string()),
+        cause.as_ref().map(|cause| format!("a cause with {cause:?}")),
+    ];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    if parts.is_empty() { "any".into() } else { parts.join(", ") }
+}
+
+fn letter_shown(letter: &DeadLetter) -> String {
+    format!("record {}, {}, {:?}", letter.position.offset + 1, letter.stage.as_str(), letter.cause)
+}
+
+fn quoted(key: Option<&String>) -> String {
+    key.map_or_else(|| NOTHING.into(), |key| format!("{key:?}"))
+}
+
+fn shown(found: &Found) -> String {
+    let names = found.columns.iter().map(|(name, _)| name.as_str()).filter(|name| *name != "vector");
+    names.collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn numbers_are_the_same_by_value_and_nothing_is_null() {
+        let check = |a: Value, b: Value, expected: bool| assert_eq!(same(&a, &b), expected, "{a} {b}");
+        check(json!(1), json!(1.0), true);
+        check(json!(u64::MAX), json!(u64::MAX - 1), false);
+        check(json!("1"), json!(1), false);
+        check(json!([1, { "a": null }]), json!([1, {}]), true);
+        check(json!({ "a": 1 }), json!({ "a": 1, "b": 2 }), false);
+    }
+}

@@ -1,0 +1,83 @@
+//! What the workers of the devices have done: they count here, the live view and the metrics read.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use crate::device::Device;
+
+/// A worker's counters, written by its thread alone.
+#[derive(Debug, Default)]
+pub struct WorkerCounters {
+    batches: AtomicU64,
+    rows: AtomicU64,
+    tokens: AtomicU64,
+    splits: AtomicU64,
+    busy_ns: AtomicU64,
+}
+
+impl WorkerCounters {
+    /// A batch spent so long in the encoder; `encoded` are its rows and tokens, where it did not fail.
+    pub fn batch(&self, took: Duration, encoded: Option<(usize, usize)>) {
+        self.busy_ns.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+        if let Some((rows, tokens)) = encoded {
+            self.batches.fetch_add(1, Relaxed);
+            self.rows.fetch_add(rows as u64, Relaxed);
+            self.tokens.fetch_add(tokens as u64, Relaxed);
+        }
+    }
+
+    /// A batch was split because the device ran out of memory.
+    pub fn split(&self) {
+        self.splits.fetch_add(1, Relaxed);
+    }
+}
+
+/// What a worker has done so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeviceCounters {
+    pub device: Device,
+    /// Batches as they were submitted, encoded without an error.
+    pub batches: u64,
+    pub rows: u64,
+    pub tokens: u64,
+    /// How often a batch was split because the device ran out of memory.
+    pub splits: u64,
+    /// Time inside the encoder; the rest of a worker's life is idle.
+    pub busy: Duration,
+}
+
+/// Looks at a pool of workers for as long as it exists.
+#[derive(Clone)]
+pub struct PoolWatch {
+    queued: Arc<dyn Fn() -> usize + Send + Sync>,
+    workers: Vec<(Device, Arc<WorkerCounters>)>,
+}
+
+impl PoolWatch {
+    /// `queued` tells how many batches no worker has taken yet.
+    pub fn new(
+        queued: impl Fn() -> usize + Send + Sync + 'static,
+        workers: impl IntoIterator<Item = (Device, Arc<WorkerCounters>)>,
+    ) -> PoolWatch {
+        PoolWatch { queued: Arc::new(queued), workers: workers.into_iter().collect() }
+    }
+
+    /// Batches that no worker has taken yet.
+    pub fn queued(&self) -> usize {
+        (self.queued)()
+    }
+
+    /// One entry a worker, in the order of the devices.
+    pub fn counters(&self) -> Vec<DeviceCounters> {
+        let counters = |(device, counters): &(Device, Arc<WorkerCounters>)| DeviceCounters {
+            device: *device,
+            batches: counters.batches.load(Relaxed),
+            rows: counters.rows.load(Relaxed),
+            tokens: counters.tokens.load(Relaxed),
+            splits: counters.splits.load(Relaxed),
+            busy: Duration::from_nanos(counters.busy_ns.load(Relaxed)),
+        };
+        self.workers.iter().map(counters).collect()
+    }
+}
