@@ -57,24 +57,24 @@ pub struct BatchPlan {
 
 /// What counts against a batch's token budget.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Counted {
+pub enum PaddingMode {
     /// The rows' tokens: nothing is padded.
     #[default]
-    Tokens,
+    Packed,
     /// As many tokens for every row as the longest has: the model pads.
     Padded,
 }
 
 /// Cuts rows of these lengths (in tokens) into batches. Every row is in exactly one batch; a batch is over the token
 /// budget only if it is a single row that is so by itself.
-pub fn plan(lengths: &[usize], config: &BatchConfig, counted: Counted) -> Vec<BatchPlan> {
+pub fn plan(lengths: &[usize], config: &BatchConfig, padding: PaddingMode) -> Vec<BatchPlan> {
     let mut order: Vec<usize> = (0..lengths.len()).collect();
     order.sort_by_key(|&row| std::cmp::Reverse(lengths[row]));
     let mut batches = Vec::new();
     let mut open = BatchPlan { rows: Vec::new(), tokens: 0, closed: BatchClosed::Window };
     for row in order {
-        let with_row = match (counted, open.rows.first()) {
-            (Counted::Padded, Some(&longest)) => (open.rows.len() + 1) * lengths[longest],
+        let with_row = match (padding, open.rows.first()) {
+            (PaddingMode::Padded, Some(&longest)) => (open.rows.len() + 1) * lengths[longest],
             _ => open.tokens + lengths[row],
         };
         let closed = if open.rows.is_empty() {
@@ -185,9 +185,9 @@ mod tests {
             rows in 1usize..50,
             padded in any::<bool>(),
         ) {
-            let counted = if padded { Counted::Padded } else { Counted::Tokens };
+            let padding = if padded { PaddingMode::Padded } else { PaddingMode::Packed };
             let config = BatchConfig { tokens, rows };
-            let batches = plan(&lengths, &config, counted);
+            let batches = plan(&lengths, &config, padding);
             let mut seen: Vec<usize> = batches.iter().flat_map(|batch| batch.rows.clone()).collect();
             let in_order: Vec<usize> = seen.iter().map(|&row| lengths[row]).collect();
             prop_assert!(in_order.is_sorted_by(|a, b| a >= b));
@@ -196,8 +196,8 @@ mod tests {
             for batch in &batches {
                 prop_assert_eq!(batch.tokens, batch.rows.iter().map(|&row| lengths[row]).sum::<usize>());
                 let longest = lengths[batch.rows[0]];
-                let counted = if padded { batch.rows.len() * longest } else { batch.tokens };
-                prop_assert!(counted <= tokens || batch.rows.len() == 1);
+                let cost = if padded { batch.rows.len() * longest } else { batch.tokens };
+                prop_assert!(cost <= tokens || batch.rows.len() == 1);
                 prop_assert!(batch.rows.len() <= rows);
             }
         }

@@ -1,6 +1,6 @@
 //! One list of names for an enum that users write in the pipeline file: `ALL`, `as_str`, `Display` and `FromStr` from it.
 
-/// Gives an enum the names that it has in the pipeline file, in both directions; one list a type.
+/// OutputKind an enum the names that it has in the pipeline file, in both directions; one list a type.
 macro_rules! enum_names {
     ($type:ident, $what:literal, $($variant:ident = $name:literal),+) => {
         impl $type {

@@ -241,7 +241,7 @@ mod tests {
     use crate::budget::Permit;
     use crate::columnar::Columns;
     use crate::columnar::Tokens;
-    use crate::record::{Body, Partition, Payload, Record, Rejection, Stage, Times};
+    use crate::record::{Body, Partition, Payload, Record, Rejection, Stage, Timestamps};
 
     /// A block of records of these token counts; `None` is a rejected record.
     fn block(first_offset: u64, lengths: &[Option<usize>]) -> Block {
@@ -271,7 +271,7 @@ mod tests {
             deletes: Vec::new(),
             input_bytes_read: 0,
             permit: Permit::none(),
-            times: Times::read(Instant::now(), Instant::now()),
+            times: Timestamps::read(Instant::now(), Instant::now()),
         }
     }
 

@@ -1,6 +1,6 @@
 //! What `top` draws: a status on a screen of any size, or as a page of text. Pure: the time is an argument.
 
-use crate::telemetry::live::{Phase, Place};
+use crate::telemetry::live::{Phase, PartitionProgress};
 use crate::telemetry::status::{DeviceStatus, Status};
 use indicatif::{BinaryBytes, HumanCount, HumanDuration};
 use ratatui::Frame;
@@ -176,8 +176,8 @@ fn device_table(devices: &[DeviceStatus]) -> Table<'static> {
 }
 
 /// The furthest behind first.
-fn partition_table(places: &[Place]) -> Table<'static> {
-    let mut places: Vec<&Place> = places.iter().collect();
+fn partition_table(places: &[PartitionProgress]) -> Table<'static> {
+    let mut places: Vec<&PartitionProgress> = places.iter().collect();
     places.sort_by_key(|place| std::cmp::Reverse(place.lag()));
     let behind: Vec<u64> = places.iter().filter_map(|place| place.lag()).collect();
     let mut title = format!("{} partition{}", places.len(), if places.len() == 1 { "" } else { "s" });
@@ -186,7 +186,7 @@ fn partition_table(places: &[Place]) -> Table<'static> {
     }
     let count = |count: Option<u64>| count.map_or("-".into(), |count| HumanCount(count).to_string());
     let row =
-        |place: &Place| Row::new([place.partition.clone(), count(place.next), count(place.end), count(place.lag())]);
+        |place: &PartitionProgress| Row::new([place.partition.clone(), count(place.next), count(place.end), count(place.lag())]);
     let columns = [("partition", 40), ("next", 16), ("end", 16), ("behind", 16)];
     table(title, &columns, places.into_iter().map(row).collect())
 }
@@ -212,7 +212,7 @@ mod tests {
     use super::*;
 
     fn status() -> Status {
-        let place = |number: u32, next: u64, end: u64| Place {
+        let place = |number: u32, next: u64, end: u64| PartitionProgress {
             partition: format!("documents[{number}]"),
             next: Some(next),
             end: Some(end),

@@ -55,7 +55,7 @@ pub struct KeptSchema {
 }
 
 /// Rows that do not fit, by index, and why.
-pub type Misfits = Vec<(usize, String)>;
+pub type InvalidRows = Vec<(usize, String)>;
 
 impl KeptSchema {
     /// Fixes the types, looking at `sample` where none was given.
@@ -107,7 +107,7 @@ impl KeptSchema {
     ///
     /// # Errors
     /// The rows that do not fit; the others are then to be given again.
-    pub fn from_json(&self, rows: &[Value]) -> Result<Columns, Misfits> {
+    pub fn from_json(&self, rows: &[Value]) -> Result<Columns, InvalidRows> {
         if self.fields.is_empty() {
             return Ok(Columns::none(rows.len()));
         }
@@ -135,7 +135,7 @@ impl KeptSchema {
     }
 
     /// Rows whose number would lose its fraction in a column of whole numbers: Arrow cuts it off without a word.
-    fn fractions(&self, rows: &[Value]) -> Misfits {
+    fn fractions(&self, rows: &[Value]) -> InvalidRows {
         let whole: Vec<&str> = self
             .schema
             .fields()
@@ -144,7 +144,7 @@ impl KeptSchema {
             .map(|field| field.name().as_str())
             .collect();
         if whole.is_empty() {
-            return Misfits::new();
+            return InvalidRows::new();
         }
         let broken = |(index, row): (usize, &Value)| {
             whole.iter().find_map(|name| {
@@ -160,14 +160,14 @@ impl KeptSchema {
     ///
     /// # Errors
     /// The entries of `rows` that do not fit; the others are then to be given again.
-    pub fn from_table(&self, table: &Table, rows: &[usize]) -> Result<Columns, Misfits> {
+    pub fn from_table(&self, table: &Table, rows: &[usize]) -> Result<Columns, InvalidRows> {
         let indices: arrow::array::UInt64Array = rows.iter().map(|&row| row as u64).collect();
         let pick = |column: &ArrayRef, field: &Field| -> Result<ArrayRef, String> {
             let taken = take(column, &indices, None).map_err(|error| plain(&error))?;
             cast(&taken, field.data_type()).map_err(|error| plain(&error))
         };
         let mut arrays = Vec::new();
-        let mut misfits = Misfits::new();
+        let mut misfits = InvalidRows::new();
         for (kept, field) in self.fields.iter().zip(self.schema.fields()) {
             let Some(column) = table.column(&kept.path) else {
                 arrays.push(arrow::array::new_null_array(field.data_type(), rows.len()));
@@ -209,7 +209,7 @@ fn empty_as_null(column: &ArrayRef, wanted: &DataType) -> ArrayRef {
 }
 
 /// The rows found at fault; all of them where the fault shows only in the whole.
-fn or_all(found: Misfits, rows: usize, whole: &ArrowError) -> Misfits {
+fn or_all(found: InvalidRows, rows: usize, whole: &ArrowError) -> InvalidRows {
     if found.is_empty() { (0..rows).map(|index| (index, plain(whole))).collect() } else { found }
 }
 

@@ -26,7 +26,7 @@ use crate::failure::Failure;
 use crate::matrix::Matrix;
 use crate::model::config_file::ConfigFile;
 use crate::model::hub::{HubSettings, Progress};
-use crate::model::script::{Given, Script};
+use crate::model::script::{ScriptOutput, Script};
 use crate::model::{self, Backend, LoadError, ModelConfig, ModelRuntime, ModelSpec, Sizes};
 use worker::EncoderFactory;
 
@@ -39,7 +39,7 @@ impl ModelRuntime for Libtorch {
         torch::check(model_type, file)
     }
 
-    fn try_script(&self, script: &Script) -> Result<Given, LoadError> {
+    fn try_script(&self, script: &Script) -> Result<ScriptOutput, LoadError> {
         torch::try_script(script)
     }
 }
@@ -68,7 +68,7 @@ pub fn factory(spec: &Arc<ModelSpec>, devices: &[Device]) -> EncoderFactory {
     match spec.backend {
         Backend::Hash => Arc::new(move |_| Ok(Box::new(hash::HashEncoder::new(spec.dim).giving(spec.value)))),
         Backend::Torch => {
-            let loaded = torch::Loaded::default();
+            let loaded = torch::SharedModel::default();
             Arc::new(move |device| torch::load(&spec, *device, threads, &loaded))
         }
     }

@@ -7,7 +7,7 @@ use crate::device::Device;
 use crate::model::LoadError;
 use crate::model::Sizes;
 use crate::model::config_file::ConfigFile;
-use crate::model::script::{Given, Script};
+use crate::model::script::{ScriptOutput, Script};
 use crate::model::spec::ModelSpec;
 
 /// Sizes by the keys that most families have. Refuses nothing else: what a family cannot honour is found by the build that
@@ -44,7 +44,7 @@ pub fn why_no_cuda() -> &'static str {
     "; this embedmill was built without libtorch (feature `torch`)"
 }
 
-pub fn try_script(_script: &Script) -> Result<Given, LoadError> {
+pub fn try_script(_script: &Script) -> Result<ScriptOutput, LoadError> {
     Err(LoadError::Load { device: Device::Cpu, message: WITHOUT.into() })
 }
 
@@ -53,13 +53,13 @@ const WITHOUT: &str = "this embedmill was built without libtorch; build it with 
 
 /// Nothing is ever loaded.
 #[derive(Default)]
-pub struct Loaded {}
+pub struct SharedModel {}
 
 pub fn load(
     _spec: &Arc<ModelSpec>,
     device: Device,
     _threads: usize,
-    _loaded: &Loaded,
+    _loaded: &SharedModel,
 ) -> Result<Box<dyn Encoder>, LoadError> {
     Err(LoadError::Load { device, message: WITHOUT.into() })
 }

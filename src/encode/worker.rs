@@ -204,7 +204,7 @@ mod tests {
     use super::*;
     use futures::future::join_all;
 
-    /// Gives each row its first id; memory for `rows_max` rows; panics at id 13.
+    /// OutputKind each row its first id; memory for `rows_max` rows; panics at id 13.
     struct Fake {
         rows_max: usize,
         nap: Duration,

@@ -7,7 +7,7 @@ use crate::failure::ClientError;
 use crate::record::Position;
 use crate::sink::{DeadLetterSink, Sink};
 use crate::source::Source;
-use crate::source::file::{Marks, Resume};
+use crate::source::file::{InputFingerprints, Resume};
 
 /// There is none.
 pub enum KafkaConsumer {}
@@ -69,7 +69,7 @@ impl KafkaProducer {
         _name: &str,
         _topic: &str,
         _cluster: &Cluster,
-        _marks: Marks,
+        _marks: InputFingerprints,
     ) -> Result<KafkaCheckpoint, KafkaError> {
         match *self {}
     }

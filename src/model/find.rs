@@ -17,7 +17,7 @@ pub fn find(
     runtime: &dyn ModelRuntime,
 ) -> Result<ModelSpec, LoadError> {
     config.check()?;
-    let Some(id) = &config.id else { return Ok(ModelSpec::words(config)) };
+    let Some(id) = &config.id else { return Ok(ModelSpec::hash_backend(config)) };
     let folder = hub::resolve(id, &config.revision, hub, progress)?;
     read(&folder, config, runtime)
 }
@@ -34,7 +34,7 @@ pub fn find_for_queries(
     runtime: &dyn ModelRuntime,
 ) -> Result<ModelSpec, LoadError> {
     config.check()?;
-    let Some(id) = &config.id else { return Ok(ModelSpec::words(config)) };
+    let Some(id) = &config.id else { return Ok(ModelSpec::hash_backend(config)) };
     let folder = hub::resolve(id, &config.revision, hub, progress)?;
     let mut config = config.clone();
     if config.prompt.is_none() && config.prompt_name.is_none() {

@@ -106,22 +106,22 @@ pub fn has_route(folder: &Path, task: &str) -> Result<bool, LoadError> {
 
 /// Where a model's parts are, relative to its folder, for any route.
 #[derive(Debug)]
-pub struct Places {
+pub struct ModulePaths {
     /// One, or with a Router one a route.
     pub transformers: Vec<String>,
-    pub modules: Vec<ModulePlace>,
+    pub modules: Vec<ModulePath>,
 }
 
 #[derive(Debug)]
-pub struct ModulePlace {
+pub struct ModulePath {
     pub place: String,
     /// Whether it has weights of its own.
-    pub weighs: bool,
+    pub has_weights: bool,
 }
 
-impl Places {
+impl ModulePaths {
     /// As modules.json and a Router's file say; without them, all is in the folder itself.
-    pub fn read(folder: &Path) -> Result<Places, LoadError> {
+    pub fn read(folder: &Path) -> Result<ModulePaths, LoadError> {
         let mut entries: Vec<Entry> = Vec::new();
         for entry in listed(folder)?.unwrap_or_default() {
             if entry.is_router() {
@@ -141,12 +141,12 @@ impl Places {
             transformers.push(modules.first().map(|entry| entry.place.clone()).unwrap_or_default());
         }
         let modules = modules.into_iter().filter(|entry| !entry.place.is_empty());
-        let modules = modules.map(|entry| ModulePlace {
+        let modules = modules.map(|entry| ModulePath {
             place: entry.place.clone(),
-            weighs: entry.is("Dense") || entry.is("LayerNorm"),
+            has_weights: entry.is("Dense") || entry.is("LayerNorm"),
         });
         // A module that several routes share is listed with each.
-        let mut places = Places { transformers, modules: modules.collect() };
+        let mut places = ModulePaths { transformers, modules: modules.collect() };
         places.transformers.sort_unstable();
         places.transformers.dedup();
         places.modules.sort_by(|a, b| a.place.cmp(&b.place));

@@ -2,7 +2,7 @@
 
 use super::LoadError;
 use super::config_file::ConfigFile;
-use super::script::{Given, Script};
+use super::script::{ScriptOutput, Script};
 
 /// Knows the families of models, and runs a script to see what it gives. It is implemented above this room, by what computes.
 pub trait ModelRuntime {
@@ -16,7 +16,7 @@ pub trait ModelRuntime {
     ///
     /// # Errors
     /// If it does not load, or what it returns are not vectors.
-    fn try_script(&self, script: &Script) -> Result<Given, LoadError>;
+    fn try_script(&self, script: &Script) -> Result<ScriptOutput, LoadError>;
 }
 
 /// What config.json says about a model's size, whatever keys its family has for it.

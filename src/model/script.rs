@@ -50,8 +50,8 @@ pub struct Script {
 
 /// What a script gives for a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Given {
-    pub what: Gives,
+pub struct ScriptOutput {
+    pub what: OutputKind,
     /// Length of each vector.
     pub width: usize,
     /// What the vectors come in.
@@ -59,18 +59,18 @@ pub struct Given {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Gives {
+pub enum OutputKind {
     /// A vector a token; pooling and modules come after it.
     TokenVectors,
     /// A vector a text; whatever modules there are, it has done their work.
     TextVectors,
 }
 
-impl fmt::Display for Gives {
+impl fmt::Display for OutputKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Gives::TokenVectors => "token vectors",
-            Gives::TextVectors => "text vectors",
+            OutputKind::TokenVectors => "token vectors",
+            OutputKind::TextVectors => "text vectors",
         })
     }
 }

@@ -15,7 +15,7 @@ use super::files;
 use super::hub::ModelFolder;
 use super::modules_json::{self, Entry};
 use super::prompts::SentenceTransformers;
-use super::script::{self, Gives, Script};
+use super::script::{self, OutputKind, Script};
 use super::{Backend, LoadError, ModelConfig, ModelRuntime, OutputValue, PoolingMode, Precision, pooling};
 
 /// What a model is. Everything is checked; the weights are not loaded.
@@ -86,7 +86,7 @@ pub const WORDS_VOCAB: usize = 1 << 31;
 
 impl ModelSpec {
     /// The hash backend without a model: the words tokenizer and `hash_dim`.
-    pub fn words(config: &ModelConfig) -> ModelSpec {
+    pub fn hash_backend(config: &ModelConfig) -> ModelSpec {
         let chain = match config.value {
             OutputValue::SentenceEmbedding => {
                 vec![Module::Pooling { modes: vec![PoolingMode::Mean] }, Module::Normalize]
@@ -150,7 +150,7 @@ impl ModelSpec {
             threads: config.threads,
             precision: config.precision,
             route: config.route.clone(),
-            ..ModelSpec::words(config)
+            ..ModelSpec::hash_backend(config)
         };
         let adapter = transformer.join("adapter_config.json");
         if config.backend == Backend::Torch && adapter.is_file() {
@@ -163,8 +163,8 @@ impl ModelSpec {
             spec.max_seq_length = max_seq_length(&transformer, &sentence, spec.config.as_ref(), config, runtime)?;
             spec.transformer = Some(transformer.clone());
             match spec.read_script(file, runtime)? {
-                Gives::TokenVectors => spec.read_chain(path, entries.as_deref(), own.truncate_dim, config)?,
-                Gives::TextVectors => spec.set_chain(Chain::of_texts(spec.hidden, own.truncate_dim, config)?)?,
+                OutputKind::TokenVectors => spec.read_chain(path, entries.as_deref(), own.truncate_dim, config)?,
+                OutputKind::TextVectors => spec.set_chain(Chain::of_texts(spec.hidden, own.truncate_dim, config)?)?,
             }
         } else if config.backend == Backend::Torch {
             spec.backend = Backend::Torch;
@@ -196,7 +196,7 @@ impl ModelSpec {
     }
 
     /// What a script is: its hash, and what it gives for two texts. This runs its code.
-    fn read_script(&mut self, file: &Path, runtime: &dyn ModelRuntime) -> Result<Gives, LoadError> {
+    fn read_script(&mut self, file: &Path, runtime: &dyn ModelRuntime) -> Result<OutputKind, LoadError> {
         let refuse = |message: String| LoadError::Config { key: "model.script", message };
         match std::fs::metadata(file) {
             Err(error) => return Err(refuse(format!("{} cannot be read: {error}", file.display()))),

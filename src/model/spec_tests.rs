@@ -145,7 +145,7 @@ fn the_hash_backend_takes_the_tokenizer_and_no_weights() {
     let hash = ModelConfig { backend: Backend::Hash, hash_dim: 9, ..config() };
     let spec = read(&hash, &[("model.safetensors", Value::Null)]).expect("weights are not needed");
     assert_eq!((spec.dim, spec.max_seq_length, spec.vocab_size, spec.weights_sha256), (9, 16, 11, None));
-    assert_eq!(ModelSpec::words(&hash).describe(), "hash: hash encoder, 9 dims, at most 512 tokens");
+    assert_eq!(ModelSpec::hash_backend(&hash).describe(), "hash: hash encoder, 9 dims, at most 512 tokens");
 }
 
 #[test]

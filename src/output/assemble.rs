@@ -70,7 +70,7 @@ impl OutputSchema {
     /// If `vectors` does not fit the window or the schema: a defect of a stage before.
     pub fn assemble(&self, window: &Window, vectors: Matrix) -> Result<(Output, Vec<usize>), String> {
         let rows = window.rows();
-        let counts = window.row_places().map(|(block, row)| self.vectors_of(block.tokens.ids(row).len()));
+        let counts = window.row_places().map(|(block, row)| self.vectors_per_row(block.tokens.ids(row).len()));
         let offsets = OffsetBuffer::<i32>::from_lengths(counts);
         let expected = offsets.last() as usize;
         if vectors.rows() != expected || vectors.dim() != self.dim {

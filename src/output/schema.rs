@@ -51,7 +51,7 @@ impl OutputSchema {
     }
 
     /// How many vectors a row of so many tokens has.
-    pub fn vectors_of(&self, tokens: usize) -> usize {
+    pub fn vectors_per_row(&self, tokens: usize) -> usize {
         match self.value {
             OutputValue::SentenceEmbedding => 1,
             OutputValue::TokenEmbeddings => tokens,

@@ -29,15 +29,15 @@ use tokio_util::sync::CancellationToken;
 pub use outcome::{Progress, RunError, Stop, Summary};
 
 use self::threads::{Deliveries, gone, on_thread, start_delivery, start_source};
-use crate::batch::{self, Counted, TokenBatch};
+use crate::batch::{self, PaddingMode, TokenBatch};
 use crate::budget::Budget;
 use crate::delivery::{Delivery, EncodedWindow};
 use crate::encode::worker::WorkerPool;
 use crate::matrix::Matrix;
 use crate::output::OutputSchema;
-use crate::record::{Block, DeadLetter, Records, Rejection, Stage, Times};
+use crate::record::{Block, DeadLetter, Records, Rejection, Stage, Timestamps};
 use crate::reload::Tuning;
-use crate::source::{Outlet, Source};
+use crate::source::{RecordSender, Source};
 use crate::telemetry::events;
 use crate::telemetry::traces::WindowTrace;
 use crate::text::extract::Extractor;
@@ -59,7 +59,7 @@ pub struct Pipeline {
     /// Most tokens of a window, whatever `tuning` says.
     pub window_tokens_max: usize,
     /// What counts against the batch's budget.
-    pub counted: Counted,
+    pub padding: PaddingMode,
     /// What can change while it runs; of `window`, the limits that are here too are those of the start.
     pub tuning: watch::Receiver<Tuning>,
     pub workers: WorkerPool,
@@ -80,7 +80,7 @@ impl Pipeline {
         let over = CancellationToken::new();
         let _over_on_return = over.clone().drop_guard();
         let prepare_threads = thread::available_parallelism().map_or(1, usize::from);
-        let windows_in_flight = match self.output.vectors_of(2) {
+        let windows_in_flight = match self.output.vectors_per_row(2) {
             1 => 2 + 2 * self.workers.counters().len(),
             // A window's token vectors are much more than its records: see `Plan::window`.
             _ => 1,
@@ -91,7 +91,7 @@ impl Pipeline {
         let (encoded_in, encoded) = mpsc::channel(DELIVERY_WINDOWS);
 
         let leave_max = self.source.leave_max();
-        let source = start_source(self.source, Outlet::new(Handle::current(), records_in, budget, drain.clone(), over));
+        let source = start_source(self.source, RecordSender::new(Handle::current(), records_in, budget, drain.clone(), over));
         let builder = WindowBuilder::new(self.window, self.live);
         let tokens_max = self.window_tokens_max;
         let extract = Extract { extractor: self.extractor, threads: prepare_threads };
@@ -102,7 +102,7 @@ impl Pipeline {
         let stage = EncodeStage {
             workers: workers.clone(),
             output: self.output,
-            counted: self.counted,
+            padding: self.padding,
             tuning: self.tuning.clone(),
         };
         let mut encode = tokio::spawn(encode(windows, stage, windows_in_flight, encoded_in));
@@ -205,7 +205,7 @@ async fn prepare(
                         let started = Instant::now();
                         let mut block = extractor.block(records);
                         events::block_prepared(started.elapsed());
-                        block.times = Times { began: started, prepared: Instant::now(), ..block.times };
+                        block.times = Timestamps { began: started, prepared: Instant::now(), ..block.times };
                         block
                     }));
                 }
@@ -243,7 +243,7 @@ async fn prepare(
 struct EncodeStage {
     workers: Arc<WorkerPool>,
     output: Arc<OutputSchema>,
-    counted: Counted,
+    padding: PaddingMode,
     tuning: watch::Receiver<Tuning>,
 }
 
@@ -272,7 +272,7 @@ impl EncodeStage {
         let rows: Vec<&[u32]> = window.row_places().map(|(block, row)| block.tokens.ids(row)).collect();
         let lengths: Vec<usize> = rows.iter().map(|ids| ids.len()).collect();
         let config = self.tuning.borrow().batch.clone();
-        let plans = batch::plan(&lengths, &config, self.counted);
+        let plans = batch::plan(&lengths, &config, self.padding);
         events::window_closed(&window, &plans, &config);
         let mut trace = WindowTrace::begin(&window, plans.len());
         let queued: Vec<_> = plans
@@ -288,7 +288,7 @@ impl EncodeStage {
             // Where each row's vectors begin: one a row, or one a token.
             let mut firsts = vec![0];
             firsts.extend(lengths.iter().scan(0, |end, length| {
-                *end += output.vectors_of(*length);
+                *end += output.vectors_per_row(*length);
                 Some(*end)
             }));
             let mut vectors = Matrix::zeros(firsts[window.rows()], dim);

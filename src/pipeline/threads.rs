@@ -12,14 +12,14 @@ use tokio_util::sync::CancellationToken;
 use super::outcome::{Progress, RunError};
 use crate::delivery::{Delivery, DeliveryError, EncodedWindow};
 use crate::record::Settled;
-use crate::source::{Outlet, Source};
+use crate::source::{RecordSender, Source};
 
 pub(super) fn gone(whose: &str) -> RunError {
     RunError::Defect(format!("{whose} thread ended without a result"))
 }
 
 /// Runs the source on a thread of its own; the receiver gets its result.
-pub(super) fn start_source(source: Box<dyn Source>, mut outlet: Outlet) -> oneshot::Receiver<Result<(), RunError>> {
+pub(super) fn start_source(source: Box<dyn Source>, mut outlet: RecordSender) -> oneshot::Receiver<Result<(), RunError>> {
     let (done, result) = oneshot::channel();
     let run = move || {
         let ended = source.run(&mut outlet).map_err(RunError::from);

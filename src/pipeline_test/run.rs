@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
-use crate::batch::Counted;
+use crate::batch::PaddingMode;
 use crate::columnar::Table;
 use crate::columnar::kept::KeptSchema;
 use crate::delivery::{Delivery, NoCommit};
@@ -25,10 +25,10 @@ use crate::record::DeadLetter;
 use crate::record::{Body, Envelope, Partition, Payload, Record};
 use crate::reload::Tuning;
 use crate::sink::DeadLetterSink;
-use crate::sink::memory::{MemoryLetters, MemorySink};
+use crate::sink::memory::{MemoryDeadLetters, MemorySink};
 use crate::source::file::Format;
 use crate::source::memory::MemorySource;
-use crate::text::extract::{Extractor, fix_kept};
+use crate::text::extract::{Extractor, infer_kept};
 
 /// What came of a case's records.
 #[derive(Debug, Default)]
@@ -68,7 +68,7 @@ const FILE: &str = "records";
 pub async fn run(plan: Plan, records: &[Value]) -> Result<Found, CannotRun> {
     let start = |message: String| CannotRun { key: String::new(), message };
     let (partition, bodies) = given(&plan.source, records)?;
-    let spec = Arc::new(ModelSpec::words(&model(&plan.model)));
+    let spec = Arc::new(ModelSpec::hash_backend(&model(&plan.model)));
     if plan.model.max_seq_length.is_some() {
         plan.check_model(&spec).map_err(|error| start(error.to_string()))?;
     }
@@ -76,9 +76,9 @@ pub async fn run(plan: Plan, records: &[Value]) -> Result<Found, CannotRun> {
         SourcePlan::Files(_) => bodies.first(),
         SourcePlan::Kafka(_) => None,
     };
-    let kept = fix_kept(&plan.record, sample).or_else(|message| cannot("", format!("record.keep: {message}")))?;
+    let kept = infer_kept(&plan.record, sample).or_else(|message| cannot("", format!("record.keep: {message}")))?;
     let output = plan.output(&spec, &kept, &[], quantizer(&plan, spec.dim)?);
-    let (sink, letters) = (MemorySink::default(), MemoryLetters::default());
+    let (sink, letters) = (MemorySink::default(), MemoryDeadLetters::default());
     let to_letters = plan.dead_letter.as_ref().map(|_| Box::new(letters.clone()) as Box<dyn DeadLetterSink>);
     let mut found = Found { columns: output.names_and_types(), dims: output.width(), ..Found::default() };
     let pipeline = pipeline(plan, (partition, bodies), &spec, (kept, output), |output| {
@@ -110,7 +110,7 @@ fn pipeline(
     Ok(Pipeline {
         source: Box::new(MemorySource { partition: Arc::new(partition), bodies }),
         extractor: Arc::new(if deletes { extractor.with_deletes() } else { extractor }),
-        counted: Counted::Tokens,
+        padding: PaddingMode::Packed,
         tuning,
         window,
         window_tokens_max,

@@ -105,7 +105,7 @@ pub(super) fn source(config: &SourceConfig) -> Result<SourcePlan, PlanError> {
     }
 }
 
-/// Gives a shard's checkpoint and the single files that it writes names of their own. Folders need none: their files are
+/// OutputKind a shard's checkpoint and the single files that it writes names of their own. Folders need none: their files are
 /// named by positions, which are of one shard only.
 pub(super) fn with_names_of_shards(
     mut source: SourcePlan,

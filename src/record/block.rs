@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Body, Partition, Position, Rejection, Times};
+use super::{Body, Partition, Position, Rejection, Timestamps};
 use crate::budget::Permit;
 use crate::columnar::{Columns, Strings, Tokens};
 
@@ -27,7 +27,7 @@ pub struct Block {
     pub deletes: Vec<usize>,
     pub input_bytes_read: u64,
     pub permit: Permit,
-    pub times: Times,
+    pub times: Timestamps,
 }
 
 impl Block {

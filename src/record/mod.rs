@@ -17,5 +17,5 @@ pub use block::Block;
 pub use dead_letter::DeadLetter;
 pub use outcome::Settled;
 pub use position::{Partition, Position};
-pub use records::{Body, Envelope, Payload, Record, Records, Times};
+pub use records::{Body, Envelope, Payload, Record, Records, Timestamps};
 pub use rejection::{Rejection, Stage};

@@ -17,12 +17,12 @@ pub struct Records {
     /// Bytes of the whole input that are behind once these records are settled; progress bars show it.
     pub input_bytes_read: u64,
     pub permit: Permit,
-    pub times: Times,
+    pub times: Timestamps,
 }
 
 /// When what happened to a run of records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Times {
+pub struct Timestamps {
     /// The source had it, and asked for room.
     pub asked: Instant,
     /// It went on.
@@ -33,10 +33,10 @@ pub struct Times {
     pub prepared: Instant,
 }
 
-impl Times {
+impl Timestamps {
     /// Of a run that goes on now, and was asked room for then.
-    pub fn read(asked: Instant, read: Instant) -> Times {
-        Times { asked, read, began: read, prepared: read }
+    pub fn read(asked: Instant, read: Instant) -> Timestamps {
+        Timestamps { asked, read, began: read, prepared: read }
     }
 }
 

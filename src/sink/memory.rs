@@ -60,18 +60,18 @@ impl Sink for MemorySink {
 
 /// Keeps dead letters; clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct MemoryLetters {
+pub struct MemoryDeadLetters {
     letters: Arc<Mutex<Vec<DeadLetter>>>,
 }
 
-impl MemoryLetters {
+impl MemoryDeadLetters {
     /// In the order in which they came.
     pub fn letters(&self) -> Vec<DeadLetter> {
         self.letters.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-impl DeadLetterSink for MemoryLetters {
+impl DeadLetterSink for MemoryDeadLetters {
     fn write(&mut self, letter: &DeadLetter) -> Result<(), SinkError> {
         self.letters.lock().unwrap_or_else(PoisonError::into_inner).push(letter.clone());
         Ok(())

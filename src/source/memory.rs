@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Outlet, Source, SourceError};
+use super::{RecordSender, Source, SourceError};
 use crate::record::{Body, Partition, Payload, Record};
 
 /// Records of one partition, body by body.
@@ -33,7 +33,7 @@ impl MemorySource {
 }
 
 impl Source for MemorySource {
-    fn run(self: Box<Self>, outlet: &mut Outlet) -> Result<(), SourceError> {
+    fn run(self: Box<Self>, outlet: &mut RecordSender) -> Result<(), SourceError> {
         let mut read = 0;
         for body in self.bodies {
             read += (0..body.len()).map(|index| body.bytes(index) as u64).sum::<u64>();

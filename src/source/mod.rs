@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::budget::Budget;
 use crate::failure::{ClientError, Failure};
-use crate::record::{Body, Partition, Records, Times};
+use crate::record::{Body, Partition, Records, Timestamps};
 use crate::telemetry::events;
 
 /// Reads records on a thread of its own until its end, a drain, or an error.
@@ -22,7 +22,7 @@ pub trait Source: Send {
     ///
     /// # Errors
     /// Only what makes going on impossible.
-    fn run(self: Box<Self>, outlet: &mut Outlet) -> Result<(), SourceError>;
+    fn run(self: Box<Self>, outlet: &mut RecordSender) -> Result<(), SourceError>;
 
     /// How long a drain may wait for it to return. It may sit in a read that nobody will answer.
     fn leave_max(&self) -> Duration {
@@ -31,7 +31,7 @@ pub trait Source: Send {
 }
 
 /// A source's way into the pipeline. Its methods block, so it is used on the source's own thread.
-pub struct Outlet {
+pub struct RecordSender {
     runtime: Handle,
     /// `None` once the source has said that there will be no more.
     records: Option<mpsc::Sender<Records>>,
@@ -44,7 +44,7 @@ pub struct Outlet {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Closed;
 
-impl Outlet {
+impl RecordSender {
     /// `drain` asks the source to read no more; `over` says that nobody waits for anything any more.
     pub fn new(
         runtime: Handle,
@@ -53,7 +53,7 @@ impl Outlet {
         drain: CancellationToken,
         over: CancellationToken,
     ) -> Self {
-        Outlet { runtime, records: Some(records), budget, drain, over }
+        RecordSender { runtime, records: Some(records), budget, drain, over }
     }
 
     /// Waits for the budget and hands the records on. `input_bytes_read` counts the whole input's bytes up to and with
@@ -65,7 +65,7 @@ impl Outlet {
         self.send_maintained(partition, body, input_bytes_read, Duration::MAX, &mut || true).map(drop)
     }
 
-    /// As [`send`](Outlet::send), for a source that must be looked after while it waits: `maintain` is called every `every`
+    /// As [`send`](RecordSender::send), for a source that must be looked after while it waits: `maintain` is called every `every`
     /// and says whether the records are still wanted. If not, they are let go and the answer is `Ok(false)`.
     pub fn send_maintained(
         &mut self,
@@ -84,7 +84,7 @@ impl Outlet {
             let place = sender.reserve().await.map_err(|_| Closed)?;
             // Before they go: nobody may see records settled that were not read.
             events::records_read(rows, began.elapsed());
-            let times = Times::read(began, Instant::now());
+            let times = Timestamps::read(began, Instant::now());
             place.send(Records { partition: partition.clone(), body, input_bytes_read, permit, times });
             Ok(())
         };

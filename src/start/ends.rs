@@ -23,7 +23,7 @@ use crate::sink::stdout::StdoutSink;
 use crate::sink::{DeadLetterSink, Sink};
 use crate::source::Source;
 use crate::source::file::{FileSource, FilesConfig};
-use crate::text::extract::fix_kept;
+use crate::text::extract::infer_kept;
 
 /// Where vectors come from: what output files and calibration files say of them.
 pub(super) struct VectorOrigin {
@@ -91,7 +91,7 @@ impl OpenEnds {
             }
             _ => None,
         };
-        fix_kept(&plan.record, first).map_err(StartError::Keep)
+        infer_kept(&plan.record, first).map_err(StartError::Keep)
     }
 
     /// Bytes of the whole input; `None` where they cannot be known.

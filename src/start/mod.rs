@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::batch::Counted;
+use crate::batch::PaddingMode;
 use crate::delivery::DeliveryError;
 use crate::encode::worker::WorkerPool;
 use crate::encode::{devices, factory, spec};
@@ -100,7 +100,7 @@ pub fn start(
         window,
         window_tokens_max,
         live: plan.live,
-        counted: if spec.script.is_some() { Counted::Padded } else { Counted::Tokens },
+        padding: if spec.script.is_some() { PaddingMode::Padded } else { PaddingMode::Packed },
         tuning,
         workers,
         output: Arc::new(output),

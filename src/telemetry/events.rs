@@ -149,7 +149,7 @@ impl Settling {
         state.settled.add(settled);
         state.well(Part::Sink);
         if abandoned == 0 {
-            self.next.iter().for_each(|(partition, next)| state.places.note(partition, Some(*next), None));
+            self.next.iter().for_each(|(partition, next)| state.partitions.note(partition, Some(*next), None));
         }
     }
 }
@@ -187,7 +187,7 @@ pub fn partitions_revoked<'a>(gone: impl Iterator<Item = (&'a str, i32)>, lost: 
     let mut state = LIVE.lock();
     for (topic, partition) in gone {
         names::LAG.set(0.0, &[topic, &partition.to_string()]);
-        state.places.forget(&name(topic, partition));
+        state.partitions.forget(&name(topic, partition));
     }
 }
 
@@ -198,7 +198,7 @@ pub fn rebalance_failed() {
 /// A partition of ours goes on at `next` and ends at `end`.
 pub fn partition_seen(topic: &str, partition: i32, next: Option<i64>, end: i64) {
     let (next, end) = (next.and_then(|next| u64::try_from(next).ok()), u64::try_from(end).ok());
-    LIVE.lock().places.note(&name(topic, partition), next, end);
+    LIVE.lock().partitions.note(&name(topic, partition), next, end);
     if let (Some(next), Some(end)) = (next, end) {
         names::LAG.set(end.saturating_sub(next) as f64, &[topic, &partition.to_string()]);
     }

@@ -1,7 +1,7 @@
 //! The state now: how far the run is, where its partitions are, what is in flight and what is wrong.
 //!
 //! Stages write through [`super::events`], the observer reads. Locks are held for a moment only; whatever is kept is
-//! bounded: partitions by [`PLACES_MAX`], troubles by the parts that can have any.
+//! bounded: partitions by [`PARTITIONS_MAX`], troubles by the parts that can have any.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -15,7 +15,7 @@ use crate::budget::Budget;
 use crate::record::Settled;
 
 /// Partitions whose places are kept: all that a member of a group has, and of many files those read last.
-const PLACES_MAX: usize = 1_024;
+const PARTITIONS_MAX: usize = 1_024;
 
 /// The one run of this process.
 pub static LIVE: Live = Live::new();
@@ -32,7 +32,7 @@ pub(super) struct State {
     pub model: Option<String>,
     pub running: Option<Running>,
     pub settled: Settled,
-    pub places: Places,
+    pub partitions: AllProgress,
     troubles: BTreeMap<Part, String>,
 }
 
@@ -83,7 +83,7 @@ impl Live {
                 model: None,
                 running: None,
                 settled: Settled::NOTHING,
-                places: Places(VecDeque::new()),
+                partitions: AllProgress(VecDeque::new()),
                 troubles: BTreeMap::new(),
             }),
         }
@@ -135,7 +135,7 @@ impl State {
 
 /// Where a partition is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Place {
+pub struct PartitionProgress {
     /// As in the column `source`.
     pub partition: String,
     /// The offset of the first record that is not settled; `None` before the first is.
@@ -144,7 +144,7 @@ pub struct Place {
     pub end: Option<u64>,
 }
 
-impl Place {
+impl PartitionProgress {
     /// Records that are still to come, as far as that is known.
     pub fn lag(&self) -> Option<u64> {
         Some(self.end?.saturating_sub(self.next?))
@@ -153,19 +153,19 @@ impl Place {
 
 /// The partitions' places, the one that changed last at the end.
 #[derive(Debug, Default)]
-pub(super) struct Places(VecDeque<Place>);
+pub(super) struct AllProgress(VecDeque<PartitionProgress>);
 
-impl Places {
+impl AllProgress {
     pub fn note(&mut self, partition: &str, next: Option<u64>, end: Option<u64>) {
         let known = self.0.iter().position(|place| place.partition == partition);
         let mut place = match known.and_then(|index| self.0.remove(index)) {
             Some(place) => place,
-            None => Place { partition: partition.into(), next: None, end: None },
+            None => PartitionProgress { partition: partition.into(), next: None, end: None },
         };
         place.next = next.or(place.next);
         place.end = end.or(place.end);
         self.0.push_back(place);
-        if self.0.len() > PLACES_MAX {
+        if self.0.len() > PARTITIONS_MAX {
             self.0.pop_front();
         }
     }
@@ -175,8 +175,8 @@ impl Places {
     }
 
     /// By name, numbers in names as numbers.
-    pub fn sorted(&self) -> Vec<Place> {
-        let mut places: Vec<Place> = self.0.iter().cloned().collect();
+    pub fn sorted(&self) -> Vec<PartitionProgress> {
+        let mut places: Vec<PartitionProgress> = self.0.iter().cloned().collect();
         places.sort_by_cached_key(|place| natural(&place.partition));
         places
     }
@@ -207,13 +207,13 @@ mod tests {
 
     #[test]
     fn places_are_bounded_and_sorted_by_number() {
-        let mut places = Places::default();
-        for number in 0..PLACES_MAX as u64 + 10 {
+        let mut places = AllProgress::default();
+        for number in 0..PARTITIONS_MAX as u64 + 10 {
             places.note(&format!("t[{number}]"), Some(number), None);
         }
         places.note("t[11]", None, Some(20));
         let sorted = places.sorted();
-        assert_eq!(sorted.len(), PLACES_MAX);
+        assert_eq!(sorted.len(), PARTITIONS_MAX);
         assert_eq!(sorted[0].partition, "t[10]");
         assert_eq!((sorted[1].next, sorted[1].lag(), sorted[0].lag()), (Some(11), Some(9), None));
         assert_eq!(sorted.last().map(|place| place.partition.as_str()), Some("t[1033]"));

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::live::{LIVE, Phase, Place, Running, State};
+use super::live::{LIVE, Phase, PartitionProgress, Running, State};
 use super::logs::{self, Noted};
 use crate::record::Settled;
 
@@ -30,7 +30,7 @@ pub struct Status {
     pub rates: Rates,
     pub in_flight: InFlight,
     pub devices: Vec<DeviceStatus>,
-    pub positions: Vec<Place>,
+    pub positions: Vec<PartitionProgress>,
     /// The last warnings and errors of the log, the newest last.
     pub errors: Vec<Noted>,
 }
@@ -168,7 +168,7 @@ impl Status {
             rates: sampler.rates(settled, now),
             in_flight: InFlight::of(running),
             devices: devices.collect(),
-            positions: state.places.sorted(),
+            positions: state.partitions.sorted(),
             errors: logs::last(),
         }
     }

@@ -21,7 +21,7 @@ use opentelemetry_sdk::trace::{SdkTracer, Span};
 
 use crate::device::Device;
 use crate::record::Settled;
-use crate::record::{Block, Times};
+use crate::record::{Block, Timestamps};
 use crate::window::Window;
 
 /// Where a trace's context travels: the header of W3C's Trace Context.
@@ -197,7 +197,7 @@ fn number(name: &'static str, value: u64) -> KeyValue {
 }
 
 /// One of a run's times.
-type Moment = fn(&Times) -> Instant;
+type Moment = fn(&Timestamps) -> Instant;
 
 fn first(window: &Window, of: Moment) -> Option<Instant> {
     window.blocks.iter().map(|block| of(&block.times)).min()

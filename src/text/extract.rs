@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::field::{FieldPath, RecordPlan, TextPlan};
 use super::pick::pick;
-use crate::columnar::kept::{KeptField, KeptSchema, Misfits, Sample};
+use crate::columnar::kept::{KeptField, KeptSchema, InvalidRows, Sample};
 use crate::columnar::{Columns, Table};
 use crate::columnar::{Strings, Tokens};
 use crate::model::tokenizer::Tokenizer;
@@ -355,9 +355,9 @@ impl Extractor {
         }
     }
 
-    fn tokens(&self, drafts: &[Draft<'_>]) -> Result<Tokens, Misfits> {
+    fn tokens(&self, drafts: &[Draft<'_>]) -> Result<Tokens, InvalidRows> {
         let mut tokens = Tokens::default();
-        let mut misfits = Misfits::new();
+        let mut misfits = InvalidRows::new();
         for (index, draft) in drafts.iter().enumerate() {
             if let Err(error) = self.tokenizer.encode(&draft.text, &mut tokens) {
                 misfits.push((index, error.to_string()));
@@ -407,7 +407,7 @@ impl Rows {
 ///
 /// # Errors
 /// See [`KeptSchema::fix`].
-pub fn fix_kept(plan: &RecordPlan, first: Option<&Body>) -> Result<KeptSchema, String> {
+pub fn infer_kept(plan: &RecordPlan, first: Option<&Body>) -> Result<KeptSchema, String> {
     let top_fields = plan.top_fields();
     match first {
         None | Some(Body::Batch(_)) => KeptSchema::fix(&plan.keep, Sample::Empty),

@@ -20,7 +20,7 @@ fn read(path: &str) -> String {
 /// A YAML document as JSON.
 fn yaml(text: &str) -> Value {
     let file = config::File::from_str(text, config::FileFormat::Yaml);
-    let built = config::Config::factory().add_source(file).build().unwrap_or_else(|error| panic!("{error}: {text}"));
+    let built = config::Config::builder().add_source(file).build().unwrap_or_else(|error| panic!("{error}: {text}"));
     built.try_deserialize().expect("YAML is more than JSON only where nobody writes it")
 }
 

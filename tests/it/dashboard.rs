@@ -42,7 +42,7 @@ fn series(query: &str) -> Vec<(String, Vec<String>)> {
 
 /// Panics if the query names a series or a label that there is not; returns the metrics' names.
 fn check(query: &str) -> BTreeSet<&'static str> {
-    // Given by Prometheus to whatever it scrapes.
+    // ScriptOutput by Prometheus to whatever it scrapes.
     const GIVEN: [&str; 2] = ["job", "instance"];
     let mut found = BTreeSet::new();
     for (name, labels) in series(query) {

@@ -7,7 +7,7 @@ use std::thread;
 use embedmill::budget::Budget;
 use embedmill::record::{Body, Payload};
 use embedmill::source::file::{FileSource, FilesConfig, Format};
-use embedmill::source::{Outlet, Source};
+use embedmill::source::{RecordSender, Source};
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -29,7 +29,7 @@ fn drain(config: &FilesConfig, columns: &[&str]) -> Found {
     let source = Box::new(FileSource::open(config, &columns).expect("the input can be opened"));
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let (sender, mut records) = mpsc::channel(1);
-    let mut outlet = Outlet::new(
+    let mut outlet = RecordSender::new(
         runtime.handle().clone(),
         sender,
         Budget::new(1 << 20, 0, 0),

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use embedmill::backoff::Backoff;
-use embedmill::batch::{BatchConfig, Counted, TokenBatch};
+use embedmill::batch::{BatchConfig, PaddingMode, TokenBatch};
 use embedmill::columnar::kept::{KeptSchema, Sample};
 use embedmill::output::{OutputSchema, Vectors};
 use embedmill::record::DeadLetter;
@@ -23,7 +23,7 @@ use embedmill::reload::Tuning;
 use embedmill::sink::memory::MemorySink;
 use embedmill::sink::{Sink, SinkError, WindowRows, Written};
 use embedmill::source::memory::MemorySource;
-use embedmill::source::{Outlet, Source, SourceError};
+use embedmill::source::{RecordSender, Source, SourceError};
 use embedmill::text::extract::Extractor;
 use embedmill::text::field::{RecordConfig, RecordPlan};
 use embedmill::model::tokenizer::Tokenizer;
@@ -33,7 +33,7 @@ use serde_json::json;
 /// A pipeline of these documents into memory, with the hash encoder unless another is given.
 fn pipeline(documents: Vec<String>, window: WindowConfig, encoder: Option<EncoderFactory>) -> (Pipeline, MemorySink) {
     let model = ModelConfig { backend: embedmill::model::Backend::Hash, hash_dim: 8, ..Default::default() };
-    let spec = Arc::new(ModelSpec::words(&model));
+    let spec = Arc::new(ModelSpec::hash_backend(&model));
     let record = RecordConfig { id: Some("id".into()), ..Default::default() };
     let plan = RecordPlan::new(&record).expect("a valid record section");
     let kept = KeptSchema::fix(&[], Sample::Empty).expect("nothing is kept");
@@ -54,7 +54,7 @@ fn pipeline(documents: Vec<String>, window: WindowConfig, encoder: Option<Encode
         window,
         live: false,
         window_tokens_max: usize::MAX,
-        counted: Counted::Tokens,
+        padding: PaddingMode::Packed,
         tuning: tuning.fixed(),
         workers,
         output: Arc::new(output),
@@ -189,7 +189,7 @@ impl Sink for Moody {
 struct Endless(Arc<AtomicUsize>);
 
 impl Source for Endless {
-    fn run(self: Box<Self>, outlet: &mut Outlet) -> Result<(), SourceError> {
+    fn run(self: Box<Self>, outlet: &mut RecordSender) -> Result<(), SourceError> {
         let MemorySource { partition, bodies } = MemorySource::json(&documents(7), 7);
         while outlet.send(&partition, bodies[0].clone(), 0).is_ok() {
             self.0.fetch_add(7, Relaxed);

@@ -75,7 +75,7 @@ fn a_window_is_a_trace_with_its_stages() {
             for span in &found {
                 assert_eq!(span.trace_id, window.trace_id);
                 assert!(span.start_time_unix_nano <= span.end_time_unix_nano, "{span:?}");
-                // Times come of two clocks, a little apart.
+                // Timestamps come of two clocks, a little apart.
                 let slack = 2_000_000;
                 assert!(span.start_time_unix_nano + slack >= window.start_time_unix_nano, "{span:?} in {window:?}");
                 assert!(span.end_time_unix_nano <= window.end_time_unix_nano + slack, "{span:?} in {window:?}");

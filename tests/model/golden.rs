@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use embedmill::batch::{BatchConfig, Counted, TokenBatch, plan};
+use embedmill::batch::{BatchConfig, PaddingMode, TokenBatch, plan};
 use embedmill::device::Device;
 use embedmill::digest::{hex, sha256_file};
 use embedmill::model::hub::HubSettings;
@@ -79,7 +79,7 @@ impl Model {
     /// The vectors, batched as the pipeline does it.
     pub fn encode_all(&self, tokens: &Tokens) -> Vec<Vec<f32>> {
         let lengths: Vec<usize> = (0..tokens.len()).map(|row| tokens.ids(row).len()).collect();
-        let batches = plan(&lengths, &BatchConfig { tokens: 2_048, rows: 256 }, Counted::Tokens);
+        let batches = plan(&lengths, &BatchConfig { tokens: 2_048, rows: 256 }, PaddingMode::Packed);
         self.encode(tokens, &batches.into_iter().map(|batch| batch.rows).collect::<Vec<_>>())
     }
 }

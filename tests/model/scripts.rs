@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use embedmill::batch::{BatchConfig, Counted, plan};
+use embedmill::batch::{BatchConfig, PaddingMode, plan};
 use embedmill::model::spec::ModelSpec;
 use embedmill::model::{ModelConfig, Precision};
 use embedmill::encode::spec;
@@ -153,7 +153,7 @@ fn what_is_no_such_script_is_refused_before_any_data_moves() {
 /// The token budget of a batch counts what is padded.
 #[test]
 fn padded_batches_keep_the_budget() {
-    let batches = plan(&[10, 6, 5, 5, 1, 1], &BatchConfig { tokens: 20, rows: 9 }, Counted::Padded);
+    let batches = plan(&[10, 6, 5, 5, 1, 1], &BatchConfig { tokens: 20, rows: 9 }, PaddingMode::Padded);
     let rows: Vec<_> = batches.iter().map(|batch| batch.rows.as_slice()).collect();
     assert_eq!(rows, [&[0, 1][..], &[2, 3, 4, 5]]);
 }

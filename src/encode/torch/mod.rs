@@ -53,7 +53,7 @@ use crate::device::Device;
 use crate::matrix::Matrix;
 use crate::model::Sizes;
 use crate::model::config_file::ConfigFile;
-use crate::model::script::{Given, Script};
+use crate::model::script::{ScriptOutput, Script};
 use crate::model::spec::ModelSpec;
 use crate::model::{LoadError, OutputValue};
 use chain::Chain;
@@ -146,7 +146,7 @@ pub fn load(
     spec: &Arc<ModelSpec>,
     device: Device,
     threads: usize,
-    loaded: &Loaded,
+    loaded: &SharedModel,
 ) -> Result<Box<dyn Encoder>, LoadError> {
     if spec.script.is_none() {
         device::check(spec.precision, device)?;
@@ -178,7 +178,7 @@ fn build(spec: &ModelSpec, device: Device) -> Result<Model, LoadError> {
 }
 
 /// Tries a script on the first device that can run it: a GPU, where there is one.
-pub fn try_script(script: &Script) -> Result<Given, LoadError> {
+pub fn try_script(script: &Script) -> Result<ScriptOutput, LoadError> {
     // A script may name the kind of device that it was made on.
     let gpu = (cuda_devices() > 0).then_some(Device::Cuda(0));
     tch::no_grad(|| match gpu.and_then(|gpu| script::load(script, gpu).ok()) {
@@ -200,9 +200,9 @@ fn build_transformer(spec: &ModelSpec, device: Device) -> Result<Box<dyn Transfo
 /// What the workers on the CPU share: the first to come loads the model and leaves it here, and every worker takes a
 /// share of it. Memory and caches then hold the weights once, however many workers there are.
 #[derive(Default)]
-pub struct Loaded(Mutex<Option<Model>>);
+pub struct SharedModel(Mutex<Option<Model>>);
 
-impl Loaded {
+impl SharedModel {
     fn share(&self, build: impl FnOnce() -> Result<Model, LoadError>) -> Result<Model, LoadError> {
         let failed = |message: String| LoadError::Load { device: Device::Cpu, message };
         let mut loaded = self.0.lock().map_err(|_| failed("it panicked in another worker".into()))?;

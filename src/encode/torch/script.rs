@@ -17,7 +17,7 @@ use super::package::Package;
 use super::packed::Packed;
 use crate::batch::TokenBatch;
 use crate::device::Device;
-use crate::model::script::{self, Given, Gives, Input, Script};
+use crate::model::script::{self, ScriptOutput, OutputKind, Input, Script};
 use crate::model::{LoadError, Precision};
 
 /// The key that names the file.
@@ -42,7 +42,7 @@ enum Code {
 }
 
 /// Loads the script on a device and tries it. It runs the file's code.
-pub fn load(script: &Script, device: Device) -> Result<(Scripted, Given), LoadError> {
+pub fn load(script: &Script, device: Device) -> Result<(Scripted, ScriptOutput), LoadError> {
     let refuse = |what: String| LoadError::Config { key: KEY, message: format!("{} {what}", script.file.display()) };
     let scripted = Scripted::open(&script.file, script.pad_id, device).map_err(refuse)?;
     let given = scripted.try_out(&script.trial, device).map_err(refuse)?;
@@ -79,7 +79,7 @@ impl Scripted {
         Ok(Scripted { code: Code::Script(Arc::new(module)), inputs, pad_id: f64::from(pad_id) })
     }
 
-    fn try_out(&self, trial: &[Vec<u32>; 2], device: Device) -> Result<Given, String> {
+    fn try_out(&self, trial: &[Vec<u32>; 2], device: Device) -> Result<ScriptOutput, String> {
         let packed = |rows: &[Vec<u32>]| {
             let batch: TokenBatch = rows.iter().map(Vec::as_slice).collect();
             Packed::new(&batch, device::torch(device)).map_err(|error| first_line(&error))
@@ -159,7 +159,7 @@ impl Scripted {
             module.forward_is(&inputs)
         };
         let given = called().map_err(|error| format!("failed: {}", last_line(&error)))?;
-        vectors_of(given)
+        vectors_per_row(given)
     }
 
     /// Ids and mask. `[rows, longest]` each, of 64 bits
@@ -180,7 +180,7 @@ impl Scripted {
     /// What a script gave, without its padding. `[tokens, width]`, or `[rows, width]` as it is
     fn unpadded(&self, given: Tensor, batch: &Packed) -> Result<Tensor, TchError> {
         let given = given.f_to_kind(Kind::Float)?;
-        if given.size().len() == Gives::TextVectors.rank() {
+        if given.size().len() == OutputKind::TextVectors.rank() {
             return Ok(given);
         }
         let (mut row, mut parts) = (0, Vec::new());
@@ -192,11 +192,11 @@ impl Scripted {
     }
 }
 
-impl Gives {
+impl OutputKind {
     fn rank(self) -> usize {
         match self {
-            Gives::TokenVectors => 3,
-            Gives::TextVectors => 2,
+            OutputKind::TokenVectors => 3,
+            OutputKind::TextVectors => 2,
         }
     }
 }
@@ -238,7 +238,7 @@ fn declaration(module: &CModule) -> Result<String, String> {
 }
 
 /// The one tensor of a script's output: itself, the first of a tuple or list, or one of a dictionary by its name.
-fn vectors_of(given: IValue) -> Result<Tensor, String> {
+fn vectors_per_row(given: IValue) -> Result<Tensor, String> {
     let refuse = |what: &str| {
         Err(format!(
             "gives {what}; expected a tensor, a tuple or list that begins with one, or a dictionary with one of {}",
@@ -274,12 +274,12 @@ fn vectors_of(given: IValue) -> Result<Tensor, String> {
 }
 
 /// What the tensor is for a batch, by its shape.
-fn given(found: &Tensor, batch: &Packed) -> Result<Given, String> {
+fn given(found: &Tensor, batch: &Packed) -> Result<ScriptOutput, String> {
     let rows: i64 = batch.groups.iter().map(|group| group.rows).sum();
     let longest = batch.groups.first().map_or(0, |group| group.length);
     let (what, width) = match found.size()[..] {
-        [a, b, width] if (a, b) == (rows, longest) && width > 0 => (Gives::TokenVectors, width),
-        [a, width] if a == rows && width > 0 => (Gives::TextVectors, width),
+        [a, b, width] if (a, b) == (rows, longest) && width > 0 => (OutputKind::TokenVectors, width),
+        [a, width] if a == rows && width > 0 => (OutputKind::TextVectors, width),
         _ => {
             return Err(format!(
                 "{}; for {rows} texts of up to {longest} tokens, expected token vectors [{rows}, {longest}, width] or text \
@@ -294,7 +294,7 @@ fn given(found: &Tensor, batch: &Packed) -> Result<Given, String> {
         Kind::BFloat16 => Precision::Bfloat16,
         other => return Err(format!("gives numbers of type {other:?}; expected Float, Half or BFloat16")),
     };
-    Ok(Given { what, width: width as usize, precision })
+    Ok(ScriptOutput { what, width: width as usize, precision })
 }
 
 fn shape_of(found: &Tensor) -> String {

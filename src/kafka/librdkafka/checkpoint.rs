@@ -16,14 +16,14 @@ use crate::delivery::Transaction;
 use crate::failure::Failure;
 use crate::kafka::{Cluster, KafkaError};
 use crate::record::{Partition, Position};
-use crate::source::file::{Marks, Resume};
+use crate::source::file::{InputFingerprints, Resume};
 
 pub struct KafkaCheckpoint {
     publisher: SharedPublisher,
     consumer: BaseConsumer,
     name: String,
     topic: String,
-    marks: Marks,
+    marks: InputFingerprints,
 }
 
 impl KafkaCheckpoint {
@@ -32,7 +32,7 @@ impl KafkaCheckpoint {
         topic: &str,
         cluster: &Cluster,
         publisher: SharedPublisher,
-        marks: Marks,
+        marks: InputFingerprints,
     ) -> Result<KafkaCheckpoint, KafkaError> {
         let properties = [("group.id", name), ("enable.auto.commit", "false")];
         let consumer = configuration(cluster, &properties).create().map_err(creation)?;

@@ -61,7 +61,7 @@ impl Group {
         self.ends().revoked(&keys);
     }
 
-    /// Gives every partition the offset to begin at: what the group has committed, else what `start` says.
+    /// OutputKind every partition the offset to begin at: what the group has committed, else what `start` says.
     ///
     /// librdkafka 2.12 would ask for itself, but loses the question: if an open transaction holds a position back while the
     /// assignment changes, it takes the answer for "nothing was committed" (`rd_kafka_assignment_apply_offsets` puts the

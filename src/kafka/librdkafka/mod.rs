@@ -37,7 +37,7 @@ use crate::kafka::config::{KafkaSinkConfig, KafkaSourceConfig};
 use crate::kafka::{Cluster, KafkaError, TransactionMode};
 use crate::sink::{DeadLetterSink, Sink};
 use crate::source::Source;
-use crate::source::file::Marks;
+use crate::source::file::InputFingerprints;
 use crate::telemetry::events;
 use group::{Group, GroupOffsets, open};
 use publisher::{Publisher, SharedPublisher};
@@ -123,7 +123,7 @@ impl KafkaProducer {
         name: &str,
         topic: &str,
         cluster: &Cluster,
-        marks: Marks,
+        marks: InputFingerprints,
     ) -> Result<KafkaCheckpoint, KafkaError> {
         KafkaCheckpoint::open(name, topic, cluster, self.0.clone(), marks)
     }

@@ -19,7 +19,7 @@ use crate::failure::Failure;
 use crate::kafka::KafkaError;
 use crate::kafka::config::ValueFormat;
 use crate::record::{Body, Envelope, Partition, Payload, Record};
-use crate::source::{Closed, Outlet, Source, SourceError};
+use crate::source::{Closed, RecordSender, Source, SourceError};
 
 /// How long a poll may wait for the first message.
 const POLL: Duration = Duration::from_millis(100);
@@ -50,7 +50,7 @@ impl Run {
 }
 
 impl Source for KafkaSource {
-    fn run(self: Box<Self>, outlet: &mut Outlet) -> Result<(), SourceError> {
+    fn run(self: Box<Self>, outlet: &mut RecordSender) -> Result<(), SourceError> {
         // Before the group is asked for anything, which may take long: these are the ends at the start.
         let until_end = self.until_end.then(|| UntilEnd::begin(&self.consumer, &self.topics)).transpose()?;
         let topics: Vec<&str> = self.topics.iter().map(String::as_str).collect();
@@ -76,7 +76,7 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
-    fn run(mut self, outlet: &mut Outlet) -> Result<(), SourceError> {
+    fn run(mut self, outlet: &mut RecordSender) -> Result<(), SourceError> {
         let mut early = VecDeque::new();
         let ended = loop {
             let at_end = early.is_empty() && self.until_end.as_mut().is_some_and(|end| end.is_reached(self.consumer));
@@ -141,7 +141,7 @@ impl Reading<'_> {
     fn hand_on(
         &self,
         run: Run,
-        outlet: &mut Outlet,
+        outlet: &mut RecordSender,
         early: &mut VecDeque<(Arc<Partition>, Record)>,
     ) -> Result<(), Closed> {
         if !self.assignment().owns(&run.partition) {

@@ -13,7 +13,7 @@ use crate::digest;
 use crate::model::LoadError;
 use crate::model::config_file::ConfigFile;
 use crate::model::files::{self, WEIGHTS, WEIGHTS_INDEX};
-use crate::model::modules_json::{self, Places, beside};
+use crate::model::modules_json::{self, ModulePaths, beside};
 use crate::model::spec::SENTENCE_CONFIGS;
 
 /// What the hub says about a model at a revision.
@@ -72,7 +72,7 @@ impl<'a> Download<'a> {
         let listed = modules_json::listed(&self.snapshot).map_err(odd)?.unwrap_or_default();
         let routers: Vec<String> = listed.iter().filter_map(modules_json::router_files).flatten().collect();
         self.fetch_all(&routers)?;
-        let places = Places::read(&self.snapshot).map_err(|error| self.model.odd_answer(error.to_string()))?;
+        let places = ModulePaths::read(&self.snapshot).map_err(|error| self.model.odd_answer(error.to_string()))?;
         let mut wanted = Vec::new();
         for place in &places.transformers {
             wanted.extend(TRANSFORMER_FILES.iter().chain(&SENTENCE_CONFIGS).map(|name| beside(place, name)));
@@ -83,7 +83,7 @@ impl<'a> Download<'a> {
         }
         for module in &places.modules {
             wanted.push(beside(&module.place, "config.json"));
-            if module.weighs {
+            if module.has_weights {
                 wanted.extend(self.weights(&module.place)?);
             }
         }

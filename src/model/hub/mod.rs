@@ -18,7 +18,7 @@ use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
 use hf_hub::{Cache, Repo, RepoType};
 
 use super::files::{self, stays_inside};
-use super::modules_json::Places;
+use super::modules_json::ModulePaths;
 use download::{Download, RETRIES, RepoInfo};
 pub use error::HubError;
 
@@ -171,7 +171,7 @@ impl<'a> Model<'a> {
             return Err(format!("there is no {} in {}", self.revision, folder.display()));
         }
         let found = self.found(commit);
-        let Places { transformers, modules } = Places::read(&found.path).map_err(|error| error.to_string())?;
+        let ModulePaths { transformers, modules } = ModulePaths::read(&found.path).map_err(|error| error.to_string())?;
         for place in transformers {
             let place = found.path.join(place);
             let has = |file: &str| place.join(file).is_file();
@@ -182,7 +182,7 @@ impl<'a> Model<'a> {
             }
             files::weights(&place).map_err(|error| error.to_string())?;
         }
-        for place in modules.iter().filter(|module| module.weighs).map(|module| found.path.join(&module.place)) {
+        for place in modules.iter().filter(|module| module.has_weights).map(|module| found.path.join(&module.place)) {
             files::weights(&place).map_err(|error| error.to_string())?;
         }
         Ok(found)

@@ -82,7 +82,7 @@ fn load(case: &Case) -> Result<Tokenizer, String> {
         vocab_size: case.vocab_size,
         prompt: case.prompt.into(),
         lower_case: case.lower_case,
-        ..ModelSpec::words(&config)
+        ..ModelSpec::hash_backend(&config)
     };
     Tokenizer::load(&spec).map_err(|error| error.to_string().replace(&format!("{}", folder.path().display()), "FOLDER"))
 }
@@ -269,7 +269,7 @@ fn what_does_not_fit_is_refused() {
         twice,
     );
     let config = ModelConfig { backend: Backend::Hash, ..ModelConfig::default() };
-    let nowhere = ModelSpec { transformer: Some(PathBuf::from("/nowhere")), ..ModelSpec::words(&config) };
+    let nowhere = ModelSpec { transformer: Some(PathBuf::from("/nowhere")), ..ModelSpec::hash_backend(&config) };
     let missing = Tokenizer::load(&nowhere).err().map(|error| error.to_string()).unwrap_or_default();
     assert!(missing.starts_with("/nowhere/tokenizer.json: is missing; make it with python -c"), "{missing}");
 }

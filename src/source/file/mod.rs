@@ -35,6 +35,6 @@ mod tests;
 
 pub use config::FilesConfig;
 pub use format::Format;
-pub use resume::{Marks, Resume};
+pub use resume::{InputFingerprints, Resume};
 pub use shard::Shard;
 pub use source::FileSource;

@@ -15,14 +15,14 @@ pub struct Resume {
 
 /// A mark an input: a hash of the paths and sizes of all before it, and of its own path. It may have grown.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Marks {
+pub struct InputFingerprints {
     each: Vec<String>,
     all: String,
 }
 
-impl Marks {
+impl InputFingerprints {
     /// `None` where standard input or a pipe is among the inputs, which nobody reads twice.
-    pub fn new(inputs: &[Input]) -> Option<Marks> {
+    pub fn new(inputs: &[Input]) -> Option<InputFingerprints> {
         let mut before = Sha256::new();
         let mut marks = Vec::with_capacity(inputs.len());
         for input in inputs {
@@ -32,7 +32,7 @@ impl Marks {
             marks.push(hex(&before.clone().finalize())[..32].to_string());
             before.update(bytes.to_le_bytes());
         }
-        Some(Marks { each: marks, all: hex(&before.finalize())[..32].to_string() })
+        Some(InputFingerprints { each: marks, all: hex(&before.finalize())[..32].to_string() })
     }
 
     /// The mark of an input; `None` of one that is not there.
@@ -52,13 +52,13 @@ mod tests {
     use super::*;
     use crate::source::file::Format;
 
-    fn marks(files: &[(&str, u64)]) -> Marks {
+    fn marks(files: &[(&str, u64)]) -> InputFingerprints {
         let input = |(path, bytes): &(&str, u64)| Input {
             path: path.into(),
             shown: path.to_string(),
             kind: Kind::File { bytes: *bytes, format: Format::Jsonl, compression: Compression::None },
         };
-        Marks::new(&files.iter().map(input).collect::<Vec<_>>()).expect("they are files")
+        InputFingerprints::new(&files.iter().map(input).collect::<Vec<_>>()).expect("they are files")
     }
 
     #[test]

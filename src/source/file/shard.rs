@@ -2,7 +2,7 @@
 //!
 //! Every run makes the same list of all inputs and takes every `count`-th, so each input is in exactly one shard, and its
 //! place among all stays part of what is named by it: files in a folder, positions, checkpoints. That holds while the
-//! list is the same for all of them; [`Marks::all`](super::Marks::all) is how a run sees that it is.
+//! list is the same for all of them; [`InputFingerprints::all`](super::InputFingerprints::all) is how a run sees that it is.
 
 use std::path::{Path, PathBuf};
 
@@ -56,7 +56,7 @@ impl Shard {
 }
 
 impl std::fmt::Display for Shard {
-    /// Counted from 1, as people count.
+    /// PaddingMode from 1, as people count.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "shard {} of {}", u64::from(self.index) + 1, self.count)
     }

@@ -7,10 +7,10 @@ use super::config::FilesConfig;
 use super::inputs::{self, Input, Kind};
 use super::open::reader;
 use super::reader::Reader;
-use super::resume::{Marks, Resume};
+use super::resume::{InputFingerprints, Resume};
 use super::stream::Compression;
 use crate::record::{Body, Partition, Payload, Record};
-use crate::source::{Outlet, Source, SourceError};
+use crate::source::{RecordSender, Source, SourceError};
 
 /// How many records column types are inferred from: enough to see a rare float among integers, read in milliseconds.
 const SAMPLE_RECORDS: usize = 1_000;
@@ -190,8 +190,8 @@ impl FileSource {
     }
 
     /// `None` where standard input or a pipe is among the inputs.
-    pub fn marks(&self) -> Option<Marks> {
-        Marks::new(&self.inputs)
+    pub fn marks(&self) -> Option<InputFingerprints> {
+        InputFingerprints::new(&self.inputs)
     }
 
     /// By which shards of the same inputs know each other: the same inputs, divided by the same number. `None` where
@@ -249,7 +249,7 @@ impl FileSource {
 }
 
 impl Source for FileSource {
-    fn run(mut self: Box<Self>, outlet: &mut Outlet) -> Result<(), SourceError> {
+    fn run(mut self: Box<Self>, outlet: &mut RecordSender) -> Result<(), SourceError> {
         self.sample = None;
         loop {
             let run = match self.ahead.pop_front() {

@@ -83,14 +83,14 @@ impl fmt::Display for Compression {
 }
 
 /// Counts what is read from disk.
-struct Counted {
+struct CountedReader {
     /// What was read to recognise the compression.
     head: Cursor<Vec<u8>>,
     inner: Box<dyn Read + Send>,
     bytes: Arc<AtomicU64>,
 }
 
-impl Read for Counted {
+impl Read for CountedReader {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let mut read = self.head.read(out)?;
         if read == 0 {
@@ -101,7 +101,7 @@ impl Read for Counted {
     }
 }
 
-type Raw = BufReader<Counted>;
+type Raw = BufReader<CountedReader>;
 
 enum Decoder {
     Plain(Raw),
@@ -146,7 +146,7 @@ impl Stream {
         }
         let compression = Compression::of(&head).map_err(|cause| io::Error::new(io::ErrorKind::InvalidData, cause))?;
         let bytes_read = Arc::new(AtomicU64::new(0));
-        let counted = Counted { head: Cursor::new(head), inner, bytes: bytes_read.clone() };
+        let counted = CountedReader { head: Cursor::new(head), inner, bytes: bytes_read.clone() };
         let raw = BufReader::with_capacity(DISK_BYTES, counted);
         let decoder = match compression {
             Compression::None => Decoder::Plain(raw),
