@@ -6,37 +6,21 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::sync::watch;
 
-use crate::batch::BatchConfig;
 use crate::config::Config;
+use crate::pipeline::Tuning;
 use crate::plan::Plan;
 
 /// The keys that can change while a pipeline runs. Others are part of what was opened, loaded or promised at its start.
 pub const RELOADED: [&str; 6] = ["batch.rows", "batch.tokens", "drain_ms", "log", "window.linger_ms", "window.tokens"];
 
-/// The settings that stages look at anew: each window, each batch, each drain.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tuning {
-    pub window_tokens: usize,
-    pub linger: Duration,
-    pub batch: BatchConfig,
-    pub drain_max: Duration,
-}
-
-impl Tuning {
-    pub fn of(plan: &Plan) -> Tuning {
-        Tuning {
-            window_tokens: plan.window.tokens,
-            linger: Duration::from_millis(plan.window.linger_ms),
-            batch: plan.batch.clone(),
-            drain_max: plan.drain_max,
-        }
-    }
-
-    /// For a run that nothing reloads.
-    pub fn fixed(self) -> watch::Receiver<Tuning> {
-        watch::channel(self).1
+/// The settings of a plan that can change.
+pub fn tuning_of(plan: &Plan) -> Tuning {
+    Tuning {
+        window_tokens: plan.window.tokens,
+        linger: Duration::from_millis(plan.window.linger_ms),
+        batch: plan.batch.clone(),
+        drain_max: plan.drain_max,
     }
 }
 

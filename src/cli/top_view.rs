@@ -1,6 +1,6 @@
 //! What `top` draws: a status on a screen of any size, or as a page of text. Pure: the time is an argument.
 
-use crate::telemetry::live::{Phase, PartitionProgress};
+use crate::telemetry::live::{PartitionProgress, Phase};
 use crate::telemetry::status::{DeviceStatus, Status};
 use indicatif::{BinaryBytes, HumanCount, HumanDuration};
 use ratatui::Frame;
@@ -185,8 +185,9 @@ fn partition_table(places: &[PartitionProgress]) -> Table<'static> {
         title += &format!(", {} records behind", HumanCount(behind.iter().sum()));
     }
     let count = |count: Option<u64>| count.map_or("-".into(), |count| HumanCount(count).to_string());
-    let row =
-        |place: &PartitionProgress| Row::new([place.partition.clone(), count(place.next), count(place.end), count(place.lag())]);
+    let row = |place: &PartitionProgress| {
+        Row::new([place.partition.clone(), count(place.next), count(place.end), count(place.lag())])
+    };
     let columns = [("partition", 40), ("next", 16), ("end", 16), ("behind", 16)];
     table(title, &columns, places.into_iter().map(row).collect())
 }

@@ -15,7 +15,6 @@ use std::sync::Arc;
 pub use strings::Strings;
 pub use tokens::Tokens;
 
-
 /// A batch of a columnar source.
 #[derive(Debug, Clone)]
 pub struct Table(RecordBatch);

@@ -26,7 +26,7 @@ use crate::failure::Failure;
 use crate::matrix::Matrix;
 use crate::model::config_file::ConfigFile;
 use crate::model::hub::{HubSettings, Progress};
-use crate::model::script::{ScriptOutput, Script};
+use crate::model::script::{Script, ScriptOutput};
 use crate::model::{self, Backend, LoadError, ModelConfig, ModelRuntime, ModelSpec, Sizes};
 use worker::EncoderFactory;
 

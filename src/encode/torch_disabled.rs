@@ -7,7 +7,7 @@ use crate::device::Device;
 use crate::model::LoadError;
 use crate::model::Sizes;
 use crate::model::config_file::ConfigFile;
-use crate::model::script::{ScriptOutput, Script};
+use crate::model::script::{Script, ScriptOutput};
 use crate::model::spec::ModelSpec;
 
 /// Sizes by the keys that most families have. Refuses nothing else: what a family cannot honour is found by the build that

@@ -14,7 +14,8 @@ use serde_json::Value;
 
 use super::config_file::ConfigFile;
 use super::files;
-use super::modules_json::{Entry, beside};
+use super::module_classes::ModuleClass;
+use super::modules_json::{ModuleEntry, beside};
 use super::pooling::{self, PoolingMode};
 use super::{LoadError, ModelConfig, OutputValue};
 use crate::enum_names::enum_names;
@@ -155,7 +156,7 @@ impl Chain {
     /// it hands out the vectors of each; `truncate_dim` is what the model's own files say.
     pub fn read(
         folder: &Path,
-        entries: &[Entry],
+        entries: &[ModuleEntry],
         (hidden, all_layers): (usize, Option<usize>),
         truncate_dim: Option<usize>,
         config: &ModelConfig,
@@ -209,32 +210,32 @@ impl<'a> Walk<'a> {
         Walk { folder, config, hidden, all_layers, tokens: hidden, sentence: None, modules: Vec::new(), include_prompt }
     }
 
-    fn add(&mut self, entry: &Entry) -> Result<(), LoadError> {
-        match entry.class.as_deref() {
-            Some("Pooling") => self.pooling(entry),
-            Some("Dense") => self.dense(entry),
-            Some("LayerNorm") => self.layer_norm(entry),
-            Some("Normalize") => self.normalize(entry),
-            Some("WeightedLayerPooling") => self.weighted_layers(entry),
+    fn add(&mut self, entry: &ModuleEntry) -> Result<(), LoadError> {
+        match entry.class {
+            Some(ModuleClass::Pooling) => self.pooling(entry),
+            Some(ModuleClass::Dense) => self.dense(entry),
+            Some(ModuleClass::LayerNorm) => self.layer_norm(entry),
+            Some(ModuleClass::Normalize) => self.normalize(entry),
+            Some(ModuleClass::WeightedLayerPooling) => self.weighted_layers(entry),
             // It drops values in training only.
-            Some("Dropout") => Ok(()),
-            Some("Transformer") => {
+            Some(ModuleClass::Dropout) => Ok(()),
+            Some(ModuleClass::Transformer) => {
                 Err(entry.refuse("which is out of place: a text goes through one Transformer, which comes first"))
             }
-            _ => Err(entry.refuse(
-                "which this version does not support; there are Transformer, Router, WeightedLayerPooling, Pooling, Dense, \
-                 LayerNorm, Normalize, Dropout",
-            )),
+            Some(ModuleClass::Router) => Err(entry.refuse("a Router inside a Router, which is not supported")),
+            None => {
+                Err(entry.refuse(format!("which this version does not support; there are {}", ModuleClass::names())))
+            }
         }
     }
 
-    fn config_of(&self, entry: &Entry) -> Result<ConfigFile, LoadError> {
-        let path = self.folder.join(beside(&entry.place, "config.json"));
+    fn config_of(&self, entry: &ModuleEntry) -> Result<ConfigFile, LoadError> {
+        let path = self.folder.join(beside(&entry.path, "config.json"));
         let missing = || LoadError::model(&path, "is missing; the module has its configuration there");
         ConfigFile::read(path.clone())?.ok_or_else(missing)
     }
 
-    fn pooling(&mut self, entry: &Entry) -> Result<(), LoadError> {
+    fn pooling(&mut self, entry: &ModuleEntry) -> Result<(), LoadError> {
         if self.sentence.is_some() {
             return Err(entry.refuse("which is out of place: the text's vector has been made by a Pooling before it"));
         }
@@ -261,7 +262,7 @@ impl<'a> Walk<'a> {
         self.modules.push(Module::Pooling { modes });
     }
 
-    fn dense(&mut self, entry: &Entry) -> Result<(), LoadError> {
+    fn dense(&mut self, entry: &ModuleEntry) -> Result<(), LoadError> {
         if self.config.dense.is_some() {
             return Ok(());
         }
@@ -285,7 +286,7 @@ impl<'a> Walk<'a> {
             bias: file.get("bias").is_none() || file.flag("bias")?,
             activation: activation(&file)?,
             residual: file.flag("use_residual")?,
-            weights: files::weights(&self.folder.join(&entry.place))?,
+            weights: files::weights(&self.folder.join(&entry.path))?,
         };
         match slot {
             Slot::Tokens => self.tokens = width_out,
@@ -295,7 +296,7 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    fn layer_norm(&mut self, entry: &Entry) -> Result<(), LoadError> {
+    fn layer_norm(&mut self, entry: &ModuleEntry) -> Result<(), LoadError> {
         let Some(width) = self.sentence else {
             return Err(
                 entry.refuse("which is out of place: it needs the text's vector, which no Pooling has made yet")
@@ -304,15 +305,15 @@ impl<'a> Walk<'a> {
         let file = self.config_of(entry)?;
         file.needed_count("dimension", 1..=WIDTH_MAX)?;
         declared(&file, "dimension", width, "the vectors before it have")?;
-        let weights = files::weights(&self.folder.join(&entry.place))?;
+        let weights = files::weights(&self.folder.join(&entry.path))?;
         self.push(Slot::Sentence, Module::LayerNorm { weights, width });
         Ok(())
     }
 
-    fn normalize(&mut self, entry: &Entry) -> Result<(), LoadError> {
+    fn normalize(&mut self, entry: &ModuleEntry) -> Result<(), LoadError> {
         // Up to 5.3 the module had no configuration.
-        let file = ConfigFile::read(self.folder.join(beside(&entry.place, "config.json")))?;
-        let slot = match file.filter(|_| !entry.place.is_empty()) {
+        let file = ConfigFile::read(self.folder.join(beside(&entry.path, "config.json")))?;
+        let slot = match file.filter(|_| !entry.path.is_empty()) {
             Some(file) => slot(&file)?,
             None => Slot::Sentence,
         };
@@ -325,7 +326,7 @@ impl<'a> Walk<'a> {
 
     /// It has an effect only where the transformer hands out all its layers; and then none that worked on token vectors
     /// before it has one.
-    fn weighted_layers(&mut self, entry: &Entry) -> Result<(), LoadError> {
+    fn weighted_layers(&mut self, entry: &ModuleEntry) -> Result<(), LoadError> {
         let Some(all) = self.all_layers.filter(|_| self.of_tokens() || self.sentence.is_none()) else { return Ok(()) };
         let file = self.config_of(entry)?;
         for key in ["embedding_dimension", "word_embedding_dimension"] {
@@ -336,7 +337,7 @@ impl<'a> Walk<'a> {
             return Err(file.error(format!("`num_hidden_layers` is {layers}, but the transformer has {all} layers")));
         }
         let start = file.count("layer_start", 0..=layers)?.unwrap_or(4);
-        let weights = files::weights(&self.folder.join(&entry.place))?;
+        let weights = files::weights(&self.folder.join(&entry.path))?;
         self.tokens = self.hidden;
         self.modules.clear();
         self.modules.push(Module::WeightedLayers { weights, start, layers });

@@ -3,7 +3,8 @@
 //!
 //! - [`config`] is the `model:` section of the pipeline file
 //! - [`hub`] finds the model's folder: a path, the cache, or a download by model id
-//! - [`spec`] reads that folder, checked, as a [`ModelSpec`]: with [`modules_json`] the modules in their order, with
+//! - [`spec`] reads that folder, checked, as a [`ModelSpec`]: with [`modules_json`] the modules in their order, by their
+//!   [`module_classes`], with
 //!   [`chain`] what they compute together, with [`pooling`] and [`prompts`] the settings of these
 //! - [`files`] finds the weights, [`config_file`] reads the small JSON files
 //! - [`script`] is a TorchScript file in place of the transformer, which only the user can name
@@ -18,6 +19,7 @@ mod error;
 pub mod files;
 mod find;
 pub mod hub;
+pub mod module_classes;
 pub mod modules_json;
 pub mod pooling;
 pub mod prompts;

@@ -11,49 +11,45 @@ use serde_json::Value;
 use super::LoadError;
 use super::config_file::{ConfigFile, read_json, short};
 use super::files::stays_inside;
+use super::module_classes::ModuleClass;
 
 /// One module as the files list it.
 #[derive(Debug, Clone)]
-pub struct Entry {
-    /// The class, without what comes before it; none where it is not one of sentence-transformers' own.
-    pub class: Option<String>,
+pub struct ModuleEntry {
+    /// `None` where it is not a supported class.
+    pub class: Option<ModuleClass>,
     /// The type as it is written.
-    pub kind: String,
+    pub module_type: String,
     /// Relative to the model's folder; empty where the module lies in it.
-    pub place: String,
+    pub path: String,
     /// The file that lists it, and where in it, for errors.
     pub listed_in: PathBuf,
     pub position: String,
 }
 
-impl Entry {
-    fn new(kind: &str, place: String, listed_in: &Path, position: String) -> Result<Entry, LoadError> {
-        if !place.is_empty() && !stays_inside(&place) {
-            return Err(LoadError::model(listed_in, format!("`path` {place:?} of {position} leaves the folder")));
+impl ModuleEntry {
+    fn new(module_type: &str, path: String, listed_in: &Path, position: String) -> Result<ModuleEntry, LoadError> {
+        if !path.is_empty() && !stays_inside(&path) {
+            return Err(LoadError::model(listed_in, format!("`path` {path:?} of {position} leaves the folder")));
         }
-        let own = kind.strip_prefix("sentence_transformers.");
-        let class = own.and_then(|rest| rest.rsplit('.').next()).map(str::to_owned);
-        Ok(Entry { class, kind: kind.to_owned(), place, listed_in: listed_in.to_owned(), position })
-    }
-
-    pub fn is(&self, class: &str) -> bool {
-        self.class.as_deref() == Some(class)
+        let (class, module_type) = (ModuleClass::of(module_type), module_type.to_owned());
+        Ok(ModuleEntry { class, module_type, path, listed_in: listed_in.to_owned(), position })
     }
 
     /// Refuses the module: "modules.json: module 2 is TYPE, …".
     pub fn refuse(&self, what: impl std::fmt::Display) -> LoadError {
-        LoadError::model(&self.listed_in, format!("{} is {:?}, {what}", self.position, self.kind))
+        LoadError::model(&self.listed_in, format!("{} is {:?}, {what}", self.position, self.module_type))
     }
 
     fn is_router(&self) -> bool {
-        self.is("Router") || self.is("Asym")
+        self.class == Some(ModuleClass::Router)
     }
 }
 
 /// Modules in the order in which a text goes through them.
 #[derive(Debug)]
-pub struct Route {
-    pub entries: Vec<Entry>,
+pub struct RoutedModules {
+    pub entries: Vec<ModuleEntry>,
     /// Whether a Router stood among them.
     pub routed: bool,
 }
@@ -62,14 +58,14 @@ pub struct Route {
 const MODULES_MAX: usize = 256;
 
 /// The modules of `task`'s route; `None` for a folder without modules.json, which is a plain Hugging Face model.
-pub fn route(folder: &Path, task: Option<&str>) -> Result<Option<Route>, LoadError> {
+pub fn route(folder: &Path, task: Option<&str>) -> Result<Option<RoutedModules>, LoadError> {
     let Some(listed) = listed(folder)? else {
         return match task {
             Some(_) => Err(no_router(task)),
             None => Ok(None),
         };
     };
-    let mut route = Route { entries: Vec::new(), routed: false };
+    let mut route = RoutedModules { entries: Vec::new(), routed: false };
     for entry in listed {
         if entry.is_router() {
             let router = Router::read(folder, &entry)?;
@@ -96,7 +92,7 @@ fn no_router(task: Option<&str>) -> LoadError {
 
 /// Whether the model has a Router that knows a way for `task`.
 pub fn has_route(folder: &Path, task: &str) -> Result<bool, LoadError> {
-    for entry in listed(folder)?.into_iter().flatten().filter(Entry::is_router) {
+    for entry in listed(folder)?.into_iter().flatten().filter(ModuleEntry::is_router) {
         if !Router::read(folder, &entry)?.knows(task) {
             return Ok(false);
         }
@@ -114,7 +110,7 @@ pub struct ModulePaths {
 
 #[derive(Debug)]
 pub struct ModulePath {
-    pub place: String,
+    pub path: String,
     /// Whether it has weights of its own.
     pub has_weights: bool,
 }
@@ -122,7 +118,7 @@ pub struct ModulePath {
 impl ModulePaths {
     /// As modules.json and a Router's file say; without them, all is in the folder itself.
     pub fn read(folder: &Path) -> Result<ModulePaths, LoadError> {
-        let mut entries: Vec<Entry> = Vec::new();
+        let mut entries: Vec<ModuleEntry> = Vec::new();
         for entry in listed(folder)?.unwrap_or_default() {
             if entry.is_router() {
                 let router = Router::read(folder, &entry)?;
@@ -133,35 +129,35 @@ impl ModulePaths {
                 entries.push(entry);
             }
         }
-        let (transformers, modules): (Vec<&Entry>, Vec<&Entry>) =
-            entries.iter().partition(|entry| entry.is("Transformer"));
-        let mut transformers: Vec<String> = transformers.iter().map(|entry| entry.place.clone()).collect();
+        let (transformers, modules): (Vec<&ModuleEntry>, Vec<&ModuleEntry>) =
+            entries.iter().partition(|entry| entry.class == Some(ModuleClass::Transformer));
+        let mut transformers: Vec<String> = transformers.iter().map(|entry| entry.path.clone()).collect();
         if transformers.is_empty() {
             // What is no transformer is refused when the model is read, with better words than that a file is missing.
-            transformers.push(modules.first().map(|entry| entry.place.clone()).unwrap_or_default());
+            transformers.push(modules.first().map(|entry| entry.path.clone()).unwrap_or_default());
         }
-        let modules = modules.into_iter().filter(|entry| !entry.place.is_empty());
+        let modules = modules.into_iter().filter(|entry| !entry.path.is_empty());
         let modules = modules.map(|entry| ModulePath {
-            place: entry.place.clone(),
-            has_weights: entry.is("Dense") || entry.is("LayerNorm"),
+            path: entry.path.clone(),
+            has_weights: entry.class.is_some_and(ModuleClass::has_weights),
         });
         // A module that several routes share is listed with each.
         let mut places = ModulePaths { transformers, modules: modules.collect() };
         places.transformers.sort_unstable();
         places.transformers.dedup();
-        places.modules.sort_by(|a, b| a.place.cmp(&b.place));
-        places.modules.dedup_by(|a, b| a.place == b.place);
+        places.modules.sort_by(|a, b| a.path.cmp(&b.path));
+        places.modules.dedup_by(|a, b| a.path == b.path);
         Ok(places)
     }
 }
 
 /// Files that a Router's entry may have, relative to the model's folder; the first that is there counts.
-pub fn router_files(entry: &Entry) -> Option<[String; 2]> {
-    entry.is_router().then(|| ["router_config.json", "config.json"].map(|name| beside(&entry.place, name)))
+pub fn router_files(entry: &ModuleEntry) -> Option<[String; 2]> {
+    entry.is_router().then(|| ["router_config.json", "config.json"].map(|name| beside(&entry.path, name)))
 }
 
 /// The entries of modules.json.
-pub fn listed(folder: &Path) -> Result<Option<Vec<Entry>>, LoadError> {
+pub fn listed(folder: &Path) -> Result<Option<Vec<ModuleEntry>>, LoadError> {
     let path = folder.join("modules.json");
     let list = match read_json(&path)? {
         None => return Ok(None),
@@ -176,30 +172,30 @@ pub fn listed(folder: &Path) -> Result<Option<Vec<Entry>>, LoadError> {
         let Some(kind) = text("type") else {
             return Err(LoadError::model(&path, format!("module {index} has no `type`")));
         };
-        Entry::new(kind, text("path").unwrap_or_default().to_owned(), &path, format!("module {index}"))
+        ModuleEntry::new(kind, text("path").unwrap_or_default().to_owned(), &path, format!("module {index}"))
     };
     list.iter().enumerate().map(entry).collect::<Result<Vec<_>, _>>().map(Some)
 }
 
 /// A name in a folder that may be the model's own.
-pub fn beside(place: &str, name: &str) -> String {
-    if place.is_empty() { name.to_owned() } else { format!("{place}/{name}") }
+pub fn beside(path: &str, name: &str) -> String {
+    if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") }
 }
 
 /// A Router's configuration.
 struct Router {
     file: ConfigFile,
-    place: String,
+    path: String,
 }
 
 impl Router {
-    fn read(folder: &Path, entry: &Entry) -> Result<Router, LoadError> {
+    fn read(folder: &Path, entry: &ModuleEntry) -> Result<Router, LoadError> {
         for name in router_files(entry).into_iter().flatten() {
             if let Some(file) = ConfigFile::read(folder.join(name))? {
-                return Ok(Router { file, place: entry.place.clone() });
+                return Ok(Router { file, path: entry.path.clone() });
             }
         }
-        let path = folder.join(beside(&entry.place, "router_config.json"));
+        let path = folder.join(beside(&entry.path, "router_config.json"));
         Err(LoadError::model(path, "is missing; a Router has its routes there"))
     }
 
@@ -272,7 +268,7 @@ impl Router {
         }
     }
 
-    fn modules(&self, route: &str) -> Result<Vec<Entry>, LoadError> {
+    fn modules(&self, route: &str) -> Result<Vec<ModuleEntry>, LoadError> {
         let expected = || self.file.error(format!("`structure.{route}` must be a list of modules that `types` names"));
         let list = self.structure()?.get(route);
         let list = list.ok_or_else(|| {
@@ -283,7 +279,12 @@ impl Router {
         let entry = |id: &Value| {
             let id = id.as_str().ok_or_else(expected)?;
             let kind = self.file.get("types").and_then(|types| types.get(id)).and_then(Value::as_str);
-            Entry::new(kind.ok_or_else(expected)?, beside(&self.place, id), &self.file.path, format!("module {id}"))
+            ModuleEntry::new(
+                kind.ok_or_else(expected)?,
+                beside(&self.path, id),
+                &self.file.path,
+                format!("module {id}"),
+            )
         };
         list.iter().map(entry).collect()
     }

@@ -2,7 +2,7 @@
 
 use super::LoadError;
 use super::config_file::ConfigFile;
-use super::script::{ScriptOutput, Script};
+use super::script::{Script, ScriptOutput};
 
 /// Knows the families of models, and runs a script to see what it gives. It is implemented above this room, by what computes.
 pub trait ModelRuntime {

@@ -13,7 +13,8 @@ use super::chain::{Chain, Module};
 use super::config_file::{ConfigFile, short};
 use super::files;
 use super::hub::ModelFolder;
-use super::modules_json::{self, Entry};
+use super::module_classes::ModuleClass;
+use super::modules_json::{self, ModuleEntry};
 use super::prompts::SentenceTransformers;
 use super::script::{self, OutputKind, Script};
 use super::{Backend, LoadError, ModelConfig, ModelRuntime, OutputValue, PoolingMode, Precision, pooling};
@@ -224,7 +225,7 @@ impl ModelSpec {
     fn read_chain(
         &mut self,
         folder: &Path,
-        entries: Option<&[Entry]>,
+        entries: Option<&[ModuleEntry]>,
         truncate_dim: Option<usize>,
         config: &ModelConfig,
     ) -> Result<(), LoadError> {
@@ -236,7 +237,7 @@ impl ModelSpec {
                     Some(file) => file.flag("output_hidden_states")?.then_some(self.layers),
                     None => None,
                 };
-                let weighs = |entry: &Entry| entry.class.as_deref() == Some("WeightedLayerPooling");
+                let weighs = |entry: &ModuleEntry| entry.class == Some(ModuleClass::WeightedLayerPooling);
                 if all_layers.is_some() && self.script.is_some() && after.iter().any(weighs) {
                     let message =
                         "gives the last layer's vectors, but the model's WeightedLayerPooling needs those of all"
@@ -358,10 +359,10 @@ impl ModelSpec {
 const INSTRUCTORS: [&str; 3] = ["hkunlp/instructor-base", "hkunlp/instructor-large", "hkunlp/instructor-xl"];
 
 /// The folder of the transformer, which comes first.
-fn transformer_of(folder: &Path, entries: &[Entry]) -> Result<PathBuf, LoadError> {
+fn transformer_of(folder: &Path, entries: &[ModuleEntry]) -> Result<PathBuf, LoadError> {
     match entries.first() {
-        Some(first) if first.is("Transformer") && first.place.is_empty() => Ok(folder.to_owned()),
-        Some(first) if first.is("Transformer") => Ok(folder.join(&first.place)),
+        Some(first) if first.class == Some(ModuleClass::Transformer) && first.path.is_empty() => Ok(folder.to_owned()),
+        Some(first) if first.class == Some(ModuleClass::Transformer) => Ok(folder.join(&first.path)),
         Some(first) => Err(first.refuse("but the first module must be a Transformer in this version")),
         None => Err(no_pooling(folder)),
     }

@@ -110,8 +110,7 @@ impl OutputSchema {
             arrays.push(strings(|block| block.texts.as_ref()));
         }
         for column in 0..self.kept_columns {
-            let parts: Vec<&dyn Array> =
-                window.blocks.iter().map(|block| block.kept.column(column).as_ref()).collect();
+            let parts: Vec<&dyn Array> = window.blocks.iter().map(|block| block.kept.column(column).as_ref()).collect();
             arrays.push(match parts.as_slice() {
                 [] => arrow::array::new_empty_array(self.schema.field(1 + usize::from(self.text) + column).data_type()),
                 parts => concat(parts)?,

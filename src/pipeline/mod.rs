@@ -12,6 +12,7 @@
 
 mod outcome;
 mod threads;
+mod tuning;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 pub use outcome::{Progress, RunError, Stop, Summary};
+pub use tuning::Tuning;
 
 use self::threads::{Deliveries, gone, on_thread, start_delivery, start_source};
 use crate::batch::{self, PaddingMode, TokenBatch};
@@ -36,7 +38,6 @@ use crate::encode::worker::WorkerPool;
 use crate::matrix::Matrix;
 use crate::output::OutputSchema;
 use crate::record::{Block, DeadLetter, Records, Rejection, Stage, Timestamps};
-use crate::reload::Tuning;
 use crate::source::{RecordSender, Source};
 use crate::telemetry::events;
 use crate::telemetry::traces::WindowTrace;
@@ -91,7 +92,8 @@ impl Pipeline {
         let (encoded_in, encoded) = mpsc::channel(DELIVERY_WINDOWS);
 
         let leave_max = self.source.leave_max();
-        let source = start_source(self.source, RecordSender::new(Handle::current(), records_in, budget, drain.clone(), over));
+        let source =
+            start_source(self.source, RecordSender::new(Handle::current(), records_in, budget, drain.clone(), over));
         let builder = WindowBuilder::new(self.window, self.live);
         let tokens_max = self.window_tokens_max;
         let extract = Extract { extractor: self.extractor, threads: prepare_threads };

@@ -19,7 +19,10 @@ pub(super) fn gone(whose: &str) -> RunError {
 }
 
 /// Runs the source on a thread of its own; the receiver gets its result.
-pub(super) fn start_source(source: Box<dyn Source>, mut outlet: RecordSender) -> oneshot::Receiver<Result<(), RunError>> {
+pub(super) fn start_source(
+    source: Box<dyn Source>,
+    mut outlet: RecordSender,
+) -> oneshot::Receiver<Result<(), RunError>> {
     let (done, result) = oneshot::channel();
     let run = move || {
         let ended = source.run(&mut outlet).map_err(RunError::from);

@@ -23,7 +23,7 @@ use crate::pipeline::{Pipeline, Progress, Stop};
 use crate::plan::{Plan, SourcePlan};
 use crate::record::DeadLetter;
 use crate::record::{Body, Envelope, Partition, Payload, Record};
-use crate::reload::Tuning;
+use crate::reload::tuning_of;
 use crate::sink::DeadLetterSink;
 use crate::sink::memory::{MemoryDeadLetters, MemorySink};
 use crate::source::file::Format;
@@ -103,7 +103,7 @@ fn pipeline(
     let load = |error: crate::model::LoadError| CannotRun { key: String::new(), message: error.to_string() };
     let tokenizer = Arc::new(Tokenizer::load(spec).map_err(load)?);
     let deletes = plan.sink.takes_deletes();
-    let tuning = Tuning::of(&plan).fixed();
+    let tuning = tuning_of(&plan).fixed();
     let (window, window_tokens_max) = (plan.window(spec), plan.window_tokens_max(spec));
     let extractor = Extractor::new(plan.record, kept, tokenizer, plan.text_column);
     let (output, delivery) = delivery(output);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::live::{LIVE, Phase, PartitionProgress, Running, State};
+use super::live::{LIVE, PartitionProgress, Phase, Running, State};
 use super::logs::{self, Noted};
 use crate::record::Settled;
 

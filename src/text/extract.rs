@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::field::{FieldPath, RecordPlan, TextPlan};
 use super::pick::pick;
-use crate::columnar::kept::{KeptField, KeptSchema, InvalidRows, Sample};
+use crate::columnar::kept::{InvalidRows, KeptField, KeptSchema, Sample};
 use crate::columnar::{Columns, Table};
 use crate::columnar::{Strings, Tokens};
 use crate::model::tokenizer::Tokenizer;

@@ -414,6 +414,28 @@ fn shards_are_found_by_their_index() {
 }
 
 #[test]
+fn every_class_of_module_with_weights_is_fetched_with_them() {
+    for class in ["WeightedLayerPooling", "Dense", "LayerNorm"] {
+        let mut hub = hub();
+        let own = |class: &str| format!("sentence_transformers.models.{class}");
+        let modules = json!([{"path": "", "type": own("Transformer")}, {"path": "1_Module", "type": own(class)}]);
+        replace(&mut hub, "modules.json", Some(&modules.to_string()));
+        let wanted = ["1_Module/config.json", "1_Module/model.safetensors"];
+        for name in wanted {
+            replace(&mut hub, name, Some("{}"));
+        }
+        let server = Server::start(hub);
+        let mut client = Client::of(&server.endpoint);
+        let found = client.resolve("main").expect("it is fetched");
+        let fetched: Vec<String> = listing(&found.path).into_iter().filter(|name| name.starts_with("1_")).collect();
+        assert_eq!(fetched, wanted, "{class}");
+        client.settings.offline = true;
+        std::fs::remove_file(found.path.join(wanted[1])).expect("it is there");
+        assert!(client.error("main").contains("1_Module: has no weights"), "{class}: {}", client.error("main"));
+    }
+}
+
+#[test]
 fn modules_bring_their_weights_and_a_router_all_its_ways() {
     let mut hub = hub();
     let own = |class: &str| format!("sentence_transformers.models.{class}");

@@ -8,7 +8,7 @@ use crate::config::otlp_settings;
 use crate::model::hub::HubSettings;
 use crate::pipeline::{Progress, Stop};
 use crate::plan::Plan;
-use crate::reload::Tuning;
+use crate::reload::tuning_of;
 use crate::start::{Started, start};
 use crate::telemetry::otlp::Tracing;
 use crate::telemetry::{Observer, events};
@@ -48,7 +48,7 @@ pub fn run(plan: Plan, hub: &HubSettings, shown_as: ShownAs, reloads: Option<Rel
     runtime.spawn(signals::listen(stop.clone(), single_file, starting.clone()));
     let live = plan.live;
     let loading = Instant::now();
-    let (tune, tuning) = watch::channel(Tuning::of(&plan));
+    let (tune, tuning) = watch::channel(tuning_of(&plan));
     let bar = LoadBar::start();
     let started = start(plan, tuning, hub, &bar);
     bar.finish();

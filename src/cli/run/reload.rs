@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use crate::config::{Config, log_filter};
 use crate::model::spec::ModelSpec;
+use crate::pipeline::Tuning;
 use crate::plan::Plan;
-use crate::reload::{Changes, Tuning, changes};
+use crate::reload::{Changes, changes, tuning_of};
 use crate::telemetry::status::PlanLine;
 use crate::telemetry::{Observer, logs};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -61,7 +62,7 @@ pub async fn listen(
         });
         match applied {
             Ok((Changes { running, applied, left }, plan)) => {
-                tuning.send_replace(Tuning::of(&plan));
+                tuning.send_replace(tuning_of(&plan));
                 log_as(&running);
                 if let Some(observer) = &observer {
                     observer.show(plan_lines(&plan));

@@ -53,7 +53,7 @@ use crate::device::Device;
 use crate::matrix::Matrix;
 use crate::model::Sizes;
 use crate::model::config_file::ConfigFile;
-use crate::model::script::{ScriptOutput, Script};
+use crate::model::script::{Script, ScriptOutput};
 use crate::model::spec::ModelSpec;
 use crate::model::{LoadError, OutputValue};
 use chain::Chain;

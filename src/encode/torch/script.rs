@@ -17,7 +17,7 @@ use super::package::Package;
 use super::packed::Packed;
 use crate::batch::TokenBatch;
 use crate::device::Device;
-use crate::model::script::{self, ScriptOutput, OutputKind, Input, Script};
+use crate::model::script::{self, Input, OutputKind, Script, ScriptOutput};
 use crate::model::{LoadError, Precision};
 
 /// The key that names the file.

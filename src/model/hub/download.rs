@@ -82,9 +82,9 @@ impl<'a> Download<'a> {
             wanted.extend(self.weights(place)?);
         }
         for module in &places.modules {
-            wanted.push(beside(&module.place, "config.json"));
+            wanted.push(beside(&module.path, "config.json"));
             if module.has_weights {
-                wanted.extend(self.weights(&module.place)?);
+                wanted.extend(self.weights(&module.path)?);
             }
         }
         self.fetch_all(&wanted)

@@ -171,7 +171,8 @@ impl<'a> Model<'a> {
             return Err(format!("there is no {} in {}", self.revision, folder.display()));
         }
         let found = self.found(commit);
-        let ModulePaths { transformers, modules } = ModulePaths::read(&found.path).map_err(|error| error.to_string())?;
+        let ModulePaths { transformers, modules } =
+            ModulePaths::read(&found.path).map_err(|error| error.to_string())?;
         for place in transformers {
             let place = found.path.join(place);
             let has = |file: &str| place.join(file).is_file();
@@ -182,7 +183,7 @@ impl<'a> Model<'a> {
             }
             files::weights(&place).map_err(|error| error.to_string())?;
         }
-        for place in modules.iter().filter(|module| module.has_weights).map(|module| found.path.join(&module.place)) {
+        for place in modules.iter().filter(|module| module.has_weights).map(|module| found.path.join(&module.path)) {
             files::weights(&place).map_err(|error| error.to_string())?;
         }
         Ok(found)
