@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compares embedmill with sentence-transformers on the same texts, the same machine, in one run.
 
-In:    the release binary, a model folder, and real paragraphs of deploy/corpus.py.
+In:    the release binary, a model folder, and real paragraphs of scripts/corpus.py.
 Out:   seconds of each side in pairs, one right after the other; their ratio; how far apart the vectors are.
 Keeps: benches/results.json with --save, a picture with --plot.
 Fails: with the command that installs what is missing; with --at-least, if embedmill is not that much faster.
@@ -34,7 +34,7 @@ from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent
 sys.dont_write_bytecode = True
-sys.path.insert(0, str(REPOSITORY / "deploy"))
+sys.path.insert(0, str(REPOSITORY / "scripts"))
 import corpus  # noqa: E402
 import setup  # noqa: E402
 

@@ -27,7 +27,7 @@ import tools  # noqa: E402
 from cluster import Cluster, Refused  # noqa: E402
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
-sys.path.append(str(REPOSITORY / "deploy"))
+sys.path.append(str(REPOSITORY / "scripts"))
 import setup  # noqa: E402
 
 CHART = REPOSITORY / "deploy" / "helm" / "embedmill"

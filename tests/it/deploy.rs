@@ -20,7 +20,7 @@ fn after<'a>(text: &'a str, before: &str) -> &'a str {
 
 #[test]
 fn versions_are_the_same_everywhere() {
-    let (cargo, setup, kafka) = (read("Cargo.toml"), read("deploy/setup.py"), read("deploy/kafka.py"));
+    let (cargo, setup, kafka) = (read("Cargo.toml"), read("scripts/setup.py"), read("scripts/kafka.py"));
     let (docker, compose) = (read("deploy/docker/Dockerfile"), read("deploy/docker/compose.yaml"));
     let rust = after(&cargo, "rust-version = \"");
     assert_eq!(after(&docker, "ARG RUST_VERSION="), rust);
@@ -42,7 +42,7 @@ fn the_image_is_built_as_everybody_builds() {
     let (docker, makefile) = (read("deploy/docker/Dockerfile"), read("Makefile"));
     assert!(makefile.contains("cargo build --release --locked"));
     assert!(docker.contains("cargo build --release --locked"));
-    assert!(docker.contains("deploy/setup.py --only libtorch"), "libtorch by the same recipe");
+    assert!(docker.contains("scripts/setup.py --only libtorch"), "libtorch by the same recipe");
     assert!(docker.contains("\nUSER 65532:65532\n"), "not as root");
     let chart = read("deploy/helm/embedmill/values.yaml");
     assert!(chart.contains("runAsUser: 65532"), "the chart runs it as the user that it has");

@@ -441,7 +441,7 @@ def write(corpus: Iterable[Paragraph], out: Path) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
-        prog="deploy/corpus.py", description="Writes the documentation of the crates in Cargo.lock as JSON lines."
+        prog="scripts/corpus.py", description="Writes the documentation of the crates in Cargo.lock as JSON lines."
     )
     parser.add_argument("out", metavar="OUT.jsonl", type=Path)
     parser.add_argument("--limit", type=int, default=PARAGRAPHS_MAX, help="paragraphs at most; 0 for all (default: %(default)s)")

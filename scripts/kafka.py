@@ -110,7 +110,7 @@ def copy_dependencies(work: Path, folder: Path) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="deploy/kafka.py", description="Fetches the Kafka broker that the tests start.")
+    parser = argparse.ArgumentParser(prog="scripts/kafka.py", description="Fetches the Kafka broker that the tests start.")
     parser.add_argument("--print", choices=("libs",), dest="place", help="print the folder of its jars, fetched if need be")
     options = parser.parse_args(arguments)
     libs = kafka_folder() / "libs"

@@ -636,7 +636,7 @@ def print_place(what: str) -> None:
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="deploy/setup.py",
+        prog="scripts/setup.py",
         description="Checks the tools that embedmill's build needs, then fetches libtorch and a real model.",
         epilog="An exported LIBTORCH, LIBTORCH_USE_PYTORCH or EMBEDMILL_TEST_MODEL is used instead of a download.",
     )
