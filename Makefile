@@ -4,8 +4,8 @@ PYTHON ?= python3
 # The scripts that compare with sentence-transformers need a Python that has it: .venv if there is one.
 REFERENCE_PYTHON ?= $(firstword $(wildcard .venv/bin/python) $(PYTHON))
 # Asked for only by the recipes that use them, so that `make help` needs nothing.
-MODEL ?= $(shell $(PYTHON) scripts/setup.py --print model)
-BINARY ?= $(shell $(PYTHON) scripts/setup.py --print binary)
+MODEL ?= $(shell $(PYTHON) scripts/setup --print model)
+BINARY ?= $(shell $(PYTHON) scripts/setup --print binary)
 # Short where it is short to type.
 EMBEDMILL = $(patsubst $(CURDIR)/%,%,$(BINARY))
 ARGS ?=
@@ -21,7 +21,7 @@ help: ## Lists these targets
 	@printf '\nVariables: PYTHON, MODEL (a model folder), ARGS (more arguments for bench,\nmemory and golden), ROUNDS and SEED (of chaos)\n'
 
 setup: python ## Checks the tools, then fetches libtorch and a real model, once
-	@$(PYTHON) scripts/setup.py
+	@$(PYTHON) scripts/setup
 
 build: setup ## Builds the release binary
 	cargo build --release --locked
@@ -107,7 +107,7 @@ define show
 @printf '\n$$ %s %s\n' '$(EMBEDMILL)' '$(1)'; '$(EMBEDMILL)' $(1)
 endef
 
-# scripts/setup.py names all that is missing; this is for machines where it cannot even start, and for targets without it.
+# scripts/setup names everything that is missing. This is for machines where it cannot start, and for targets that do not run it.
 define require
 @missing=''; \
 for tool in $(1); do command -v "$$tool" >/dev/null 2>&1 || missing="$$missing $$tool"; done; \
@@ -125,6 +125,6 @@ endef
 tools:
 	$(call require,cargo c++)
 
-# If Python is there, setup.py looks for the others, and further.
+# Where Python is installed, scripts/setup checks the other tools, and more.
 python:
 	$(if $(shell command -v $(PYTHON) 2>/dev/null),,$(call require,$(PYTHON) cargo c++))

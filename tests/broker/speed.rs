@@ -90,7 +90,7 @@ fn speed_against_the_bare_encoder() {
         String::from_utf8_lossy(&output.stdout).trim().to_string()
     };
     python(&["scripts/corpus.py", &corpus.display().to_string()]);
-    let model = python(&["scripts/setup.py", "--print", "model"]);
+    let model = python(&["scripts/setup", "--print", "model"]);
     let lines = BufReader::new(File::open(&corpus).expect("it was just made")).lines();
     let sent = |(index, line): (usize, Result<String, _>)| Sent {
         partition: index as i32 % PARTITIONS,

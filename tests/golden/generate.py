@@ -395,11 +395,12 @@ def make_chains(texts: Sequence[str], work: Path) -> None:
 def real_model_folder() -> Path:
     sys.dont_write_bytecode = True
     sys.path.insert(0, str(REPOSITORY / "scripts"))
-    import setup
+    from setup.models import cached_model, model_problem
 
-    folder = setup.cache_folder() / "models" / MODEL_NAME
-    if setup.model_problem(folder):
-        sys.exit("golden: error: the real model is not there; `make setup` fetches it")
+    folder = cached_model()
+    problem = model_problem(folder)
+    if problem:
+        sys.exit(f"golden: error: {problem}; expected the real model (`make setup` fetches it)")
     return folder
 
 
