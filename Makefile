@@ -4,8 +4,8 @@ PYTHON ?= python3
 # The scripts that compare with sentence-transformers need a Python that has it: .venv if there is one.
 REFERENCE_PYTHON ?= $(firstword $(wildcard .venv/bin/python) $(PYTHON))
 # Asked for only by the recipes that use them, so that `make help` needs nothing.
-MODEL ?= $(shell $(PYTHON) deploy/setup.py --print model)
-BINARY ?= $(shell $(PYTHON) deploy/setup.py --print binary)
+MODEL ?= $(shell $(PYTHON) scripts/setup --print model)
+BINARY ?= $(shell $(PYTHON) scripts/setup --print binary)
 # Short where it is short to type.
 EMBEDMILL = $(patsubst $(CURDIR)/%,%,$(BINARY))
 ARGS ?=
@@ -21,14 +21,14 @@ help: ## Lists these targets
 	@printf '\nVariables: PYTHON, MODEL (a model folder), ARGS (more arguments for bench,\nmemory and golden), ROUNDS and SEED (of chaos)\n'
 
 setup: python ## Checks the tools, then fetches libtorch and a real model, once
-	@$(PYTHON) deploy/setup.py
+	@$(PYTHON) scripts/setup
 
 build: setup ## Builds the release binary
 	cargo build --release --locked
 
 demo: setup ## Embeds the documentation of the crates just built and searches it
 	cargo build --release --locked
-	@$(PYTHON) deploy/corpus.py demo/corpus.jsonl
+	@$(PYTHON) scripts/corpus.py demo/corpus.jsonl
 	$(call show,encode demo/corpus.jsonl --text text --id id --keep crate$(comma)title -o demo/vectors.arrow --model "$(MODEL)")
 	$(call show,search demo/vectors.arrow "which time zone is this computer in?")
 	$(call show,search demo/vectors.arrow "turn a date in a string into a timestamp")
@@ -37,7 +37,7 @@ demo: setup ## Embeds the documentation of the crates just built and searches it
 	@printf 'or embed your own files with `%s encode FILES -o out.arrow --model %s`.\n' '$(EMBEDMILL)' '$(MODEL)'
 
 test: setup ## Runs every test, those with the real model and a real Kafka broker too
-	@$(PYTHON) deploy/kafka.py
+	@$(PYTHON) scripts/kafka.py
 	cargo test --release --locked
 
 check: tools ## Formatting, lints, and the tests that need neither libtorch nor Kafka
@@ -46,15 +46,15 @@ check: tools ## Formatting, lints, and the tests that need neither libtorch nor 
 	cargo test --release --no-default-features --locked
 
 chaos: build ## Kills and stops copies and the broker: ROUNDS rounds from SEED on
-	@$(PYTHON) deploy/kafka.py
+	@$(PYTHON) scripts/kafka.py
 	EMBEDMILL_CHAOS_ROUNDS=$(ROUNDS) EMBEDMILL_CHAOS_SEED=$(SEED) \
 		cargo test --release --locked --test broker -- chaos --include-ignored --nocapture
 
 test-packages: setup ## Compiles models with PyTorch (AOTInductor) and holds them to sentence-transformers'
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
 	for model in tiny/mean families/roberta families/eurobert; do \
-		$(REFERENCE_PYTHON) deploy/export_package.py tests/golden/$$model "$$folder/$${model#*/}.pt2" || exit 1; done && \
-	$(REFERENCE_PYTHON) deploy/export_package.py tests/golden/tiny/cls "$$folder/cls-text.pt2" --text-vectors && \
+		$(REFERENCE_PYTHON) scripts/export_package.py tests/golden/$$model "$$folder/$${model#*/}.pt2" || exit 1; done && \
+	$(REFERENCE_PYTHON) scripts/export_package.py tests/golden/tiny/cls "$$folder/cls-text.pt2" --text-vectors && \
 	EMBEDMILL_TEST_PACKAGES="$$folder" cargo test --release --locked --test model -- packages --include-ignored
 
 golden: setup ## Makes the golden vectors again, with sentence-transformers
@@ -72,7 +72,7 @@ memory: build ## Peak memory for 200,000 records against 20,000
 	@$(PYTHON) benches/memory.py --binary $(BINARY) --model $(MODEL) $(ARGS)
 
 bench-kafka: build ## From topic to topic: records/s, memory, and speed against the bare encoder
-	@$(PYTHON) deploy/kafka.py
+	@$(PYTHON) scripts/kafka.py
 	cargo test --release --locked --test broker -- speed --ignored --nocapture --test-threads 1
 
 test-chart: ## Installs the chart on a real Kubernetes API server, with every switch in turn, and runs a job
@@ -88,7 +88,7 @@ man: build ## Writes the manual's pages and the shells' completions beside the b
 	@printf '%s\n' '$(dir $(BINARY))man' '$(dir $(BINARY))completions'
 
 dist: build ## An archive, and a Debian package, for machines without Rust: into dist/
-	@$(PYTHON) deploy/dist.py $(ARGS)
+	@$(PYTHON) scripts/dist.py $(ARGS)
 
 deny: ## Licences, sources and bans of all dependencies; advisories where their database can be had
 	@command -v cargo-deny >/dev/null 2>&1 || { echo 'make: cargo-deny is missing: cargo install --locked cargo-deny' >&2; exit 1; }
@@ -107,7 +107,7 @@ define show
 @printf '\n$$ %s %s\n' '$(EMBEDMILL)' '$(1)'; '$(EMBEDMILL)' $(1)
 endef
 
-# deploy/setup.py names all that is missing; this is for machines where it cannot even start, and for targets without it.
+# scripts/setup names everything that is missing. This is for machines where it cannot start, and for targets that do not run it.
 define require
 @missing=''; \
 for tool in $(1); do command -v "$$tool" >/dev/null 2>&1 || missing="$$missing $$tool"; done; \
@@ -125,6 +125,6 @@ endef
 tools:
 	$(call require,cargo c++)
 
-# If Python is there, setup.py looks for the others, and further.
+# Where Python is installed, scripts/setup checks the other tools, and more.
 python:
 	$(if $(shell command -v $(PYTHON) 2>/dev/null),,$(call require,$(PYTHON) cargo c++))

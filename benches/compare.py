@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compares embedmill with sentence-transformers on the same texts, the same machine, in one run.
 
-In:    the release binary, a model folder, and real paragraphs of deploy/corpus.py.
+In:    the release binary, a model folder, and real paragraphs of scripts/corpus.py.
 Out:   seconds of each side in pairs, one right after the other; their ratio; how far apart the vectors are.
 Keeps: benches/results.json with --save, a picture with --plot.
 Fails: with the command that installs what is missing; with --at-least, if embedmill is not that much faster.
@@ -32,11 +32,11 @@ from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 
 HERE = Path(__file__).resolve().parent
-REPOSITORY = HERE.parent
 sys.dont_write_bytecode = True
-sys.path.insert(0, str(REPOSITORY / "deploy"))
+sys.path.insert(0, str(HERE.parent / "scripts"))
 import corpus  # noqa: E402
-import setup  # noqa: E402
+from setup.models import model_folder  # noqa: E402
+from setup.places import REPOSITORY, release_binary  # noqa: E402
 
 PACKAGES = ("sentence_transformers", "torch", "numpy", "pyarrow")
 BATCH_SIZE = 32
@@ -339,8 +339,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--save", action="store_true", help="write benches/results.json")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the result as PNG or SVG, by the name")
     options = parser.parse_args(arguments)
-    options.binary = (options.binary or setup.release_binary()).resolve()
-    options.model = (options.model or setup.model_folder()).resolve()
+    options.binary = (options.binary or release_binary()).resolve()
+    options.model = (options.model or model_folder()).resolve()
     return options
 
 

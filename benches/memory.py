@@ -133,7 +133,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--save", action="store_true", help="write benches/memory.json")
     options = parser.parse_args(arguments)
-    options.binary = (options.binary or compare.setup.release_binary()).resolve()
+    options.binary = (options.binary or compare.release_binary()).resolve()
     return options
 
 

@@ -90,7 +90,7 @@ pub enum Input {
 
 /// What a refusal of a signature ends with.
 pub const EXPECTED: &str = "expected forward(input_ids, attention_mask) or forward(input_ids, attention_mask, token_type_ids), \
-                            all Tensors; deploy/export_torchscript.py makes such a file";
+                            all Tensors; scripts/export_torchscript.py makes such a file";
 
 /// The arguments to call `forward` with, of its declaration as libtorch prints it:
 /// `forward(__torch__.Model self, Tensor input_ids, Tensor? x=None) -> Tensor`. Arguments are known by their names; where none
@@ -133,7 +133,7 @@ pub const VECTORS: [&str; 3] = ["sentence_embedding", "token_embeddings", "last_
 
 /// What is asked of a package, where it does not fit.
 const PACKAGE_EXPECTED: &str = "expected input_ids and attention_mask, in this order or by these names, and perhaps \
-                                token_type_ids, all tensors; deploy/export_package.py makes such a file";
+                                token_type_ids, all tensors; scripts/export_package.py makes such a file";
 
 /// The arguments to run a package with, of torch's specification of the tree of its inputs: those given by place are ids,
 /// mask and token types; others are known by their names.

@@ -1,6 +1,6 @@
 //! A node of Kafka: a java process with a folder for its configuration, data and log, and ports on loopback.
 //!
-//! In:    java, and the jars that `deploy/kafka.py` fetches (or those in the folder that EMBEDMILL_KAFKA_LIBS names).
+//! In:    java, and the jars that `scripts/kafka.py` fetches (or those in the folder that EMBEDMILL_KAFKA_LIBS names).
 //! Fails: a node that does not start panics, with the first error and the end of its log.
 //!
 //! A node never outlives the process that started it, however that one ends: see `LAUNCH`.
@@ -147,7 +147,7 @@ fn libs() -> &'static Path {
         if let Some(own) = std::env::var_os("EMBEDMILL_KAFKA_LIBS") {
             return own.into();
         }
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join("kafka.py");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts").join("kafka.py");
         let printed = finish(Command::new("python3").arg(script).args(["--print", "libs"]));
         PathBuf::from(printed.trim_end())
     })

@@ -89,8 +89,8 @@ fn speed_against_the_bare_encoder() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8_lossy(&output.stdout).trim().to_string()
     };
-    python(&["deploy/corpus.py", &corpus.display().to_string()]);
-    let model = python(&["deploy/setup.py", "--print", "model"]);
+    python(&["scripts/corpus.py", &corpus.display().to_string()]);
+    let model = python(&["scripts/setup", "--print", "model"]);
     let lines = BufReader::new(File::open(&corpus).expect("it was just made")).lines();
     let sent = |(index, line): (usize, Result<String, _>)| Sent {
         partition: index as i32 % PARTITIONS,

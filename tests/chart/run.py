@@ -27,8 +27,8 @@ import tools  # noqa: E402
 from cluster import Cluster, Refused  # noqa: E402
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
-sys.path.append(str(REPOSITORY / "deploy"))
-import setup  # noqa: E402
+sys.path.insert(0, str(REPOSITORY / "scripts"))
+from setup.places import release_binary  # noqa: E402
 
 CHART = REPOSITORY / "deploy" / "helm" / "embedmill"
 NAMESPACE = "embeddings"
@@ -260,7 +260,7 @@ def check_manifests(cluster: Cluster) -> int:
 
 def check_job(cluster: Cluster, helm: Helm) -> int:
     """Last, for the controllers that it needs would make pods of every case before."""
-    binary = Path(os.environ.get("EMBEDMILL_BINARY") or setup.release_binary())
+    binary = Path(os.environ.get("EMBEDMILL_BINARY") or release_binary())
     if not binary.is_file():
         tools.say(f"skipped: no job was run, for there is no {binary}; `make build` makes it")
         return 0

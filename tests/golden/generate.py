@@ -8,7 +8,7 @@ Out:   beside this file
          <name>.safetensors                    their vectors, for each tiny model
          and what chains.py makes
          all-MiniLM-L6-v2.odd.safetensors      the same texts, real model
-         all-MiniLM-L6-v2.corpus.json          ids and SHA-256 of real paragraphs of deploy/corpus.py, in order
+         all-MiniLM-L6-v2.corpus.json          ids and SHA-256 of real paragraphs of scripts/corpus.py, in order
          all-MiniLM-L6-v2.corpus.safetensors   their vectors
          versions.json                         the packages that computed all this
 Keeps: nothing else. Seeds are fixed: on one machine, a second run gives the same bytes.
@@ -394,12 +394,13 @@ def make_chains(texts: Sequence[str], work: Path) -> None:
 
 def real_model_folder() -> Path:
     sys.dont_write_bytecode = True
-    sys.path.insert(0, str(REPOSITORY / "deploy"))
-    import setup
+    sys.path.insert(0, str(REPOSITORY / "scripts"))
+    from setup.models import cached_model, model_problem
 
-    folder = setup.cache_folder() / "models" / MODEL_NAME
-    if setup.model_problem(folder):
-        sys.exit("golden: error: the real model is not there; `make setup` fetches it")
+    folder = cached_model()
+    problem = model_problem(folder)
+    if problem:
+        sys.exit(f"golden: error: {problem}; expected the real model (`make setup` fetches it)")
     return folder
 
 

@@ -2,7 +2,7 @@
 """Makes the TorchScript files that embedmill's tests load.
 
 In:    Python with sentence-transformers; the tiny models and families beside this file.
-Out:   scripts/<name>.pt     tiny models as deploy/export_torchscript.py makes them, whose vectors are those of <name>.safetensors,
+Out:   scripts/<name>.pt     tiny models as scripts/export_torchscript.py makes them, whose vectors are those of <name>.safetensors,
                              and modules of a few lines that give their vectors in other ways, or wrongly
 Keeps: nothing else.
 Fails: with the command that installs what is missing.
@@ -18,7 +18,7 @@ from typing import Dict, List, Optional, Tuple
 
 sys.dont_write_bytecode = True
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent.parent / "deploy"))
+sys.path.insert(0, str(HERE.parent.parent / "scripts"))
 
 import export_torchscript
 import torch

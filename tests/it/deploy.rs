@@ -1,11 +1,13 @@
 //! What is shipped to run embedmill elsewhere: versions that stand in several places are the same, and pipelines plan.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use embedmill::config::{Config, Layers};
 use embedmill::plan::Plan;
+
+use super::walls::sources;
 
 fn read(path: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
@@ -14,18 +16,26 @@ fn read(path: &str) -> String {
 
 /// What stands behind `before` on its line, up to a quote or a space.
 fn after<'a>(text: &'a str, before: &str) -> &'a str {
-    let (_, rest) = text.split_once(before).unwrap_or_else(|| panic!("there is no {before}"));
-    rest.split(['"', ' ', '\n']).next().unwrap_or_default()
+    after_line(text, before).split(['"', ' ']).next().unwrap_or_default()
+}
+
+/// What stands behind `before`, up to the end of its line.
+fn after_line<'a>(text: &'a str, before: &str) -> &'a str {
+    let (_, rest) = text.split_once(before).unwrap_or_else(|| panic!("expected `{before}`, which is missing"));
+    rest.lines().next().unwrap_or_default()
 }
 
 #[test]
 fn versions_are_the_same_everywhere() {
-    let (cargo, setup, kafka) = (read("Cargo.toml"), read("deploy/setup.py"), read("deploy/kafka.py"));
+    let (cargo, prerequisites) = (read("Cargo.toml"), read("scripts/setup/prerequisites.py"));
+    let (libtorch, kafka) = (read("scripts/setup/libtorch.py"), read("scripts/kafka.py"));
     let (docker, compose) = (read("deploy/docker/Dockerfile"), read("deploy/docker/compose.yaml"));
     let rust = after(&cargo, "rust-version = \"");
     assert_eq!(after(&docker, "ARG RUST_VERSION="), rust);
     let minimum = rust.replace('.', ", ");
-    assert!(setup.contains(&format!("CARGO_VERSION_MIN = ({minimum})")), "setup.py asks for another Rust");
+    assert_eq!(after_line(&prerequisites, "CARGO_VERSION_MIN = "), format!("({minimum})"));
+    let torch = after(&libtorch, "TORCH_VERSION = \"");
+    assert!(read("README.md").contains(&format!("({torch})")), "README.md names another libtorch than {torch}");
     let version = env!("CARGO_PKG_VERSION");
     for text in [&docker, &compose] {
         assert!(text.contains(&format!("embedmill:{version}-")), "an image of another version");
@@ -37,12 +47,37 @@ fn versions_are_the_same_everywhere() {
     }
 }
 
+/// Makefile, image, documentation and error messages name scripts by their paths from the repository's root.
+#[test]
+fn scripts_that_are_named_exist() {
+    let part_of_path = |c: char| c.is_alphanumeric() || "/._-".contains(c);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let documents = ["Makefile", "Cargo.toml", "README.md", "ARCHITECTURE.md", "deploy/README.md"];
+    let mut files: Vec<PathBuf> =
+        documents.iter().chain(&["deploy/docker/Dockerfile"]).map(|path| root.join(path)).collect();
+    files.extend(sources());
+    let mut found = 0;
+    for path in &files {
+        let text = fs::read_to_string(path).expect("it can be read");
+        for (at, _) in text.match_indices("scripts/") {
+            // In a longer path it is another folder, such as tests/golden/scripts/.
+            if text[..at].ends_with(part_of_path) {
+                continue;
+            }
+            let named = text[at..].split(|c| !part_of_path(c)).next().unwrap_or_default().trim_end_matches('.');
+            assert!(root.join(named).exists(), "{} names {named}, which does not exist", path.display());
+            found += 1;
+        }
+    }
+    assert!(found > 10, "expected the scripts to be named, found {found} places");
+}
+
 #[test]
 fn the_image_is_built_as_everybody_builds() {
     let (docker, makefile) = (read("deploy/docker/Dockerfile"), read("Makefile"));
     assert!(makefile.contains("cargo build --release --locked"));
     assert!(docker.contains("cargo build --release --locked"));
-    assert!(docker.contains("deploy/setup.py --only libtorch"), "libtorch by the same recipe");
+    assert!(docker.contains("scripts/setup --only libtorch"), "the image fetches libtorch in another way");
     assert!(docker.contains("\nUSER 65532:65532\n"), "not as root");
     let chart = read("deploy/helm/embedmill/values.yaml");
     assert!(chart.contains("runAsUser: 65532"), "the chart runs it as the user that it has");
@@ -53,7 +88,7 @@ fn the_image_is_built_as_everybody_builds() {
     for line in copied {
         let words: Vec<&str> = line.split_whitespace().collect();
         for path in &words[..words.len() - 1] {
-            assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join(path).exists(), "{path} is not there");
+            assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join(path).exists(), "{path} does not exist");
             assert!(ignore.lines().any(|kept| kept == format!("!{path}")), "{path} is kept out of the build");
         }
     }

@@ -4,11 +4,11 @@
 use std::path::{Path, PathBuf};
 
 use embedmill::batch::TokenBatch;
-use embedmill::model::chain::DenseActivation;
 use embedmill::device::Device;
-use embedmill::matrix::Matrix;
-use embedmill::model::{ModelConfig, Pooling, PoolingMode};
 use embedmill::encode::{factory, query_spec, spec};
+use embedmill::matrix::Matrix;
+use embedmill::model::chain::DenseActivation;
+use embedmill::model::{ModelConfig, Pooling, PoolingMode};
 use embedmill::output::quantize::{OutputPrecision, Quantized, Quantizer, Ranges};
 use safetensors::SafeTensors;
 

@@ -10,14 +10,14 @@ use std::process::Command;
 use std::sync::Arc;
 
 use embedmill::batch::{BatchConfig, PaddingMode, TokenBatch, plan};
+use embedmill::columnar::Tokens;
 use embedmill::device::Device;
 use embedmill::digest::{hex, sha256_file};
+use embedmill::encode::worker::WorkerPool;
+use embedmill::encode::{factory, spec};
+use embedmill::model::ModelConfig;
 use embedmill::model::hub::HubSettings;
 use embedmill::model::spec::ModelSpec;
-use embedmill::encode::worker::WorkerPool;
-use embedmill::model::ModelConfig;
-use embedmill::encode::{factory, spec};
-use embedmill::columnar::Tokens;
 use embedmill::model::tokenizer::Tokenizer;
 use futures::future::join_all;
 use safetensors::SafeTensors;
@@ -186,12 +186,12 @@ fn the_real_model_on_odd_texts() {
     check(&real_model(), &odd_texts(), "all-MiniLM-L6-v2.odd.safetensors");
 }
 
-/// The paragraphs are not in the repository: deploy/corpus.py finds them again, and each is held to its hash.
+/// The paragraphs are not in the repository: scripts/corpus.py finds them again, and each is held to its hash.
 #[test]
 fn the_real_model_on_real_paragraphs() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let corpus = folder.path().join("corpus.jsonl");
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/corpus.py");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/corpus.py");
     let made = Command::new("python3").arg(&script).arg(&corpus).status().expect("python3 runs");
     assert!(made.success(), "{} failed; see above", script.display());
     let mut by_id: HashMap<String, String> = HashMap::new();

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use embedmill::encode::spec;
 use embedmill::model::spec::ModelSpec;
 use embedmill::model::{LoadError, ModelConfig};
-use embedmill::encode::spec;
 
 use crate::golden::{Model, check_model, check_order, difference, golden_folder, nowhere, odd_texts};
 
@@ -77,7 +77,7 @@ fn what_is_no_package_for_here_is_refused_before_its_code_is_loaded() {
         let found = read(&config("tiny/plain", path)).err().map(|error| error.to_string()).unwrap_or_default();
         let expected = format!("model.script {} is no package that can be used: {expected}", path.display());
         assert!(found.starts_with(&expected), "   found {found}\nexpected {expected}");
-        assert!(found.ends_with("deploy/export_package.py makes such a file"), "{found}");
+        assert!(found.ends_with("scripts/export_package.py makes such a file"), "{found}");
     };
     let says = |says: &str| package(folder.path(), says);
     check(
@@ -110,7 +110,7 @@ fn an_error_in_a_package_is_the_batchs_error() {
     assert!(short.is_ok(), "it goes on");
 }
 
-/// The folder has what deploy/export_package.py makes of these models.
+/// The folder has what scripts/export_package.py makes of these models.
 #[test]
 #[ignore = "needs PyTorch to compile models: make test-packages"]
 fn compiled_models_compute_what_sentence_transformers_does() {

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use embedmill::device::Device;
+use embedmill::encode::factory;
 use embedmill::model::spec::ModelSpec;
 use embedmill::model::{ModelConfig, Precision};
-use embedmill::encode::factory;
 use safetensors::SafeTensors;
 
 use crate::cli::real_model;

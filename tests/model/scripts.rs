@@ -4,9 +4,9 @@
 use std::path::{Path, PathBuf};
 
 use embedmill::batch::{BatchConfig, PaddingMode, plan};
+use embedmill::encode::spec;
 use embedmill::model::spec::ModelSpec;
 use embedmill::model::{ModelConfig, Precision};
-use embedmill::encode::spec;
 
 use crate::golden::{Model, check_model, check_order, difference, golden_folder, nowhere, odd_texts};
 

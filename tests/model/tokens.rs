@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use embedmill::batch::TokenBatch;
-use embedmill::device::Device;
-use embedmill::model::{ModelConfig, OutputValue};
-use embedmill::encode::{factory, spec};
 use embedmill::columnar::Tokens;
+use embedmill::device::Device;
+use embedmill::encode::{factory, spec};
 use embedmill::model::tokenizer::Tokenizer;
+use embedmill::model::{ModelConfig, OutputValue};
 use safetensors::SafeTensors;
 
 use crate::golden::{difference, golden_folder, norm, nowhere, odd_texts};

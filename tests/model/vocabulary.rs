@@ -3,10 +3,10 @@
 
 use std::path::Path;
 
-use embedmill::model::{Backend, ModelConfig};
-use embedmill::encode::spec;
 use embedmill::columnar::Tokens;
+use embedmill::encode::spec;
 use embedmill::model::tokenizer::Tokenizer;
+use embedmill::model::{Backend, ModelConfig};
 use safetensors::SafeTensors;
 use serde_json::Value;
 

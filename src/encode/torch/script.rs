@@ -59,7 +59,7 @@ impl Scripted {
 
     fn open_package(file: &Path, pad_id: u32, device: Device) -> Result<Scripted, String> {
         let package = Package::open(file, device, num_cpus::get()).map_err(|error| {
-            let how = "expected what torch._inductor.aoti_compile_and_package writes; deploy/export_package.py makes such a file";
+            let how = "expected what torch._inductor.aoti_compile_and_package writes; scripts/export_package.py makes such a file";
             format!("is no package that can be used: {}; {how}", error.lines().next().unwrap_or_default())
         })?;
         let [inputs, outputs] = package.call_spec()?;
@@ -70,7 +70,7 @@ impl Scripted {
     fn open_script(file: &Path, pad_id: u32, device: Device) -> Result<Scripted, String> {
         set_thread();
         let mut module = CModule::load_on_device(file, device::torch(device)).map_err(|error| {
-            let how = "expected what torch.jit.save writes; deploy/export_torchscript.py makes such a file";
+            let how = "expected what torch.jit.save writes; scripts/export_torchscript.py makes such a file";
             format!("is no TorchScript file: {}; {how}", first_line(&error))
         })?;
         // One that was saved while it was trained would drop values at random.

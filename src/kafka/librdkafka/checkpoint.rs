@@ -13,7 +13,7 @@ use super::client::{QUERY_MAX, configuration, creation, explained, failed};
 use super::limits::TRANSACTION_CALL_MAX;
 use super::publisher::SharedPublisher;
 use crate::delivery::Transaction;
-use crate::failure::Failure;
+use crate::failure::{ClientError, Failure};
 use crate::kafka::{Cluster, KafkaError};
 use crate::record::{Partition, Position};
 use crate::source::file::{InputFingerprints, Resume};
@@ -89,13 +89,14 @@ impl KafkaCheckpoint {
 }
 
 impl Transaction<Position> for KafkaCheckpoint {
-    fn begin(&mut self) -> Result<(), KafkaError> {
+    fn begin(&mut self) -> Result<(), ClientError> {
         let publisher = self.publisher.lock();
         *publisher.producer.context().failed() = None;
-        publisher.producer.begin_transaction().map_err(|error| self.failed("beginning", &error))
+        publisher.producer.begin_transaction().map_err(|error| self.failed("beginning", &error))?;
+        Ok(())
     }
 
-    fn commit(&mut self, last: &Position) -> Result<(), KafkaError> {
+    fn commit(&mut self, last: &Position) -> Result<(), ClientError> {
         let publisher = self.publisher.lock();
         // First, as for every transaction; see `transaction.rs`.
         publisher.flush()?;
@@ -116,12 +117,14 @@ impl Transaction<Position> for KafkaCheckpoint {
         let producer = &publisher.producer;
         let sent = producer.send_offsets_to_transaction(&position, &metadata, TRANSACTION_CALL_MAX);
         sent.map_err(|error| self.failed("sending the position", &error))?;
-        producer.commit_transaction(TRANSACTION_CALL_MAX).map_err(|error| self.failed("committing", &error))
+        producer.commit_transaction(TRANSACTION_CALL_MAX).map_err(|error| self.failed("committing", &error))?;
+        Ok(())
     }
 
-    fn abort(&mut self) -> Result<(), KafkaError> {
+    fn abort(&mut self) -> Result<(), ClientError> {
         let publisher = self.publisher.lock();
         publisher.producer.poll(std::time::Duration::ZERO);
-        publisher.producer.abort_transaction(TRANSACTION_CALL_MAX).map_err(|error| self.failed("aborting", &error))
+        publisher.producer.abort_transaction(TRANSACTION_CALL_MAX).map_err(|error| self.failed("aborting", &error))?;
+        Ok(())
     }
 }

@@ -14,7 +14,7 @@ use super::eof_tracker::EofTracker;
 use super::statistics;
 use crate::delivery::OffsetCommitter;
 use crate::delivery::assignment::{Assignment, AssignmentGuard, TopicPartition};
-use crate::failure::Failure;
+use crate::failure::{ClientError, Failure};
 use crate::kafka::KafkaError;
 use crate::kafka::config::{KafkaSourceConfig, StartAt};
 use crate::telemetry::events;
@@ -278,17 +278,18 @@ impl OffsetCommitter for GroupOffsets {
         self.consumer.context().assignment.lock()
     }
 
-    fn commit(&self, ends: &[(TopicPartition, i64)]) -> Result<(), KafkaError> {
+    fn commit(&self, ends: &[(TopicPartition, i64)]) -> Result<(), ClientError> {
         if ends.is_empty() {
             return Ok(());
         }
-        commit(&self.consumer, ends, CommitMode::Async).map_err(|error| failed("committing positions", &error))
+        commit(&self.consumer, ends, CommitMode::Async).map_err(|error| failed("committing positions", &error))?;
+        Ok(())
     }
 
-    fn finish(self: Box<Self>) -> Result<(), KafkaError> {
+    fn finish(self: Box<Self>) -> Result<(), ClientError> {
         let committed = self.commit_the_last();
         leave(self.consumer);
-        committed
+        Ok(committed?)
     }
 }
 

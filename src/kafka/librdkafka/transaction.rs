@@ -12,7 +12,7 @@ use super::group::{Group, list};
 use super::limits::TRANSACTION_CALL_MAX;
 use super::publisher::SharedPublisher;
 use crate::delivery::{NextOffsets, Transaction};
-use crate::failure::Failure;
+use crate::failure::{ClientError, Failure};
 use crate::kafka::KafkaError;
 
 /// One call of an abort, which is resumed by the next.
@@ -27,7 +27,7 @@ pub struct GroupTransaction {
 }
 
 impl Transaction<NextOffsets> for GroupTransaction {
-    fn begin(&mut self) -> Result<(), KafkaError> {
+    fn begin(&mut self) -> Result<(), ClientError> {
         let mut publisher = self.publisher.lock();
         *publisher.producer.context().failed() = None;
         match publisher.producer.begin_transaction() {
@@ -36,12 +36,12 @@ impl Transaction<NextOffsets> for GroupTransaction {
             Err(error) => {
                 tracing::warn!(%error, "a transaction could not be begun");
                 publisher.renew()?;
-                publisher.producer.begin_transaction().map_err(|error| transaction("beginning", &error))
+                Ok(publisher.producer.begin_transaction().map_err(|error| transaction("beginning", &error))?)
             }
         }
     }
 
-    fn commit(&mut self, ends: &NextOffsets) -> Result<(), KafkaError> {
+    fn commit(&mut self, ends: &NextOffsets) -> Result<(), ClientError> {
         let publisher = self.publisher.lock();
         // First, so that no message can fail during the next call: librdkafka 2.12 then forgets to answer it
         // (`_OUTDATED` in its handler of TxnOffsetCommit), and the call never returns.
@@ -56,10 +56,10 @@ impl Transaction<NextOffsets> for GroupTransaction {
         retried("sending positions", || {
             publisher.producer.send_offsets_to_transaction(&list(ends), &metadata, TRANSACTION_CALL_MAX)
         })?;
-        retried("committing", || publisher.producer.commit_transaction(TRANSACTION_CALL_MAX))
+        Ok(retried("committing", || publisher.producer.commit_transaction(TRANSACTION_CALL_MAX))?)
     }
 
-    fn abort(&mut self) -> Result<(), KafkaError> {
+    fn abort(&mut self) -> Result<(), ClientError> {
         let mut publisher = self.publisher.lock();
         // An abort waits until what was sent is acknowledged, and this call of rdkafka's does not take acknowledgements in.
         let abort = || {
@@ -70,7 +70,7 @@ impl Transaction<NextOffsets> for GroupTransaction {
             Ok(()) => Ok(()),
             Err(error) => {
                 tracing::warn!(%error, "a transaction could not be aborted; the coordinator will");
-                publisher.renew()
+                Ok(publisher.renew()?)
             }
         }
     }

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Makes what can be given to a machine without Rust: an archive, and a Debian package where dpkg-deb is there.
+"""Packs embedmill for machines without Rust: an archive, and a Debian package if dpkg-deb is installed.
 
 In:    the release binary and libtorch, as `make build` leaves them.
-Out:   dist/embedmill-VERSION-MACHINE.tar.gz    a folder: bin, libtorch in lib, completions, manual and unit in share
+Out:   dist/embedmill-VERSION-MACHINE.tar.gz    a folder: bin, libtorch in lib; completions, manual and unit in share
        dist/embedmill_VERSION_ARCH.deb          the same under /usr
 Keeps: nothing else.
-Fails: if the binary does not start from where it was put, or names what is missing.
+Fails: if the binary or libtorch is missing, or if the binary does not start from the folder that is packed.
 
-The binary looks for libtorch in ../lib from where it lies, so the archive's folder may be anywhere.
+The binary looks for libtorch in ../lib, relative to its own folder, so the archive can be unpacked anywhere.
 """
 
 from __future__ import annotations
@@ -23,15 +23,12 @@ import sys
 import tarfile
 import tempfile
 from pathlib import Path
-from typing import Sequence
+from typing import NoReturn, Sequence
 
 sys.dont_write_bytecode = True
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+from setup.places import REPOSITORY, release_binary, short  # noqa: E402
 
-import setup
-
-REPOSITORY = Path(__file__).resolve().parent.parent
-# What the binary and libtorch are linked to besides what they bring along.
+# Debian's packages with the libraries that the binary and libtorch need and do not contain.
 DEPENDS = "ca-certificates, libc6, libgcc-s1, libstdc++6, zlib1g"
 COMPLETIONS = {
     "bash": "bash-completion/completions/embedmill",
@@ -40,12 +37,13 @@ COMPLETIONS = {
 }
 
 
-def fail(message: str) -> None:
+def fail(message: str) -> NoReturn:
+    """Ends the program with a message in the form `where: what is wrong; expected what (what to do)`."""
     sys.exit(f"dist: error: {message}")
 
 
 def say(path: Path) -> None:
-    print(f"dist: {setup.short(path)}: {path.stat().st_size / 1e6:.0f} MB", flush=True)
+    print(f"dist: {short(path)}: {path.stat().st_size / 1e6:.0f} MB", flush=True)
 
 
 def version() -> str:
@@ -57,33 +55,33 @@ def version() -> str:
 def run(*command: object) -> str:
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, env={"PATH": os.environ["PATH"]})
     if done.returncode != 0:
-        fail(f"{' '.join(map(str, command))}: {done.stderr.strip() or done.returncode}")
+        fail(f"`{' '.join(map(str, command))}`: failed with {done.stderr.strip() or f'exit code {done.returncode}'}")
     return done.stdout
 
 
 def stage_program(folder: Path) -> None:
-    """bin and lib."""
-    binary, libraries = setup.release_binary(), REPOSITORY / ".libtorch/lib"
+    """The binary in bin and libtorch in lib."""
+    binary, libraries = release_binary(), REPOSITORY / ".libtorch/lib"
     for path in (binary, libraries):
         if not path.exists():
-            fail(f"{setup.short(path)} is missing; `make build` makes it")
+            fail(f"{short(path)}: missing; expected the result of a build (run `make build`)")
     (folder / "bin").mkdir(parents=True)
-    # Without what only a debugger reads; names of functions stay, for backtraces.
+    # Debug information is left out. The symbol table stays, so that backtraces still name functions.
     run("strip", "--strip-debug", "-o", folder / "bin/embedmill", binary)
     shutil.copytree(libraries, folder / "lib", symlinks=True)
     said = run(folder / "bin/embedmill", "--version")
     if version() not in said:
-        fail(f"the binary says {said.strip()!r}, Cargo.toml has {version()}; `make build` first")
+        fail(f"{short(binary)}: its version is {said.strip()!r}; expected {version()}, as in Cargo.toml (run `make build`)")
 
 
 def stage_shared(binary: Path, share: Path) -> None:
-    """Completions, the manual, the unit and what is to be read."""
+    """Completions, the manual, and documents with the unit and the example pipelines."""
     for shell, place in COMPLETIONS.items():
         (share / place).parent.mkdir(parents=True)
         (share / place).write_text(run(binary, "completions", shell), encoding="utf-8")
     run(binary, "man", share / "man/man1")
     for page in (share / "man/man1").iterdir():
-        # Without a time in it, the same page is the same file.
+        # Without a time in its header, the same page gives the same file.
         page.with_name(page.name + ".gz").write_bytes(gzip.compress(page.read_bytes(), mtime=0))
         page.unlink()
     documents = share / "doc/embedmill"
@@ -109,7 +107,7 @@ def make_archive(work: Path, out: Path) -> None:
 
 def make_package(work: Path, out: Path) -> None:
     if shutil.which("dpkg-deb") is None:
-        print("dist: no Debian package: dpkg-deb is not there", flush=True)
+        print("dist: no Debian package was made, because dpkg-deb is not installed", flush=True)
         return
     architecture = run("dpkg", "--print-architecture").strip()
     root = work / "root"

@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
 """Makes a TorchScript file of a model, for `model.script` (`--script`) of embedmill.
 
-In:    a Python with sentence-transformers; a model folder or an id on the Hugging Face hub.
-Out:   the file. Tokenizer and modules stay in the model's folder, which embedmill is given beside it:
+In:    Python with sentence-transformers; a model folder, or an id on the Hugging Face hub.
+Out:   the file. The tokenizer and the modules stay in the model's folder, so embedmill needs both:
          embedmill encode docs.jsonl -o vectors.arrow --model MODEL --script OUT.pt
 Keeps: nothing else.
-Fails: if what was traced does not give the model's own numbers for other texts, batches and lengths.
+Fails: if the trace does not give the model's own numbers for other texts, batch sizes and lengths.
 
-Without --text-vectors the file gives the transformer's token vectors, and embedmill does pooling and modules; with it, the
-file does all of that and gives a vector a text. A trace may hold the kind of device that it was made on: trace on what it is
-to run on (--device).
+Without --text-vectors the file computes the transformer's token vectors, and embedmill applies pooling and modules. With it
+the file computes everything, and returns one vector for each text. A trace may contain the kind of device that it was made
+on, so trace on the kind of device that it will run on (--device).
 """
 
 from __future__ import annotations
@@ -20,20 +20,21 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NoReturn, Sequence, Tuple
 
 TRACED = ("the river runs over old stones and a small boat waits near the green bank", "children count birds", "two farms")
 OTHERS = ("a", "home along the quiet road past two farms with open gates before rain " * 2, "rain", "open gates", "the boat")
-# In shares of the largest value: rounding is far below, a length or batch size that was fixed while tracing far above.
+# Relative to the largest value. Rounding stays far below; a length or batch size that tracing has fixed is far above.
 DIFFERENCE_MAX = {"float32": 1e-5, "float16": 1e-2, "bfloat16": 5e-2}
 
 
-def fail(message: str) -> None:
+def fail(message: str) -> NoReturn:
+    """Ends the program with a message in the form `where: what is wrong; expected what (what to do)`."""
     sys.exit(f"{Path(sys.argv[0]).stem}: error: {message}")
 
 
 def wrapped(model: Any, text_vectors: bool, token_types: bool) -> Any:
-    """A module whose forward has the arguments and the output that embedmill knows."""
+    """A module whose forward takes the arguments and returns the output that embedmill expects."""
     import torch
 
     class TokenVectors(torch.nn.Module):
@@ -75,7 +76,7 @@ def batch(model: Any, texts: Sequence[str], token_types: bool) -> List[Any]:
 
 
 def check(model: Any, module: Any, made: Any, vectors_and_types: Tuple[bool, bool], what: str, precision: str) -> None:
-    """Fails if what was made of the module gives other numbers for other texts, batches and lengths."""
+    """Fails if what was made of the module gives other numbers than the module for other texts, batch sizes and lengths."""
     text_vectors, token_types = vectors_and_types
     for texts in (OTHERS, OTHERS[3:4], TRACED[:2]):
         inputs = batch(model, texts, token_types)
@@ -85,14 +86,15 @@ def check(model: Any, module: Any, made: Any, vectors_and_types: Tuple[bool, boo
             expected, found = expected * shown, found * shown
         apart = ((expected - found).abs().max() / expected.abs().max()).item()
         if not apart <= DIFFERENCE_MAX[precision]:
-            fail(f"{what} is {apart:.1e} off for {len(texts)} other texts; this model cannot be exported so")
+            expected_most = f"expected at most {DIFFERENCE_MAX[precision]:.0e} (this model cannot be exported)"
+            fail(f"{what} differs by {apart:.1e} of the largest value for {len(texts)} other texts; {expected_most}")
 
 
 def export(name: str, out: Path, text_vectors: bool = False, device: str = "cpu", precision: str = "float32") -> None:
     import torch
     from sentence_transformers import SentenceTransformer
 
-    # The one way of attention that traces without deciding anything by the values it sees.
+    # The only implementation of attention whose trace does not depend on the values that it is made with.
     options: Dict[str, Any] = {"attn_implementation": "eager", "dtype": getattr(torch, precision)}
     model = SentenceTransformer(name, device=device, model_kwargs=options).eval()
     model.tokenizer.padding_side = "right"
@@ -103,28 +105,30 @@ def export(name: str, out: Path, text_vectors: bool = False, device: str = "cpu"
         try:
             traced = torch.jit.trace(module, tuple(batch(model, TRACED, token_types)), check_trace=False)
         except RuntimeError as error:
-            fail(f"{name}: torch cannot trace this model: {str(error).splitlines()[0]}")
+            reason = str(error).splitlines()[0]
+            fail(f"{name}: torch cannot trace this model: {reason}; expected one that torch.jit.trace accepts")
         check(model, module, traced, (text_vectors, token_types), f"{name}: the trace", precision)
         torch.jit.save(traced, str(out))
 
 
 def run(export: Callable[..., None], description: str, ending: str, arguments: Sequence[str]) -> int:
-    """The command line, of which `export` makes a file whose name has the ending."""
+    """Reads the command line and lets `export` make the file, whose name must have the ending."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("model", help="a model folder, or an id on the Hugging Face hub")
     parser.add_argument("out", type=Path, metavar=f"OUT{ending}")
-    parser.add_argument("--text-vectors", action="store_true", help="with pooling and modules: a vector a text")
-    parser.add_argument("--device", default="cpu", help="what it is made on, and then to be run on: cpu or cuda")
+    parser.add_argument("--text-vectors", action="store_true", help="include pooling and modules: one vector for each text")
+    parser.add_argument("--device", default="cpu", help="the kind of device that it is made on and will run on: cpu or cuda")
     parser.add_argument("--precision", default="float32", choices=sorted(DIFFERENCE_MAX))
     options = parser.parse_args(arguments)
-    # embedmill knows a package by it.
+    # embedmill recognises a package by its ending.
     if (options.out.suffix == ".pt2") != (ending == ".pt2"):
-        fail(f"{options.out}: expected a name that ends in {ending}")
+        fail(f"{options.out}: the name does not say what it will be; expected a name that ends in {ending}")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         import sentence_transformers  # noqa: F401
     except ImportError:
-        fail(f"{sys.executable} lacks sentence-transformers; python3 -m venv .venv && .venv/bin/pip install sentence-transformers")
+        install = "python3 -m venv .venv && .venv/bin/pip install sentence-transformers"
+        fail(f"{sys.executable}: sentence-transformers is not installed; expected a Python that has it ({install})")
     export(options.model, options.out, options.text_vectors, options.device, options.precision)
     print(f"{options.out}: {options.out.stat().st_size / 1e6:.1f} MB; use it with --model {options.model} --script {options.out}")
     return 0

@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
 """Compiles a model ahead of time into a package (.pt2), for `model.script` (`--script`) of embedmill.
 
-In:    a Python with sentence-transformers and the version of torch that embedmill's libtorch has; a C++ compiler; a model folder
-       or an id on the Hugging Face hub.
-Out:   the file. Tokenizer and modules stay in the model's folder, which embedmill is given beside it:
+In:    Python with sentence-transformers and the version of torch that embedmill's libtorch has; a C++ compiler; a model
+       folder, or an id on the Hugging Face hub.
+Out:   the file. The tokenizer and the modules stay in the model's folder, so embedmill needs both:
          embedmill encode docs.jsonl -o vectors.arrow --model MODEL --script OUT.pt2
 Keeps: nothing else.
-Fails: if the model cannot be exported for all batches and lengths, or what was compiled does not give its own numbers.
+Fails: if the model cannot be exported for every batch size and length, or if the package does not give the model's numbers.
 
 A package is machine code: for one kind of device (--device), for this machine's processor, and for this version of torch.
-Without --text-vectors it gives the transformer's token vectors, and embedmill does pooling and modules; with it, it does all
-of that and gives a vector a text.
+Without --text-vectors it computes the transformer's token vectors, and embedmill applies pooling and modules. With it the
+package computes everything, and returns one vector for each text.
 """
 
 from __future__ import annotations
@@ -22,9 +22,7 @@ from pathlib import Path
 from typing import Any, Dict
 
 sys.dont_write_bytecode = True
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
-from export_torchscript import TRACED, batch, check, fail, run, wrapped
+from export_torchscript import TRACED, batch, check, fail, run, wrapped  # noqa: E402
 
 ROWS_MAX = 65_536
 
@@ -37,16 +35,17 @@ def export(name: str, out: Path, text_vectors: bool = False, device: str = "cpu"
     model.tokenizer.padding_side = "right"
     token_types = "token_type_ids" in inspect.signature(model[0].model.forward).parameters
     module = wrapped(model, text_vectors, token_types)
-    # Neither may be fixed, nor be guessed from the texts that it is exported with.
+    # Both sizes must stay variable, and must not be inferred from the texts that the model is exported with.
     sizes = {0: torch.export.Dim("rows", min=1, max=ROWS_MAX), 1: torch.export.Dim("length", min=1, max=model.max_seq_length)}
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         inputs = tuple(batch(model, TRACED, token_types))
         try:
             exported = torch.export.export(module, inputs, dynamic_shapes=tuple(sizes for _ in inputs))
-        except Exception as error:  # torch raises many kinds of its own here
-            fail(f"{name}: torch cannot export this model: {str(error).splitlines()[0]}")
-        # How many threads there are is embedmill's to say, when it runs.
+        except Exception as error:  # torch raises many exception classes of its own here
+            reason = str(error).splitlines()[0]
+            fail(f"{name}: torch cannot export this model: {reason}; expected one that torch.export accepts")
+        # embedmill sets the number of threads when it runs the package.
         settings: Dict[str, Any] = {"cpp.dynamic_threads": True}
         torch._inductor.aoti_compile_and_package(exported, package_path=str(out), inductor_configs=settings)
         package = torch._inductor.aoti_load_package(str(out))

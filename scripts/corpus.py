@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 """Makes a corpus of real prose from the documentation of the crates that the build downloaded.
 
-In:    Cargo.lock, by `cargo metadata`, and the crates' folders in cargo's own cache. Neither libtorch nor a build.
+In:    Cargo.lock, through `cargo metadata`, and the crates' folders in cargo's own cache. Neither libtorch nor a build.
 Out:   one JSON object a line: id, crate, version, path, line, title, text. Sorted by crate, version, path and line.
 Keeps: nothing. The same Cargo.lock gives the same bytes on every machine.
-Fails: with what cargo said, if it cannot name the crates.
+Fails: with cargo's own message, if cargo cannot list the crates.
 
-A paragraph is some prose of README*.md or of the doc comments in a crate's Rust sources: 60 to 1,200 characters that end
-as a sentence does, without code blocks, tables, badges and HTML, and never the same text twice.
+A paragraph is prose from README*.md or from the doc comments in a crate's Rust sources: 60 to 1,200 characters that end
+like a sentence, without code blocks, tables, badges and HTML. No text occurs twice.
+
+It lies here rather than in benches/ because the demo and the tests use it as much as the benchmarks do.
 """
 
 from __future__ import annotations
@@ -29,11 +31,11 @@ PARAGRAPHS_MAX = 6_000
 TEXT_CHARACTERS_MIN = 60
 TEXT_CHARACTERS_MAX = 1_200
 WORDS_MIN = 6
-# Prose is mostly letters; below this share it is a list of symbols, a formula or a table in disguise.
+# Prose is mostly letters. Text with a smaller share of them is a list of symbols, a formula or a table.
 LETTERS_SHARE_MIN = 0.65
-# Larger sources are generated bindings, with no prose in them.
+# Larger sources are generated bindings, which contain no prose.
 SOURCE_BYTES_MAX = 1_500_000
-# The crates that a build needs differ by platform; one platform's list for everybody makes the corpus the same everywhere.
+# The crates that a build needs differ by platform. The list of one platform makes the corpus the same on all of them.
 PLATFORM = "x86_64-unknown-linux-gnu"
 SKIPPED_FILES = re.compile(r"(?:.*_)?tests?(?:_.*)?\.rs")
 SKIPPED_FOLDERS = {"tests", "test", "benches", "examples", "target", "fuzz", ".git", ".github"}
@@ -62,7 +64,7 @@ class Paragraph(NamedTuple):
 
 
 class CorpusError(Exception):
-    """Something that the user must see and can act on."""
+    """A problem that the user can solve, in the form `where: what is wrong; expected what (what to do)`."""
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -71,19 +73,22 @@ class CorpusError(Exception):
 
 def cargo_metadata(repository: Path) -> Dict[str, Any]:
     command = ["cargo", "metadata", "--format-version", "1", "--locked", "--filter-platform", PLATFORM]
-    # Offline first: it is faster, and after a build everything is there. Else cargo fetches what is missing.
+    # Offline first: that is faster, and after a build everything is in the cache. Otherwise cargo downloads what is missing.
     for extra in (["--offline"], []):
         try:
             done = subprocess.run([*command, *extra], cwd=repository, stdin=subprocess.DEVNULL, capture_output=True, check=False)
         except OSError as error:
-            raise CorpusError(f"cargo does not start ({error}); `make setup` says what is missing") from error
+            raise CorpusError(f"cargo: it does not start: {error}; expected cargo on PATH (run `make setup`)") from error
         if done.returncode == 0:
             return json.loads(done.stdout)
-    raise CorpusError(f"`{' '.join(command)}` failed:\n{done.stderr.decode(errors='replace').strip()}")
+    raise CorpusError(
+        f"`{' '.join(command)}`: failed with exit code {done.returncode}; expected the crates of Cargo.lock. cargo says:\n"
+        f"{done.stderr.decode(errors='replace').strip()}"
+    )
 
 
 def locked_crates(repository: Path = REPOSITORY) -> List[Crate]:
-    """The dependencies pinned by Cargo.lock, sorted; the crates of this repository itself are not among them."""
+    """The dependencies pinned by Cargo.lock, sorted, without the crates of this repository itself."""
     metadata = cargo_metadata(repository)
     resolved = {node["id"] for node in metadata["resolve"]["nodes"]}
     crates = [
@@ -95,7 +100,7 @@ def locked_crates(repository: Path = REPOSITORY) -> List[Crate]:
 
 
 def documents(crate: Crate) -> Iterator[Tuple[str, str]]:
-    """Path within the crate and text, of READMEs and Rust sources, by path."""
+    """The path within the crate and the text of each README and Rust source, sorted by path."""
     found = []
     for folder, subfolders, names in os.walk(crate.folder):
         subfolders[:] = [name for name in subfolders if name not in SKIPPED_FOLDERS]
@@ -113,7 +118,7 @@ def documents(crate: Crate) -> Iterator[Tuple[str, str]]:
 
 
 class Block(NamedTuple):
-    """Lines of Markdown with their line numbers, and a title for what comes before the first heading."""
+    """Lines of Markdown with their line numbers, and a title for the lines before the first heading."""
 
     lines: List[Tuple[int, str]]
     title: str
@@ -130,11 +135,11 @@ MEMBER = re.compile(r"^\s*(?:pub(?:\([^)]*\))?\s+)?(r#)?([A-Za-z_]\w*)")
 
 
 def item_title(lines: Sequence[str], index: int) -> str:
-    """What the doc comment before this line is about: `struct Foo`, `fn bar`, a field or a variant by its name."""
+    """What the doc comment before this line describes: `struct Foo`, `fn bar`, or the name of a field or variant."""
     depth = 0
     for line in lines[index : index + 12]:
         stripped = line.strip()
-        # Attributes may go over several lines; they stand between a comment and its item.
+        # Attributes stand between a comment and its item, and may span several lines.
         if depth > 0 or stripped.startswith("#["):
             depth += line.count("[") - line.count("]")
             continue
@@ -179,7 +184,7 @@ LIST_ITEM = re.compile(r"^\s*(?:[-*+]|\d{1,3}[.)])\s+(.*)$")
 REFERENCE = re.compile(r"^\s{0,3}\[([^\]]+)\]:")
 RULE = re.compile(r"^\s{0,3}([-*_])(?:\s*\1){2,}\s*$")
 COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
-# Headings that mean nothing without the item that they belong to.
+# Headings that mean nothing without the name of the item that they belong to.
 SHARED_HEADINGS = {
     "arguments",
     "cancel safety",
@@ -199,7 +204,7 @@ SHARED_HEADINGS = {
 
 
 def blank_comments(lines: List[Tuple[int, str]]) -> List[Tuple[int, str]]:
-    """HTML comments are cut out; the lines keep their numbers."""
+    """Cuts HTML comments out; the lines keep their numbers."""
     if not any("<!--" in line for _, line in lines):
         return lines
     text = COMMENT.sub(lambda match: "\n" * match[0].count("\n"), "\n".join(line for _, line in lines))
@@ -214,7 +219,7 @@ def titled(item: str, heading: str) -> str:
 
 
 def is_break(line: str) -> bool:
-    """Lines that end a paragraph and are none themselves: tables, HTML, rules, link references, quotes' empty lines."""
+    """Whether the line ends a paragraph without being part of one, like tables, HTML, rules, link references, empty lines."""
     stripped = line.strip()
     return (
         not stripped
@@ -241,7 +246,7 @@ def paragraphs(block: Block) -> Iterator[Tuple[int, str, str]]:
     for number, raw in blank_comments(block.lines):
         opened = FENCE.match(raw) if "```" in raw or "~~~" in raw else None
         if fence:
-            # A fence is closed by at least as many of the same marks, and nothing after them.
+            # A fence is closed by at least as many of the same marks, with nothing after them.
             if opened and opened[1].startswith(fence) and not raw.strip().strip("`~> "):
                 fence = ""
             continue
@@ -264,7 +269,7 @@ def paragraphs(block: Block) -> Iterator[Tuple[int, str, str]]:
             yield from take()
             blank = True
         elif indented and blank and not in_list:
-            # Code, by indentation; blank stays true, so that the lines after it are code too.
+            # Code, because it is indented. `blank` stays true, so that the lines after it are taken for code too.
             continue
         elif item:
             yield from take()
@@ -294,10 +299,10 @@ STRONG = re.compile(r"(\*\*|__)(?=\S)(.+?)(?<=\S)\1")
 EMPHASIS = re.compile(r"(?<![\w*])([*_])(?=[^\s*_])([^*_`]+?)(?<=\S)\1(?![\w*])")
 ESCAPE = re.compile(r"\\([\\`*_{}\[\]()#+\-.!<>|~])")
 WORD = re.compile(r"[^\W\d_]{2,}")
-# A text that ends otherwise leads up to a code block that is not there, or is a mere label.
+# A text that ends in another way introduces a code block, which is left out here, or is only a label.
 SENTENCE_END = re.compile(r"[.!?][)\"'\u201d]?$")
 CODE_SPAN = re.compile(r"(`+[^`]+`+)")
-# Sentences that every second README carries; they differ by a name and escape the search for equal texts.
+# Sentences that occur in many READMEs and differ only by a name, so that the search for equal texts does not find them.
 BOILERPLATE = (
     "unless you explicitly state otherwise",
     "intentionally submitted for inclusion",
@@ -313,9 +318,9 @@ BOILERPLATE_TITLES = {"license", "licence", "licensing", "license and copyright"
 
 
 def plain(markdown: str, labels: AbstractSet[str] = frozenset()) -> str:
-    """Markdown of one paragraph as a reader sees it; code keeps its backticks, for they say that it is code.
+    """The Markdown of one paragraph as a reader sees it. Code keeps its backticks, which mark it as code.
 
-    `labels` are the link references that the document defines: only those make a link of `[two words]`.
+    `labels` are the link references that the document defines; only they make `[two words]` a link.
     """
     text = markdown
     if "[" in text:
@@ -331,7 +336,7 @@ def plain(markdown: str, labels: AbstractSet[str] = frozenset()) -> str:
 
 
 def plain_words(text: str) -> str:
-    """The part of `plain` that must leave code alone. Most texts have none of the marks, so they are looked for first."""
+    """The part of `plain` that must not change code. Most texts contain none of the marks, so they are looked for first."""
     if "<" in text:
         text = TAG.sub("", text)
     if "*" in text or "_" in text:
@@ -361,7 +366,7 @@ def crate_paragraphs(crate: Crate) -> Iterator[Paragraph]:
             definitions = (REFERENCE.match(line) for _, line in block.lines if "]:" in line)
             labels = {match[1].lower() for match in definitions if match}
             for line, title, raw in paragraphs(block):
-                # Markup only ever shortens a text, and most comments are a few words.
+                # Removing markup only shortens a text, and most comments are a few words long.
                 if len(raw) < TEXT_CHARACTERS_MIN or title.lower() in BOILERPLATE_TITLES:
                     continue
                 prose = plain(raw, labels)
@@ -374,7 +379,7 @@ def crate_paragraphs(crate: Crate) -> Iterator[Paragraph]:
 
 
 def full_corpus(repository: Path = REPOSITORY) -> List[Paragraph]:
-    """Every paragraph of every pinned crate, in order, each text once."""
+    """Every paragraph of every pinned crate, in order; each text once."""
     seen: Set[str] = set()
     found = []
     for crate in locked_crates(repository):
@@ -386,7 +391,7 @@ def full_corpus(repository: Path = REPOSITORY) -> List[Paragraph]:
 
 
 def quota(counts: Sequence[int], limit: int) -> int:
-    """The largest number a crate such that all crates together stay within the limit."""
+    """The largest number of paragraphs per crate for which all crates together stay within the limit."""
     low, high = 0, max(counts, default=0)
     while low < high:
         middle = (low + high + 1) // 2
@@ -402,9 +407,9 @@ def rank(paragraph: Paragraph) -> bytes:
 
 
 def select(corpus: Sequence[Paragraph], limit: int) -> List[Paragraph]:
-    """At most `limit` paragraphs, the same number from each crate as far as it has them, in the corpus's order.
+    """At most `limit` paragraphs in the order of the corpus, and the same number from each crate that has enough of them.
 
-    Within a crate the hash of the text decides, not its place: a new release of one crate then changes little else.
+    Within a crate the hash of the text decides, not its place, so a new release of one crate changes little else.
     """
     if limit >= len(corpus):
         return list(corpus)
@@ -414,7 +419,7 @@ def select(corpus: Sequence[Paragraph], limit: int) -> List[Paragraph]:
     each = quota([len(group) for group in by_crate.values()], limit)
     ranked = [sorted(group, key=rank) for group in by_crate.values()]
     chosen = {paragraph for group in ranked for paragraph in group[:each]}
-    # What the quota leaves over goes to the next ones in rank, wherever they are.
+    # What the quota leaves over goes to the paragraphs next in rank, of whatever crate.
     rest = sorted((group[each] for group in ranked if len(group) > each), key=rank)
     chosen.update(rest[: limit - len(chosen)])
     return [paragraph for paragraph in corpus if paragraph in chosen]
@@ -427,7 +432,7 @@ def load(limit: Optional[int] = PARAGRAPHS_MAX, repository: Path = REPOSITORY) -
 
 
 def write(corpus: Iterable[Paragraph], out: Path) -> None:
-    """Written under a temporary name and renamed, so that a reader never sees half of it."""
+    """Writes under a temporary name and renames the file, so that readers never see half of it."""
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f"{out.name}.{os.getpid()}.tmp")
     try:
@@ -441,16 +446,18 @@ def write(corpus: Iterable[Paragraph], out: Path) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
-        prog="deploy/corpus.py", description="Writes the documentation of the crates in Cargo.lock as JSON lines."
+        prog="scripts/corpus.py", description="Writes the documentation of the crates in Cargo.lock as JSON lines."
     )
     parser.add_argument("out", metavar="OUT.jsonl", type=Path)
-    parser.add_argument("--limit", type=int, default=PARAGRAPHS_MAX, help="paragraphs at most; 0 for all (default: %(default)s)")
+    parser.add_argument(
+        "--limit", type=int, default=PARAGRAPHS_MAX, help="the largest number of paragraphs; 0 for all (default: %(default)s)"
+    )
     options = parser.parse_args(arguments)
     started = time.monotonic()
     try:
         corpus = load(options.limit or None)
         if not corpus:
-            raise CorpusError("no crate named by Cargo.lock is in cargo's cache; `cargo fetch --locked` gets them")
+            raise CorpusError("cargo's cache: it has no crate of Cargo.lock; expected at least one (run `cargo fetch --locked`)")
         write(corpus, options.out)
     except (CorpusError, OSError) as error:
         print(f"corpus: error: {error}", file=sys.stderr)

@@ -2,9 +2,10 @@
 """Fetches the jars of the Kafka broker that the tests start.
 
 In:    java and Maven, whose settings and mirrors are used as they are, and Python's standard library.
-Out:   the broker and all that it needs as a folder of jars; `--print libs` writes its name to standard output.
+Out:   a folder with the jars of the broker and of everything it needs; `--print libs` writes the folder's path to standard
+       output.
 Keeps: ${XDG_CACHE_HOME:-~/.cache}/embedmill/kafka-4.3.1/libs. A second run finds it there and needs no Maven.
-Fails: with everything that is missing at once, each with the command that installs it, exit code 2; else 1.
+Fails: with exit code 2 if tools are missing, with all of them at once and the command that installs each; else with 1.
 
 Maven copies into a temporary folder that is renamed when it is whole, so an interrupted run leaves nothing that a
 later one could take for complete.
@@ -20,10 +21,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import List, Sequence, Tuple
+from typing import List, Optional, Sequence
 
 sys.dont_write_bytecode = True
-import setup  # noqa: E402
+from setup.fetch import publish  # noqa: E402
+from setup.places import cache_folder, short  # noqa: E402
+from setup.prerequisites import Missing, install_command, missing_message  # noqa: E402
+from setup.report import MB, os_error_message  # noqa: E402
 
 KAFKA_VERSION = "4.3.1"
 BROKER_JAR = f"kafka_2.13-{KAFKA_VERSION}.jar"
@@ -46,49 +50,50 @@ POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
 
 
 class KafkaError(Exception):
-    """Something that the user must see and can act on."""
+    """A problem that the user can solve, in the form `where: what is wrong; expected what (what to do)`."""
 
 
 class MissingTools(KafkaError):
-    pass
+    """Tools that must be installed first."""
 
 
 def kafka_folder() -> Path:
-    return setup.cache_folder() / f"kafka-{KAFKA_VERSION}"
+    return cache_folder() / f"kafka-{KAFKA_VERSION}"
 
 
 def say(message: str) -> None:
     print(f"kafka: {message}", file=sys.stderr, flush=True)
 
 
-def check_java(missing: List[Tuple[str, str]]) -> None:
-    # JAVA_HOME goes before PATH, as it does for Maven and for the tests.
+def check_java() -> Optional[Missing]:
+    # JAVA_HOME takes precedence over PATH, as it does for Maven and for the tests.
     home = os.environ.get("JAVA_HOME")
     java = os.path.join(home, "bin", "java") if home else "java"
     try:
         done = subprocess.run([java, "-version"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         version = done.stderr.strip() or "no version"
     except OSError as error:
-        version = "" if not home else f"JAVA_HOME is set, but {java}: {error.strerror}"
+        version = f"JAVA_HOME is set, but {java}: {error.strerror}" if home else ""
     match = re.search(r'version "(?:1\.)?(\d+)', version)
-    if not match or int(match[1]) < JAVA_VERSION_MIN:
-        # A distribution whose default is older has 17 beside it. Homebrew puts no java on PATH, so its command says where it is.
-        apt = "openjdk-17-jre-headless" if match else "default-jre-headless"
-        brew = 'openjdk@21 && export JAVA_HOME="$(brew --prefix openjdk@21)"'
-        this = f" (this is {match[1]})" if match else f" ({version.splitlines()[0]})" if version else ""
-        command = "unset JAVA_HOME" if home else setup.install_command(apt, "java-21-openjdk-headless", brew)
-        missing.append((f"java {JAVA_VERSION_MIN} or newer{this}", command))
+    if match and int(match[1]) >= JAVA_VERSION_MIN:
+        return None
+    this = f" (this is {match[1]})" if match else f" ({version.splitlines()[0]})" if version else ""
+    # A distribution whose default is older offers 17 too. Homebrew does not put java on PATH, so its command sets JAVA_HOME.
+    apt = "openjdk-17-jre-headless" if match else "default-jre-headless"
+    brew = 'openjdk@21 && export JAVA_HOME="$(brew --prefix openjdk@21)"'
+    remedy = "unset JAVA_HOME" if home else install_command(apt, "java-21-openjdk-headless", brew)
+    return Missing(f"java {JAVA_VERSION_MIN} or newer{this}", remedy)
+
+
+def check_maven() -> Optional[Missing]:
+    return None if shutil.which("mvn") else Missing("mvn (Maven)", install_command("maven", "maven", "maven"))
 
 
 def check_tools(maven: bool) -> None:
-    missing: List[Tuple[str, str]] = []
-    check_java(missing)
-    if maven and not shutil.which("mvn"):
-        missing.append(("mvn (Maven)", setup.install_command("maven", "maven", "maven")))
+    checked = [check_java(), check_maven() if maven else None]
+    missing: List[Missing] = [tool for tool in checked if tool]
     if missing:
-        lines = [f"{len(missing)} thing{'s are' if len(missing) > 1 else ' is'} missing:"]
-        lines += [f"  - {what}\n      {command}" for what, command in missing]
-        raise MissingTools("\n".join(lines))
+        raise MissingTools(missing_message(missing))
 
 
 def copy_dependencies(work: Path, folder: Path) -> None:
@@ -96,42 +101,42 @@ def copy_dependencies(work: Path, folder: Path) -> None:
     (work / "pom.xml").write_text(POM, encoding="utf-8")
     command = ["mvn", "-q", "-B", "dependency:copy-dependencies", f"-DoutputDirectory={folder}"]
     started = time.monotonic()
-    # Maven reports its errors on standard output, among escape codes that it prints in any case.
+    # Maven writes its errors to standard output, with escape codes even where that is not a terminal.
     done = subprocess.run(command, cwd=work, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode != 0 or not (folder / BROKER_JAR).is_file():
         print(done.stdout + done.stderr, end="", file=sys.stderr)
         raise KafkaError(
-            "Maven could not fetch the broker; its reason is above.\n"
+            f"Maven: Kafka {KAFKA_VERSION} was not fetched, for the reason above; expected access to a repository that has it\n"
             "  - behind a proxy, or with a mirror:  name it in ~/.m2/settings.xml\n"
             "  - with jars of your own:  export EMBEDMILL_KAFKA_LIBS=/path/to/kafka/libs"
         )
-    size_mb = sum(path.stat().st_size for path in folder.iterdir()) / 1_000_000
+    size_mb = sum(path.stat().st_size for path in folder.iterdir()) / MB
     say(f"fetched the broker: {size_mb:,.0f} MB in {time.monotonic() - started:.0f} s")
 
 
 def main(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="deploy/kafka.py", description="Fetches the Kafka broker that the tests start.")
-    parser.add_argument("--print", choices=("libs",), dest="place", help="print the folder of its jars, fetched if need be")
+    parser = argparse.ArgumentParser(prog="scripts/kafka.py", description="Fetches the Kafka broker that the tests start.")
+    parser.add_argument("--print", choices=("libs",), dest="place", help="print the folder of its jars, and fetch them if needed")
     options = parser.parse_args(arguments)
     libs = kafka_folder() / "libs"
     try:
         there = (libs / BROKER_JAR).is_file()
         check_tools(maven=not there)
         if not there:
-            setup.publish(libs, copy_dependencies, lambda: (libs / BROKER_JAR).is_file())
+            publish(libs, copy_dependencies, lambda: (libs / BROKER_JAR).is_file())
     except KafkaError as error:
         say(f"error: {error}")
         return 2 if isinstance(error, MissingTools) else 1
     except OSError as error:
-        say(f"error: {error}. XDG_CACHE_HOME moves the cache folder.")
+        say(f"error: {os_error_message(error)}")
         return 1
     except KeyboardInterrupt:
-        say("interrupted; nothing half-made was left")
+        say("interrupted; nothing incomplete was left behind")
         return 130
     if options.place:
         print(libs)
     else:
-        say(f"Kafka {KAFKA_VERSION}: {setup.short(libs)}")
+        say(f"Kafka {KAFKA_VERSION}: {short(libs)}")
     return 0
 
 
