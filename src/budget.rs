@@ -1,8 +1,8 @@
 //! The memory budget: a limit on the bytes in flight between the source and the settled window.
 //!
-//! A source acquires a [`Permit`] for the records that it has read before it sends them. The permit travels with the records and
-//! is released when their window is settled. While the budget is used up, the source waits; there is no other backpressure.
-//! A record costs its own bytes and those of the data derived from it, mostly its vector.
+//! A source acquires a [`Permit`] for the records that it has read before it sends them. The permit travels with the
+//! records and is released when their window is settled. While the budget is used up, the source waits; there is no
+//! other backpressure. A record costs its own bytes and those of the data derived from it, mostly its vector.
 
 use std::sync::Arc;
 
@@ -13,24 +13,24 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 pub struct Budget {
     bytes: Arc<Semaphore>,
     bytes_max: usize,
-    /// Upper bound of one acquisition. Closed windows alone can always satisfy it; otherwise the open window, which waits for
-    /// its next record, would deadlock the source.
+    /// Upper bound of one acquisition. Closed windows alone can always satisfy it; otherwise the open window, which
+    /// waits for its next record, would deadlock the source.
     acquired_bytes_max: usize,
     record_overhead_bytes: usize,
 }
 
 impl Budget {
-    /// A budget of `in_flight_bytes`, plus `open_window_bytes` for one open window: since the open window waits for its next
-    /// record, that record must never wait for the open window's memory. `record_overhead_bytes` is what each record costs
-    /// beyond its own bytes.
+    /// A budget of `in_flight_bytes`, plus `open_window_bytes` for one open window: since the open window waits for its
+    /// next record, that record must never wait for the open window's memory. `record_overhead_bytes` is what each
+    /// record costs beyond its own bytes.
     pub fn new(in_flight_bytes: usize, open_window_bytes: usize, record_overhead_bytes: usize) -> Self {
         let acquired_bytes_max = in_flight_bytes.clamp(1, u32::MAX as usize);
         let bytes_max = acquired_bytes_max.saturating_add(open_window_bytes).min(Semaphore::MAX_PERMITS);
         Budget { bytes: Arc::new(Semaphore::new(bytes_max)), bytes_max, acquired_bytes_max, record_overhead_bytes }
     }
 
-    /// Waits until the cost of `records` records of `bytes` bytes in total is available, and acquires it. A cost above the
-    /// whole budget is reduced to the whole budget, so that even a huge record can pass.
+    /// Waits until the cost of `records` records of `bytes` bytes in total is available, and acquires it. A cost above
+    /// the whole budget is reduced to the whole budget, so that even a huge record can pass.
     pub async fn acquire(&self, records: usize, bytes: usize) -> Permit {
         let cost = cost_bytes(records, bytes, self.record_overhead_bytes);
         let acquired = cost.clamp(1, self.acquired_bytes_max) as u32;

@@ -1,9 +1,9 @@
 //! The window, the unit of delivery: consecutive records of each source partition that it contains.
 //!
-//! In: blocks in source order. Out: windows, which end between two records. Kept: the open window. Inside a window rows are
-//! sorted, batched and encoded in any order. A window is published whole, with its rows back in source order, and only then
-//! are its positions committed. The limits count tokens, records and bytes only (unless windows also close by age), not how the
-//! source happened to group its records, so the same input gives the same windows.
+//! In: blocks in source order. Out: windows, which end between two records. Kept: the open window. Inside a window rows
+//! are sorted, batched and encoded in any order. A window is published whole, with its rows back in source order, and
+//! only then are its positions committed. The limits count tokens, records and bytes only (unless windows also close by
+//! age), not how the source happened to group its records, so the same input gives the same windows.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -17,18 +17,18 @@ use crate::record::Block;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct WindowConfig {
-    /// Maximum tokens of a window: enough to sort texts by length, few enough that a window takes about a second on a CPU. A
-    /// longer text has a window of its own.
+    /// Maximum tokens of a window: enough to sort texts by length, few enough that a window takes about a second on a
+    /// CPU. A longer text has a window of its own.
     pub tokens: usize,
     /// Maximum records of a window.
     pub records: usize,
     /// Maximum bytes of a window's records.
     pub bytes: usize,
-    /// Maximum age of a window of a live source (standard input to standard output), in milliseconds; at this age it is closed,
-    /// full or not.
+    /// Maximum age of a window of a live source (standard input to standard output), in milliseconds; at this age it is
+    /// closed, full or not.
     pub linger_ms: u64,
-    /// Maximum bytes in flight between source and sink (records, their tokens and vectors), besides one open window. This
-    /// limits the memory of a run.
+    /// Maximum bytes in flight between source and sink (records, their tokens and vectors), besides one open window.
+    /// This limits the memory of a run.
     pub in_flight_bytes: usize,
 }
 
@@ -161,8 +161,8 @@ impl WindowBuilder {
         if block.records() > 0 {
             self.add(block, now);
         }
-        // A full window is closed immediately. Waiting for the next record to show that the window is full could take long, or
-        // even deadlock: that record may be waiting for this window's memory.
+        // A full window is closed immediately. Waiting for the next record to show that the window is full could take
+        // long, or even deadlock: that record may be waiting for this window's memory.
         if let Some(closed) = self.full_by(self.open.tokens, self.open.records, self.open.bytes) {
             self.close(closed);
         }
@@ -186,8 +186,8 @@ impl WindowBuilder {
         self.close(WindowClosed::End);
     }
 
-    /// The index of the first record of `block` that would exceed a limit of the open window, and which limit. A record that
-    /// is too large for any window is added to an empty one.
+    /// The index of the first record of `block` that would exceed a limit of the open window, and which limit. A record
+    /// that is too large for any window is added to an empty one.
     fn first_over_limit(&self, block: &Block) -> Option<(usize, WindowClosed)> {
         let OpenWindow { mut tokens, mut records, mut bytes, .. } = self.open;
         let mut row = 0;

@@ -95,8 +95,8 @@ fn found(runtime: &Runtime, file: &TestFile, index: usize, case: &Case) -> anyho
     })?)
 }
 
-fn show(Difference { place, expected, found }: &Difference) {
-    print(format_args!("            {place}"));
+fn show(Difference { subject, expected, found }: &Difference) {
+    print(format_args!("            {subject}"));
     print(format_args!("              expected  {PASSED}{expected}{PASSED:#}"));
     print(format_args!("              found     {FAILED}{found}{FAILED:#}"));
 }

@@ -1,8 +1,8 @@
 //! Kept columns: fields of the records that are copied to the output.
 //!
-//! The type of a column is given in the pipeline file, or is that of the source's column (Parquet, Arrow), or is inferred from
-//! the first records (JSON, CSV). It does not change during a run: a value of another type rejects its record and never becomes
-//! null.
+//! The type of a column is given in the pipeline file, or is that of the source's column (Parquet, Arrow), or is
+//! inferred from the first records (JSON, CSV). It does not change during a run: a value of another type rejects its
+//! record and never becomes null.
 
 use std::sync::Arc;
 
@@ -135,7 +135,8 @@ impl KeptSchema {
             return Ok(Columns(RecordBatch::new_empty(self.schema.clone())));
         }
         decode(rows).map(Columns).map_err(|whole| {
-            // Arrow does not say which row is invalid, so each row is tried by itself; that happens only after an error.
+            // Arrow does not say which row is invalid, so each row is tried by itself; that happens only after an
+            // error.
             let tried = rows.iter().enumerate().filter_map(|(index, row)| {
                 let error = decode(std::slice::from_ref(row)).err()?;
                 Some((index, plain(&error)))
@@ -247,8 +248,8 @@ impl TypeSample<'_> {
     fn infer_type(&self, field: &KeptField) -> Result<DataType, String> {
         let unknown = |rows: usize, what: &str| {
             format!(
-                "kept column `{name}`: found it {what} in the first {rows} records; expected a value to infer the type from, \
-                 or a type, as in `keep: [{{ field: {name}, type: string }}]`",
+                "kept column `{name}`: its type cannot be inferred, because it is {what} in the first {rows} records; expected \
+                 a type, as in `keep: [{{ field: {name}, type: string }}]`",
                 name = field.name
             )
         };
@@ -325,7 +326,7 @@ mod tests {
         check(vec![json!(1), json!(2.5)], Ok(DataType::Float64));
         check(vec![json!("a")], Ok(DataType::Utf8));
         check(vec![json!(true)], Ok(DataType::Boolean));
-        check(vec![json!(null)], Err("kept column `c`: found it null"));
+        check(vec![json!(null)], Err("kept column `c`: its type cannot be inferred"));
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Columns: a [`Table`] is a batch of a columnar source, [`Columns`] are the kept columns of a block (typed by [`kept`]).
-//! Both wrap an Arrow batch. [`Strings`] and [`Tokens`] are the columns that the stages themselves read.
+//! Columns: a [`Table`] is a batch of a columnar source, [`Columns`] are the kept columns of a block (typed by
+//! [`kept`]). Both wrap an Arrow batch. [`Strings`] and [`Tokens`] are the columns that the stages themselves read.
 
 pub mod kept;
 mod strings;
@@ -110,8 +110,8 @@ impl Table {
         Some(column)
     }
 
-    /// The strings of the column at a path. `scalars` allows numbers and other scalars and formats them (ids may be numbers;
-    /// texts may not).
+    /// The strings of the column at a path. `scalars` allows numbers and other scalars and formats them (ids may be
+    /// numbers; texts may not).
     ///
     /// # Errors
     /// If the column is missing or has another type. The message does not name the column.
@@ -146,8 +146,8 @@ impl StringColumn {
     }
 }
 
-/// The batch with all times converted to UTC offsets. To write times of a named zone, even of one called "UTC", arrow would
-/// need the database of time zones, which is not linked in.
+/// The batch with all times converted to UTC offsets. To write times of a named zone, even of one called "UTC", arrow
+/// would need the database of time zones, which is not linked in.
 fn in_utc(batch: &RecordBatch) -> Result<RecordBatch, arrow::error::ArrowError> {
     let columns = batch.columns().iter().map(|column| cast(column, &type_in_utc(column.data_type())));
     let columns = columns.collect::<Result<Vec<_>, _>>()?;

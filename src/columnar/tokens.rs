@@ -1,6 +1,7 @@
 //! A column of token sequences in one buffer.
 
-/// A column of token sequences, concatenated in one buffer. Ids include the model's special tokens; sequences are truncated.
+/// A column of token sequences, concatenated in one buffer. Ids include the model's special tokens; sequences are
+/// truncated.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tokens {
     ids: Vec<u32>,

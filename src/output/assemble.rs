@@ -1,8 +1,8 @@
 //! Assembles the rows of a window and their vectors to one Arrow batch, in source order.
 //!
-//! In: a [`Window`] and the vectors of its rows. Out: an [`Output`]. Kept: nothing. A row whose vector contains NaN or infinity
-//! is left out of the batch, since no search could use it. Fails only if the vectors do not belong to the window, which is a bug
-//! of an earlier stage.
+//! In: a [`Window`] and the vectors of its rows. Out: an [`Output`]. Kept: nothing. A row whose vector contains NaN or
+//! infinity is left out of the batch, since no search could use it. Fails only if the vectors do not belong to the
+//! window, which is a bug of an earlier stage.
 
 use std::sync::Arc;
 

@@ -12,8 +12,8 @@ use crate::model::OutputValue;
 pub struct OutputConfig {
     /// Whether to write the embedded text, in the column `text`; search results show it.
     pub text: bool,
-    /// What a text is embedded to, by sentence-transformers' names: `sentence_embedding`, one vector in the column `vector`,
-    /// or `token_embeddings`, one vector per token in the column `token_vectors`.
+    /// What a text is embedded to, by sentence-transformers' names: `sentence_embedding`, one vector in the column
+    /// `vector`, or `token_embeddings`, one vector per token in the column `token_vectors`.
     pub value: OutputValue,
     /// How the values of vectors are written: float32, int8, uint8, or one bit per value as binary or ubinary.
     pub precision: OutputPrecision,

@@ -1,7 +1,7 @@
 //! Reads embedmill's output files, for `inspect` and `search`.
 //!
-//! In: an Arrow or Parquet file. Out: its metadata, and its rows batch by batch. Kept: one batch. Fails with the path and what is
-//! wrong with the file.
+//! In: an Arrow or Parquet file. Out: its metadata, and its rows batch by batch. Kept: one batch. Fails with the path
+//! and what is wrong with the file.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -21,7 +21,8 @@ use crate::columnar::Table;
 /// Rows of a batch read from Parquet: few enough that a scan needs little memory.
 const BATCH_ROWS: usize = 4_096;
 
-/// Maximum values of a vector. No model has longer vectors; a larger number in a file's metadata would only allocate memory.
+/// Maximum values of a vector. No model has longer vectors; a larger number in a file's metadata would only allocate
+/// memory.
 const DIM_MAX: usize = 1 << 20;
 
 /// One output file, open for reading.
@@ -87,7 +88,8 @@ impl OutputFile {
         self.schema.fields().iter().map(column).collect()
     }
 
-    /// The quantizer that restores the file's vectors. `ranges` is the calibration file that they were written with, if any.
+    /// The quantizer that restores the file's vectors. `ranges` is the calibration file that they were written with, if
+    /// any.
     ///
     /// # Errors
     /// If a calibration file is missing, superfluous, or not the one that the vectors were written with.

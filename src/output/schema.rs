@@ -45,8 +45,8 @@ pub struct OutputSchema {
 }
 
 impl OutputSchema {
-    /// A schema with vectors of `dim` float32 values, with the column `text` if `text` is set. `provenance` is written to the
-    /// metadata, so it must not contain secrets.
+    /// A schema with vectors of `dim` float32 values, with the column `text` if `text` is set. `provenance` is written
+    /// to the metadata, so it must not contain secrets.
     pub fn new(dim: usize, text: bool, kept: &KeptSchema, provenance: &[(String, String)]) -> Self {
         OutputSchema::quantized(dim, text, kept, provenance, Quantizer::float32())
     }

@@ -1,7 +1,7 @@
 //! The stage that encodes windows: rows to batches, batches to vectors, vectors to rows of the output.
 //!
-//! In: [`Window`]s. Out: [`EncodedWindow`]s, in the same order. Kept: several windows that are encoded at once. Fails if the model
-//! fails. A row whose vector contains NaN or infinity is rejected.
+//! In: [`Window`]s. Out: [`EncodedWindow`]s, in the same order. Kept: several windows that are encoded at once. Fails
+//! if the model fails. A row whose vector contains NaN or infinity is rejected.
 
 use std::sync::Arc;
 
@@ -48,8 +48,8 @@ impl EncodeStage {
         Ok(())
     }
 
-    /// Queues the window's batches immediately, so that devices take them in the order of windows, and returns the future
-    /// that waits for them. Dropping it discards the batches that no device has started.
+    /// Queues the window's batches immediately, so that devices take them in the order of windows, and returns the
+    /// future that waits for them. Dropping it discards the batches that no device has started.
     fn start(&self, window: Window) -> impl Future<Output = Result<EncodedWindow, RunError>> + use<> {
         let rows: Vec<&[u32]> = window.block_rows().map(|(block, row)| block.tokens.ids(row)).collect();
         let lengths: Vec<usize> = rows.iter().map(|ids| ids.len()).collect();
@@ -89,8 +89,8 @@ impl EncodeStage {
     }
 }
 
-/// The index of each row's first vector among all vectors of the window, and the number of all vectors at the end. A row has
-/// one vector, or one per token.
+/// The index of each row's first vector among all vectors of the window, and the number of all vectors at the end. A
+/// row has one vector, or one per token.
 fn first_vectors(lengths: &[usize], schema: &OutputSchema) -> Vec<usize> {
     let mut first_vectors = vec![0];
     first_vectors.extend(lengths.iter().scan(0, |end, length| {

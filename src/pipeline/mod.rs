@@ -5,10 +5,10 @@
 //! device, windows in order ─ EncodedWindow ─► delivery thread
 //! ```
 //!
-//! In: a [`Pipeline`], which owns all stages. Out: a [`Summary`]. Every channel is short; the memory of a run is limited by the
-//! budget of bytes that the source acquires and that settled windows release. A drain stops the source and lets the stages behind
-//! it finish, for at most `drain_ms`. An error, an abort or a longer drain stops all stages: the sink is dropped unfinished, so no
-//! unfinished file remains under its final name.
+//! In: a [`Pipeline`], which owns all stages. Out: a [`Summary`]. Every channel is short; the memory of a run is
+//! limited by the budget of bytes that the source acquires and that settled windows release. A drain stops the source
+//! and lets the stages behind it finish, for at most `drain_ms`. An error, an abort or a longer drain stops all stages:
+//! the sink is dropped unfinished, so no unfinished file remains under its final name.
 
 mod encode;
 mod outcome;
@@ -206,8 +206,8 @@ async fn drained_too_long(drain: &CancellationToken, tuning: &watch::Receiver<Tu
     drain_max
 }
 
-/// What a record costs beyond its own bytes: its vector, both as the encoder returns it and in the window's column, and its
-/// tokens, hash and id.
+/// What a record costs beyond its own bytes: its vector, both as the encoder returns it and in the window's column, and
+/// its tokens, hash and id.
 fn record_overhead_bytes(dim: usize) -> usize {
     2 * dim * size_of::<f32>() + 256
 }

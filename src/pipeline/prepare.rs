@@ -1,7 +1,7 @@
 //! The stage that extracts and tokenizes records and groups them into windows.
 //!
-//! In: [`Records`]. Out: [`Window`]s, in source order. Kept: the open window, and as many blocks as there are threads. Fails only
-//! if the extractor panics.
+//! In: [`Records`]. Out: [`Window`]s, in source order. Kept: the open window, and as many blocks as there are threads.
+//! Fails only if the extractor panics.
 
 use std::collections::VecDeque;
 use std::future::pending;
@@ -73,7 +73,8 @@ impl PrepareStage {
                     }
                     Err(_) => can_reload = false,
                 },
-                // The source may be waiting for input, so this stage ends the records; those already sent are still received.
+                // The source may be waiting for input, so this stage ends the records; those already sent are still
+                // received.
                 () = self.drain.cancelled(), if !draining => {
                     draining = true;
                     records.close();

@@ -27,8 +27,8 @@ pub(super) fn start_source(
     let (done, result) = oneshot::channel();
     let run = move || {
         let ended = source.run(&mut sender).map_err(RunError::from);
-        // Dropping `sender` closes the channel of records, which tells the next stage that the source has ended. The result is
-        // sent first, so that nobody mistakes a failure for the end of input.
+        // Dropping `sender` closes the channel of records, which tells the next stage that the source has ended. The
+        // result is sent first, so that nobody mistakes a failure for the end of input.
         let _ = done.send(ended);
         drop(sender);
     };
@@ -49,7 +49,8 @@ where
     result
 }
 
-/// Starts a thread, whose name debuggers and `top -H` show. If it cannot be started, the channel for its result is closed.
+/// Starts a thread, whose name debuggers and `top -H` show. If it cannot be started, the channel for its result is
+/// closed.
 fn spawn_named(name: &str, run: impl FnOnce() + Send + 'static) {
     if let Err(error) = thread::Builder::new().name(name.into()).spawn(run) {
         tracing::error!(%error, name, "cannot start a thread");
@@ -65,8 +66,8 @@ pub(super) struct Delivered {
     pub windows: u64,
 }
 
-/// Settles windows on their own thread until `encoded` ends; the receiver gets the result. `aborted` ends the pauses between
-/// two tries to publish a window.
+/// Settles windows on their own thread until `encoded` ends; the receiver gets the result. `aborted` ends the pauses
+/// between two tries to publish a window.
 pub(super) fn start_delivery(
     mut delivery: Delivery,
     mut encoded: mpsc::Receiver<EncodedWindow>,

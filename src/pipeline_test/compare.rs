@@ -12,7 +12,7 @@ use crate::record::DeadLetter;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
     /// What differs, such as `row 1, text`.
-    pub place: String,
+    pub subject: String,
     /// The expected value.
     pub expected: String,
     /// The value of the result.
@@ -64,32 +64,32 @@ pub fn differences(expect: &Expect, found: &CaseResult) -> Vec<Difference> {
 struct Differences(Vec<Difference>);
 
 impl Differences {
-    fn add(&mut self, place: impl Into<String>, expected: impl ToString, found: impl ToString) {
+    fn add(&mut self, subject: impl Into<String>, expected: impl ToString, found: impl ToString) {
         let (expected, found) = (expected.to_string(), found.to_string());
-        self.0.push(Difference { place: place.into(), expected, found });
+        self.0.push(Difference { subject: subject.into(), expected, found });
     }
 
     fn rows(&mut self, expected: &[BTreeMap<String, Value>], found: &CaseResult) {
         for (index, pair) in pairs(expected, &found.rows).enumerate() {
-            let place = format!("row {}", index + 1);
+            let subject = format!("row {}", index + 1);
             match pair {
-                (Some(row), Some(got)) => self.row(&place, row, got, found),
-                (Some(row), None) => self.add(place, serde_json::json!(row), NOTHING),
-                (None, got) => self.add(place, NOTHING, got.map_or_else(String::new, Value::to_string)),
+                (Some(row), Some(got)) => self.row(&subject, row, got, found),
+                (Some(row), None) => self.add(subject, serde_json::json!(row), NOTHING),
+                (None, got) => self.add(subject, NOTHING, got.map_or_else(String::new, Value::to_string)),
             }
         }
     }
 
-    fn row(&mut self, place: &str, row: &BTreeMap<String, Value>, got: &Value, found: &CaseResult) {
+    fn row(&mut self, subject: &str, row: &BTreeMap<String, Value>, got: &Value, found: &CaseResult) {
         for (column, expected) in row {
-            let place = format!("{place}, {column}");
+            let subject = format!("{subject}, {column}");
             let exists = column != "vector" && found.columns.iter().any(|(name, _)| name == column);
             // A row does not contain null values.
             let value = got.get(column).unwrap_or(&Value::Null);
             if !exists {
-                self.add(place, expected, format!("no such column; expected one of {}", column_names(found)));
+                self.add(subject, expected, format!("no such column; expected one of {}", column_names(found)));
             } else if !same(expected, value) {
-                self.add(place, expected, value);
+                self.add(subject, expected, value);
             }
         }
     }
@@ -110,11 +110,11 @@ impl Differences {
 
     fn dead_letters(&mut self, expected: &[ExpectedDeadLetter], found: &[DeadLetter]) {
         for (index, pair) in pairs(expected, found).enumerate() {
-            let place = format!("dead letter {}", index + 1);
+            let subject = format!("dead letter {}", index + 1);
             match pair {
                 (Some(expected), Some(got)) if matches(expected, got) => {}
                 (expected, got) => self.add(
-                    place,
+                    subject,
                     expected.map_or_else(|| NOTHING.into(), expected_shown),
                     got.map_or_else(|| NOTHING.into(), found_shown),
                 ),

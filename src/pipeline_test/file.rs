@@ -1,7 +1,7 @@
 //! Test files: `NAME.test.yaml` beside `NAME.yaml`.
 //!
-//! In: YAML. Out: cases, and the plan of each case. Fails with the line of the mistake, as pipeline files do. Environment variables
-//! of the machine are ignored, so a case gives the same result everywhere.
+//! In: YAML. Out: cases, and the plan of each case. Fails with the line of the mistake, as pipeline files do.
+//! Environment variables of the machine are ignored, so a case gives the same result everywhere.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -39,8 +39,8 @@ pub struct Case {
     /// Keys of the pipeline file that this case overrides.
     #[serde(default)]
     set: BTreeMap<String, Value>,
-    /// The records: a string is a line, a document or a message's value as it is; a map is a JSON document or a row. For
-    /// Kafka, a map with `$value` is a message, with `$key`, `$headers` and `$timestamp`.
+    /// The records: a string is a line, a document or a message's value as it is; a map is a JSON document or a row.
+    /// For Kafka, a map with `$value` is a message, with `$key`, `$headers` and `$timestamp`.
     pub records: Vec<Value>,
     /// The expected result.
     pub expect: Expect,

@@ -4,8 +4,9 @@
 //! - [`run`] runs the pipeline of a plan on records, from memory to memory, with the hash encoder
 //! - [`compare`] lists the differences between a result and the expected one
 //!
-//! The stages are those of `embedmill run`. Source, sink and model are replaced: no file is read, no broker is contacted and no
-//! model is loaded. Tokens are the hash encoder's words, and a vector has `model.truncate_dim` or `model.hash_dim` values.
+//! The stages are those of `embedmill run`. Source, sink and model are replaced: no file is read, no broker is
+//! contacted and no model is loaded. Tokens are the hash encoder's words, and a vector has `model.truncate_dim` or
+//! `model.hash_dim` values.
 
 pub mod compare;
 pub mod file;

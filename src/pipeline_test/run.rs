@@ -1,7 +1,7 @@
 //! Runs the pipeline of a plan on given records, from memory to memory.
 //!
-//! In: a plan and records. Out: a [`CaseResult`], which also has the error of a run that failed. Fails with the key of the case if
-//! the source of the plan could not give such records, or the plan cannot be started.
+//! In: a plan and records. Out: a [`CaseResult`], which also has the error of a run that failed. Fails with the key of
+//! the case if the source of the plan could not give such records, or the plan cannot be started.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

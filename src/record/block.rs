@@ -8,7 +8,8 @@ use crate::columnar::{Columns, Strings, Tokens};
 
 /// Consecutive records of one partition, and the rows made from them.
 ///
-/// Invariant: `row_records` ascends, and `ids`, `hashes`, `tokens`, `kept` (and `texts`, if kept) have one entry per row.
+/// Invariant: `row_records` ascends, and `ids`, `hashes`, `tokens`, `kept` (and `texts`, if kept) have one entry per
+/// row.
 #[derive(Debug)]
 pub struct Block {
     /// The partition of all records.

@@ -8,8 +8,8 @@ use std::sync::Arc;
 pub enum Partition {
     /// A file: its path as the user gave it, or `-` for standard input. `ordinal` is its index among the inputs.
     File { ordinal: u32, path: String },
-    /// One assignment of a partition of a Kafka topic. `epoch` distinguishes it from earlier assignments of the same partition
-    /// that were revoked.
+    /// One assignment of a partition of a Kafka topic. `epoch` distinguishes it from earlier assignments of the same
+    /// partition that were revoked.
     Topic { topic: Arc<str>, partition: i32, epoch: u64 },
     /// Records in memory, identified by a number.
     Memory(u32),
@@ -36,8 +36,8 @@ impl Partition {
 
 /// The position of one record. Offsets count from 0.
 ///
-/// For formats with one record per line the offset counts lines, blank ones included. Shown to users it is the line number of
-/// an editor, which counts from 1.
+/// For formats with one record per line the offset counts lines, blank ones included. Shown to users it is the line
+/// number of an editor, which counts from 1.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Position {
     /// The partition that contains the record.

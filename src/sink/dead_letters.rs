@@ -1,7 +1,7 @@
 //! Dead letters in a file of JSON lines: rejected records as they were read, each with the reason.
 //!
-//! The file is written under a temporary name and gets its final name when the run ends, just before the rows do. It replaces
-//! the file of an earlier run, and is empty if no record was rejected.
+//! The file is written under a temporary name and gets its final name when the run ends, just before the rows do. It
+//! replaces the file of an earlier run, and is empty if no record was rejected.
 
 use std::path::Path;
 

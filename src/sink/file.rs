@@ -1,7 +1,8 @@
-//! Rows to Arrow IPC or Parquet files: one file, or a folder of files that are named by the position of their first record.
+//! Rows to Arrow IPC or Parquet files: one file, or a folder of files that are named by the position of their first
+//! record.
 //!
-//! In a folder the next file is begun once a file has `file_rows` rows, always between two windows. So the same input and plan
-//! give the same files with the same bytes, and a run after a kill writes them again.
+//! In a folder the next file is begun once a file has `file_rows` rows, always between two windows. So the same input
+//! and plan give the same files with the same bytes, and a run after a kill writes them again.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -28,10 +29,11 @@ pub struct FileSinkConfig {
     pub file_seconds: u64,
 }
 
-/// Default of `file_rows`. A million vectors of 384 floats are 1.5 GB: large enough for readers, small enough to write again.
+/// Default of `file_rows`. A million vectors of 384 floats are 1.5 GB: large enough for readers, small enough to write
+/// again.
 const FILE_ROWS: u64 = 1_000_000;
-/// Default of `file_seconds`. It limits what is read again after a kill, and how long rows of a quiet topic wait; shorter times
-/// make many small files.
+/// Default of `file_seconds`. It limits what is read again after a kill, and how long rows of a quiet topic wait;
+/// shorter times make many small files.
 const FILE_SECONDS: u64 = 60;
 
 impl Default for FileSinkConfig {
@@ -86,9 +88,9 @@ fn existing_files(folder: &Path, format: FileFormat) -> impl Iterator<Item = Pat
     paths.filter(move |path| path.extension() == Some(extension))
 }
 
-/// Refuses a folder with files of other inputs, of another number of shards, or of other settings. The folder would then have
-/// rows twice, or lack some. All shards of one list of inputs write to the same folder. Without shards, files of an earlier run
-/// are only warned of: those that this run does not write again stay.
+/// Refuses a folder with files of other inputs, of another number of shards, or of other settings. The folder would
+/// then have rows twice, or lack some. All shards of one list of inputs write to the same folder. Without shards, files
+/// of an earlier run are only warned of: those that this run does not write again stay.
 ///
 /// # Errors
 /// If a file of another list of shards is found.
@@ -125,8 +127,8 @@ struct OpenFile {
 }
 
 impl FileSink {
-    /// Creates the folder, or the temporary file of a single file, so that a path that cannot be written is refused before any
-    /// data moves.
+    /// Creates the folder, or the temporary file of a single file, so that a path that cannot be written is refused
+    /// before any data moves.
     ///
     /// # Errors
     /// If it cannot be created, or the folder has files of other shards.

@@ -125,8 +125,8 @@ pub fn read_metadata(format: FileFormat, path: &Path, key: &str) -> Result<Optio
     }
 }
 
-/// Float32 values of vectors do not repeat, so a dictionary is useless for them. BYTE_STREAM_SPLIT groups their bytes by
-/// significance, which makes them compress a little.
+/// Float32 values of vectors do not repeat, so a dictionary is useless for them. BYTE_STREAM_SPLIT groups their bytes
+/// by significance, which makes them compress a little.
 fn parquet_properties() -> WriterProperties {
     let path = |column: &str, lists: usize| {
         let parts = ["list", "item"].iter().cycle().take(2 * lists);

@@ -1,5 +1,5 @@
-//! Where rows go. A [`Sink`] gets whole windows in order, a [`DeadLetterSink`] the records that were rejected. Both run on the
-//! delivery thread and may block.
+//! Where rows go. A [`Sink`] gets whole windows in order, a [`DeadLetterSink`] the records that were rejected. Both run
+//! on the delivery thread and may block.
 
 pub mod dead_letters;
 pub mod file;
@@ -25,8 +25,8 @@ pub struct WindowRows<'a> {
     pub window: &'a Window,
     /// Its rows.
     pub output: &'a Output,
-    /// For each block of the window, whether its partition is still assigned to this consumer. A sink that may publish a row
-    /// twice does not need this.
+    /// For each block of the window, whether its partition is still assigned to this consumer. A sink that may publish
+    /// a row twice does not need this.
     pub owned: &'a [bool],
     /// The `traceparent` header of the window's messages, if the window is traced.
     pub traceparent: Option<&'a str>,
@@ -73,8 +73,8 @@ pub trait Sink: Send {
         false
     }
 
-    /// Waits until everything written is durable. Files are durable only once they are finished, so the plan refuses files for
-    /// sources whose positions are committed by window.
+    /// Waits until everything written is durable. Files are durable only once they are finished, so the plan refuses
+    /// files for sources whose positions are committed by window.
     ///
     /// # Errors
     /// If something written is lost.

@@ -1,7 +1,7 @@
 //! Rows in, a calibration file out: the range of each value of the vectors. No row is written.
 //!
-//! The file is JSON. It gets its final name at the end of the run, and contains the provenance of the vectors, so that it cannot
-//! be used with others.
+//! The file is JSON. It gets its final name at the end of the run, and contains the provenance of the vectors, so that
+//! it cannot be used with others.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

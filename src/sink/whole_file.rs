@@ -1,7 +1,7 @@
 //! A file that appears whole or not at all: it is written under a temporary name in its folder, synced, and renamed.
 //!
-//! Dropping it unfinished removes the temporary file. Only a kill leaves one behind, under a hidden name that ends in `.tmp`;
-//! nothing reads it, and it can be deleted.
+//! Dropping it unfinished removes the temporary file. Only a kill leaves one behind, under a hidden name that ends in
+//! `.tmp`; nothing reads it, and it can be deleted.
 
 use std::fs::{File, Permissions};
 use std::io::{BufWriter, Write};

@@ -1,7 +1,7 @@
 //! Where records come from.
 //!
-//! A [`Source`] reads records in order on a thread of its own and hands them to a [`RecordSender`], which waits while the
-//! memory budget is used up. A drain stops the source; an error of the source ends the run.
+//! A [`Source`] reads records in order on a thread of its own and hands them to a [`RecordSender`], which waits while
+//! the memory budget is used up. A drain stops the source; an error of the source ends the run.
 
 pub mod file;
 pub mod memory;
@@ -20,8 +20,8 @@ use crate::telemetry::events;
 
 /// Reads records on a thread of its own until its end, a drain, or an error.
 pub trait Source: Send {
-    /// Hands every record to `sender`, each partition's records in ascending order of offset. Bytes that cannot be split
-    /// into a record are handed on as [`crate::record::Payload::Unreadable`], never skipped.
+    /// Hands every record to `sender`, each partition's records in ascending order of offset. Bytes that cannot be
+    /// split into a record are handed on as [`crate::record::Payload::Unreadable`], never skipped.
     ///
     /// # Errors
     /// Only if the source cannot continue: a failing disk or broker, not a bad record.
@@ -60,8 +60,8 @@ impl RecordSender {
         RecordSender { runtime, records: Some(records), budget, drain, over }
     }
 
-    /// Waits for the budget, then hands the records on. `input_bytes_read` counts the bytes of the whole input up to the
-    /// end of these records, as they lie on disk (compressed).
+    /// Waits for the budget, then hands the records on. `input_bytes_read` counts the bytes of the whole input up to
+    /// the end of these records, as they lie on disk (compressed).
     ///
     /// # Errors
     /// [`Closed`] if the pipeline accepts no more records; it has not taken these.

@@ -1,7 +1,7 @@
 //! `record:` in the pipeline file: which fields of a record are its id, its text and its kept columns.
 //!
-//! In: [`RecordConfig`]. Out: a [`RecordPlan`] with parsed paths and a compiled template. Fails with the key and what is wrong
-//! with its value; no record is needed for that.
+//! In: [`RecordConfig`]. Out: a [`RecordPlan`] with parsed paths and a compiled template. Fails with the key and what
+//! is wrong with its value; no record is needed for that.
 
 use minijinja::{Environment, UndefinedBehavior};
 use schemars::JsonSchema;

@@ -6,7 +6,8 @@ use std::fmt;
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
-/// The `wanted` top-level fields of the JSON object `json`. All other fields are skipped, so no memory is allocated for them.
+/// The `wanted` top-level fields of the JSON object `json`. All other fields are skipped, so no memory is allocated for
+/// them.
 ///
 /// # Errors
 /// If `json` is not one JSON object.

@@ -16,7 +16,8 @@ pub enum OutputPrecision {
     Int8,
     /// One integer from 0 to 255 per value.
     Uint8,
-    /// One bit per value, set if the value is above 0: eight bits per byte, the first value in the highest bit, less 128.
+    /// One bit per value, set if the value is above 0: eight bits per byte, the first value in the highest bit, less
+    /// 128.
     Binary,
     /// As `binary`, as bytes from 0 to 255.
     Ubinary,

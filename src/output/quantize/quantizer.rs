@@ -70,8 +70,8 @@ impl Quantizer {
         }
     }
 
-    /// An approximation of the vector of `dim` values that was written as `written`, for `search`: the lower end of each step
-    /// for 8-bit integers, 1 or −1 for bits.
+    /// An approximation of the vector of `dim` values that was written as `written`, for `search`: the lower end of
+    /// each step for 8-bit integers, 1 or −1 for bits.
     pub fn restore(&self, written: &[u8], dim: usize) -> Vec<f32> {
         match &self.ranges {
             Some(ranges) => written
@@ -108,8 +108,8 @@ fn eight_bits(vectors: &Matrix, ranges: &Ranges) -> Vec<u8> {
     bytes
 }
 
-/// One bit per value, set if the value is above 0; the first of eight values is in the highest bit, and the last byte is padded
-/// with zeros, as `numpy.packbits` does. `[rows, dim]` → `[rows, ceil(dim / 8)]` bytes.
+/// One bit per value, set if the value is above 0; the first of eight values is in the highest bit, and the last byte
+/// is padded with zeros, as `numpy.packbits` does. `[rows, dim]` → `[rows, ceil(dim / 8)]` bytes.
 fn bits(vectors: &Matrix) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(vectors.rows() * vectors.dim().div_ceil(8));
     for row in 0..vectors.rows() {

@@ -1,7 +1,7 @@
 //! `output.ranges`: the range of each value of a vector, which int8 and uint8 divide into 255 steps.
 //!
-//! In: two numbers in the pipeline file, or a calibration file. Out: [`Ranges`]. Fails if the file cannot be read, or was made
-//! for other vectors. Only [`Ranges::read`] and [`Ranges::open`] read files.
+//! In: two numbers in the pipeline file, or a calibration file. Out: [`Ranges`]. Fails if the file cannot be read, or
+//! was made for other vectors. Only [`Ranges::read`] and [`Ranges::open`] read files.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -191,7 +191,8 @@ impl Ranges {
         &self.min
     }
 
-    /// The difference between two consecutive 8-bit integers. The range of a constant value is empty; then any step does.
+    /// The difference between two consecutive 8-bit integers. The range of a constant value is empty; then any step
+    /// does.
     pub(super) fn step(&self, column: usize) -> f32 {
         let step = (self.max[column] - self.min[column]) / 255.0;
         if step == 0.0 { 1.0 } else { step }

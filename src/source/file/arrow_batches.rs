@@ -1,8 +1,9 @@
 //! The batches of an Arrow IPC stream or file.
 //!
-//! In: a [`Stream`]. Out: tables of rows, slices of the batches. Kept: one batch, as large as its writer made it. An Arrow
-//! file is a stream between two magic numbers, followed by a footer, so both are read from front to back. That works for
-//! pipes and compressed files, and of a truncated file it gives every whole batch before it gives an unreadable record.
+//! In: a [`Stream`]. Out: tables of rows, slices of the batches. Kept: one batch, as large as its writer made it. An
+//! Arrow file is a stream between two magic numbers, followed by a footer, so both are read from front to back. That
+//! works for pipes and compressed files, and of a truncated file it gives every whole batch before it gives an
+//! unreadable record.
 
 use std::collections::VecDeque;
 
@@ -151,8 +152,8 @@ impl ArrowReader {
         Ok(None)
     }
 
-    /// Reads to the end of the file and checks that it has a footer, which lists as many batches as were read: otherwise the
-    /// file is truncated.
+    /// Reads to the end of the file and checks that it has a footer, which lists as many batches as were read:
+    /// otherwise the file is truncated.
     fn check_footer(&mut self) -> Result<(), String> {
         let mut rest = Vec::new();
         loop {

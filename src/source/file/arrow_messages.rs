@@ -1,8 +1,9 @@
 //! Reads the messages of an Arrow IPC stream and checks them before they are decoded.
 //!
 //! In: a [`Stream`]. Out: one whole message at a time, its head and its body. Kept: nothing. The arrow crate trusts the
-//! offsets and lengths of the buffers that a message lists: a wrong offset makes it panic, and a wrong length of a compressed
-//! buffer makes it allocate that much memory, which ends the process. Such a message fails here instead, with its fault.
+//! offsets and lengths of the buffers that a message lists: a wrong offset makes it panic, and a wrong length of a
+//! compressed buffer makes it allocate that much memory, which ends the process. Such a message fails here instead,
+//! with its fault.
 
 use std::io::Read;
 
@@ -15,7 +16,8 @@ use super::stream::Stream;
 pub const MARKER: [u8; 4] = [0xff; 4];
 /// The mark that ends a stream. A stream may also end without it.
 pub const END: [u8; 8] = [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
-/// Maximum decompressed bytes of one buffer: as far as 32-bit offsets of strings reach, and far above what writers make.
+/// Maximum decompressed bytes of one buffer: as far as 32-bit offsets of strings reach, and far above what writers
+/// make.
 const BUFFER_BYTES_MAX: i64 = i32::MAX as i64;
 /// Maximum bytes allocated before the bytes that fill them have arrived.
 const RESERVED_BYTES_MAX: usize = 16 << 20;

@@ -23,14 +23,15 @@ pub struct FilesConfig {
     /// The character between the fields of a CSV or TSV file; by default a comma, and a tab in TSV files.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delimiter: Option<char>,
-    /// Maximum bytes of one line, row, JSON value or document. A longer one is not read into memory; it is rejected like
-    /// any invalid record.
+    /// Maximum bytes of one line, row, JSON value or document. A longer one is not read into memory; it is rejected
+    /// like any invalid record.
     pub record_bytes_max: usize,
     /// With `delivery: exactly_once` into a Kafka topic: the name of the consumer group under which the sink's cluster
     /// stores how far this source has been read. A run that is started again resumes there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<String>,
-    /// Makes this run one of several that share the inputs, each input read by exactly one. By default, one run reads all.
+    /// Makes this run one of several that share the inputs, each input read by exactly one. By default, one run reads
+    /// all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shard: Option<Shard>,
 }

@@ -1,9 +1,10 @@
 //! One record per row: CSV and TSV under a header that names the fields.
 //!
-//! This file splits the input into rows, by the quoting rules of the csv crate, and the csv crate splits a row into fields.
-//! By itself the csv crate would read a row of any size into memory and would not keep its bytes. Split first, a row is
-//! limited to `record_bytes_max`, and an invalid one is handed on as it was written. The offset of a record is the number of
-//! its first line, so that errors show the line number that an editor shows, whatever line ends quoted fields contain.
+//! This file splits the input into rows, by the quoting rules of the csv crate, and the csv crate splits a row into
+//! fields. By itself the csv crate would read a row of any size into memory and would not keep its bytes. Split first,
+//! a row is limited to `record_bytes_max`, and an invalid one is handed on as it was written. The offset of a record is
+//! the number of its first line, so that errors show the line number that an editor shows, whatever line ends quoted
+//! fields contain.
 
 use std::io::{self, Read};
 use std::ops::Range;

@@ -25,7 +25,8 @@ impl DocumentReader {
     /// The document, or `None` for an empty file.
     fn record(&mut self) -> Option<Record> {
         let mut all = Vec::new();
-        // One byte more than allowed shows that the text is too long; three are for the byte order mark, which does not count.
+        // One byte more than allowed shows that the text is too long; three are for the byte order mark, which does not
+        // count.
         let limit = (self.record_bytes_max as u64).saturating_add(4);
         let read = (&mut self.stream).take(limit).read_to_end(&mut all);
         let mark = match (byte_order_mark(&all), read) {

@@ -1,8 +1,8 @@
 //! The [`Source`] that reads all inputs, one after the other.
 //!
-//! In: [`FilesConfig`]. Out: the records of all inputs that this run's shard owns, from where an earlier run stopped if it
-//! resumes. Kept: the list of inputs, one open input, and until `run` the records of the sample, which are read ahead to infer
-//! the types of columns and then sent like all others. Fails if an input is missing or cannot be opened.
+//! In: [`FilesConfig`]. Out: the records of all inputs that this run's shard owns, from where an earlier run stopped if
+//! it resumes. Kept: the list of inputs, one open input, and until `run` the records of the sample, which are read
+//! ahead to infer the types of columns and then sent like all others. Fails if an input is missing or cannot be opened.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -16,7 +16,8 @@ use super::stream::Compression;
 use crate::record::{Body, Partition, Payload, Record};
 use crate::source::{RecordSender, Source, SourceError};
 
-/// How many records column types are inferred from: enough to meet a rare float among integers, and read in milliseconds.
+/// How many records column types are inferred from: enough to meet a rare float among integers, and read in
+/// milliseconds.
 const SAMPLE_RECORDS: usize = 1_000;
 /// Maximum bytes that column types are inferred from, so that long records do not pile up before the run starts.
 const SAMPLE_BYTES: usize = 1 << 20;
@@ -60,8 +61,8 @@ pub(super) struct InputRecords {
 }
 
 impl FileSource {
-    /// Lists all inputs, checks that each can be opened, and detects formats and compressions. Standard input and pipes are
-    /// not touched. Only the top-level fields in `columns` need to be read; all fields if it is empty.
+    /// Lists all inputs, checks that each can be opened, and detects formats and compressions. Standard input and pipes
+    /// are not touched. Only the top-level fields in `columns` need to be read; all fields if it is empty.
     ///
     /// # Errors
     /// If a setting is wrong, or for the first input that is missing, cannot be opened, or has an unsupported compression.
@@ -113,8 +114,9 @@ impl FileSource {
         self.bytes_total
     }
 
-    /// The first records of the first input that has any, to infer column types from; they are still sent by `run`. Call it
-    /// only to infer types: on a pipe it waits for [`SAMPLE_RECORDS`] records, or for the first one if the source is `live`.
+    /// The first records of the first input that has any, to infer column types from; they are still sent by `run`.
+    /// Call it only to infer types: on a pipe it waits for [`SAMPLE_RECORDS`] records, or for the first one if the
+    /// source is `live`.
     ///
     /// # Errors
     /// As [`Source::run`].
@@ -183,8 +185,8 @@ impl FileSource {
         }
     }
 
-    /// Opens the next input, unless this run does not own it or an earlier run has settled it. Returns whether there was a
-    /// next input.
+    /// Opens the next input, unless this run does not own it or an earlier run has settled it. Returns whether there
+    /// was a next input.
     fn open_next(&mut self) -> Result<bool, SourceError> {
         let ordinal = self.next_input;
         let Some(input) = self.inputs.get(ordinal) else { return Ok(false) };
@@ -214,8 +216,8 @@ impl FileSource {
         InputFingerprints::new(&self.inputs)
     }
 
-    /// A text that is the same for all shards that share these inputs: the fingerprint of all inputs and the number of shards.
-    /// `None` without shards.
+    /// A text that is the same for all shards that share these inputs: the fingerprint of all inputs and the number of
+    /// shards. `None` without shards.
     pub fn shared_inputs(&self) -> Option<String> {
         let shard = self.config.shard?;
         Some(format!("{} in {}", self.fingerprints()?.all(), shard.count))

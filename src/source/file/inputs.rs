@@ -1,9 +1,9 @@
 //! Resolves the paths in `source.files.paths` to the list of inputs.
 //!
-//! In: the configuration. Out: the inputs, in the order of the paths. The files of a folder or a glob are sorted by the bytes
-//! of their paths, so the order is the same on every machine. A file that several paths lead to is read once, where it comes
-//! first. Hidden files and folders are skipped unless they are named. Fails, before any data moves, if a path leads to nothing
-//! or a file cannot be opened: every file's first bytes are read here.
+//! In: the configuration. Out: the inputs, in the order of the paths. The files of a folder or a glob are sorted by the
+//! bytes of their paths, so the order is the same on every machine. A file that several paths lead to is read once,
+//! where it comes first. Hidden files and folders are skipped unless they are named. Fails, before any data moves, if a
+//! path leads to nothing or a file cannot be opened: every file's first bytes are read here.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -144,8 +144,8 @@ fn folder(folder: &Path, format: Format) -> Result<Vec<PathBuf>, SourceError> {
     Ok(found)
 }
 
-/// The files that a pattern matches. Symbolic links are followed as in folders; the glob crate by itself would follow loops
-/// of links.
+/// The files that a pattern matches. Symbolic links are followed as in folders; the glob crate by itself would follow
+/// loops of links.
 fn globbed(argument: &str) -> Result<Vec<PathBuf>, SourceError> {
     let error = |message: String| SourceError::Inputs { message: format!("{argument}: {message}") };
     let pattern = Pattern::new(argument.strip_prefix("./").unwrap_or(argument))
@@ -188,8 +188,8 @@ fn globbed(argument: &str) -> Result<Vec<PathBuf>, SourceError> {
     Ok(found)
 }
 
-/// The files below a folder, sorted by path. A symbolic link to a folder above itself is skipped, since that folder is being
-/// read already.
+/// The files below a folder, sorted by path. A symbolic link to a folder above itself is skipped, since that folder is
+/// being read already.
 fn files_below(folder: &Path, depth: usize, hidden: bool) -> Result<Vec<PathBuf>, SourceError> {
     let wanted =
         |entry: &DirEntry| hidden || entry.depth() == 0 || !entry.file_name().as_encoded_bytes().starts_with(b".");

@@ -1,7 +1,7 @@
 //! One record per JSON value: the elements of one array, or values one after the other. A value may span several lines.
 //!
-//! Brackets and quotes alone tell where a value ends, so it is found without being parsed; the stage that parses it later
-//! reports errors inside it. Offsets count values, as several may be on one line.
+//! Brackets and quotes alone tell where a value ends, so it is found without being parsed; the stage that parses it
+//! later reports errors inside it. Offsets count values, as several may be on one line.
 
 use std::ops::Range;
 

@@ -1,9 +1,9 @@
 //! The rows of a Parquet file.
 //!
-//! In: a [`Stream`]. Out: tables of rows. Kept: one page per column, whatever the size of the row groups, since pages are
-//! read as rows are needed. A Parquet file is read from its footer, so an input that cannot seek (standard input, a
-//! compressed file) is first copied to an unnamed temporary file. Fails only if that file cannot be written; a corrupt file
-//! gives an unreadable record.
+//! In: a [`Stream`]. Out: tables of rows. Kept: one page per column, whatever the size of the row groups, since pages
+//! are read as rows are needed. A Parquet file is read from its footer, so an input that cannot seek (standard input, a
+//! compressed file) is first copied to an unnamed temporary file. Fails only if that file cannot be written; a corrupt
+//! file gives an unreadable record.
 
 use std::fs::File;
 use std::io::{self, BufReader};

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use crate::record::{Body, Payload, Record};
 use crate::source::SourceError;
 
-/// Maximum records of one body. Some hundreds spread evenly over the cores and let windows end close to their limits, while
-/// the cost of sending a body is still far below that of tokenizing it.
+/// Maximum records of one body. Some hundreds spread evenly over the cores and let windows end close to their limits,
+/// while the cost of sending a body is still far below that of tokenizing it.
 pub const BODY_RECORDS_MAX: usize = 256;
 /// Maximum bytes of one body, unless a single record is larger: long records are spread over the cores too.
 pub const BODY_BYTES_MAX: usize = 256 << 10;
@@ -50,8 +50,8 @@ impl Reader for FailedReader {
     }
 }
 
-/// A record of bytes that could not be split into one. Their beginning is copied, so that it does not keep a whole block
-/// in memory.
+/// A record of bytes that could not be split into one. Their beginning is copied, so that it does not keep a whole
+/// block in memory.
 pub fn unreadable(offset: u64, raw: &[u8], cause: String) -> Record {
     let raw = Bytes::copy_from_slice(&raw[..raw.len().min(RAW_BYTES_MAX)]);
     Record::new(offset, Payload::Unreadable { raw, cause })

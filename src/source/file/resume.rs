@@ -14,8 +14,8 @@ pub struct Resume {
     pub next: u64,
 }
 
-/// One fingerprint per input: a hash of its path and of the paths and sizes of all inputs before it. The size of the input
-/// itself is left out, since a file may grow between two runs.
+/// One fingerprint per input: a hash of its path and of the paths and sizes of all inputs before it. The size of the
+/// input itself is left out, since a file may grow between two runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InputFingerprints {
     each: Vec<String>,

@@ -1,8 +1,8 @@
 //! One of several runs that share the inputs of a pipeline: which inputs it reads, and how its outputs are named.
 //!
-//! Every run lists all inputs and reads every `count`-th, so each input is in exactly one shard. The index of an input among
-//! all inputs is part of the names of output files, of positions and of checkpoints. Therefore all runs need the same list;
-//! [`InputFingerprints::all`](super::InputFingerprints::all) lets a run check that.
+//! Every run lists all inputs and reads every `count`-th, so each input is in exactly one shard. The index of an input
+//! among all inputs is part of the names of output files, of positions and of checkpoints. Therefore all runs need the
+//! same list; [`InputFingerprints::all`](super::InputFingerprints::all) lets a run check that.
 
 use std::path::{Path, PathBuf};
 

@@ -9,8 +9,8 @@ use super::splitter::{Boundary, byte_order_mark};
 /// How many bytes of an input are looked at: more than the first line of nearly all JSON lines files.
 pub const HEAD_BYTES: usize = 64 << 10;
 
-/// Suffixes of compressions. They are only removed, to find the extension of the format; the compression itself is detected
-/// by content.
+/// Suffixes of compressions. They are only removed, to find the extension of the format; the compression itself is
+/// detected by content.
 const COMPRESSION_SUFFIXES: [&str; 6] = ["gz", "gzip", "zst", "zstd", "bz2", "bzip2"];
 
 /// What the extension of a file tells about its format.
@@ -48,8 +48,8 @@ pub fn by_name(path: &Path) -> NamedFormat {
     })
 }
 
-/// The format, by the extension and the first (decompressed) bytes. Magic numbers that no text begins with count more than
-/// the extension.
+/// The format, by the extension and the first (decompressed) bytes. Magic numbers that no text begins with count more
+/// than the extension.
 pub fn detect(named: NamedFormat, head: &[u8]) -> Format {
     if head.starts_with(b"PAR1") || head.starts_with(b"PARE") {
         return Format::Parquet;

@@ -1,8 +1,9 @@
 //! Splits a stream into records without copying them; the base of the readers of lines, CSV rows and JSON values.
 //!
-//! In: a [`Stream`], and a [`Boundary`] that finds where a record ends. Out: records that share the blocks that they were
-//! read in. Kept: one block, or one record of at most `record_bytes_max`. A longer record is handed on once, as an unreadable
-//! one, and the rest of it is skipped. When the stream breaks, the bytes left over are handed on as one unreadable record.
+//! In: a [`Stream`], and a [`Boundary`] that finds where a record ends. Out: records that share the blocks that they
+//! were read in. Kept: one block, or one record of at most `record_bytes_max`. A longer record is handed on once, as an
+//! unreadable one, and the rest of it is skipped. When the stream breaks, the bytes left over are handed on as one
+//! unreadable record.
 
 use std::ops::Range;
 
@@ -25,8 +26,8 @@ pub trait Boundary: Send {
     /// The name of a record in an error message.
     const NAME: &'static str;
 
-    /// The end of the current record in `more` (bytes not seen before), which is where the next record begins. The state
-    /// then is that of the next record.
+    /// The end of the current record in `more` (bytes not seen before), which is where the next record begins. The
+    /// state then is that of the next record.
     fn find(&mut self, more: &[u8]) -> Option<usize>;
 
     /// By how much the offset grows from the record whose end was found last to the next.
@@ -95,8 +96,8 @@ impl<B: Boundary> RecordSplitter<B> {
         self.ended = true;
     }
 
-    /// The next records, or `None` at the end. `payload` parses the bytes of a record and returns `None` for a blank one,
-    /// an error for an invalid one.
+    /// The next records, or `None` at the end. `payload` parses the bytes of a record and returns `None` for a blank
+    /// one, an error for an invalid one.
     pub fn next_body(&mut self, mut payload: impl FnMut(Bytes) -> Option<Result<Payload, String>>) -> Option<Body> {
         let mut records = Vec::new();
         let mut bytes = 0;

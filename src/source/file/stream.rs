@@ -1,8 +1,8 @@
 //! The decompressed bytes of one input.
 //!
-//! In: any [`Read`]. Out: its bytes, decompressed as its first bytes (never its name) tell. Kept: the decoder's window and a
-//! block. Fails with a message that a dead letter can carry: what is corrupt, and after how many bytes. An error ends the
-//! stream.
+//! In: any [`Read`]. Out: its bytes, decompressed as its first bytes (never its name) tell. Kept: the decoder's window
+//! and a block. Fails with a message that a dead letter can carry: what is corrupt, and after how many bytes. An error
+//! ends the stream.
 
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
@@ -130,14 +130,15 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// Detects the compression. The bytes of a `live` input, such as a pipe, are handed on as they arrive rather than in whole
-    /// blocks.
+    /// Detects the compression. The bytes of a `live` input, such as a pipe, are handed on as they arrive rather than
+    /// in whole blocks.
     ///
     /// # Errors
     /// If the first bytes cannot be read, or ([`io::ErrorKind::InvalidData`]) belong to an unsupported compression.
     pub fn new(mut inner: Box<dyn Read + Send>, live: bool) -> io::Result<Self> {
         let mut head = Vec::new();
-        // A live input may have fewer bytes than a magic number so far; more are awaited only if they could complete one.
+        // A live input may have fewer bytes than a magic number so far; more are awaited only if they could complete
+        // one.
         while head.len() < HEAD_BYTES && (!live || head.is_empty() || Compression::may_become(&head)) {
             let mut more = [0; HEAD_BYTES];
             match inner.read(&mut more[head.len()..]) {

@@ -177,7 +177,8 @@ impl Extractor {
         self.build(drafts, KeptValues::Table(table, rows), rejected)
     }
 
-    /// The columns of the drafts. Invalid rows are rejected and the columns are built again without them, which is rare.
+    /// The columns of the drafts. Invalid rows are rejected and the columns are built again without them, which is
+    /// rare.
     fn build(
         &self,
         mut drafts: Vec<Draft<'_>>,

@@ -75,7 +75,8 @@ pub(super) struct CsvTable {
     pub records: Vec<usize>,
 }
 
-/// The CSV rows among `each`, with their `wanted` columns; `None` if there are no CSV rows. All other records are rejected.
+/// The CSV rows among `each`, with their `wanted` columns; `None` if there are no CSV rows. All other records are
+/// rejected.
 pub(super) fn csv_table(each: &[Record], wanted: &[String], rejected: &mut Vec<Rejection>) -> Option<CsvTable> {
     let header = each.iter().find_map(|record| match &record.payload {
         Payload::Row { header, .. } => Some(header.clone()),
