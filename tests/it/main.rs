@@ -7,6 +7,7 @@ mod dashboard;
 mod deploy;
 mod formats;
 mod hub;
+mod layers;
 mod observe;
 mod pipeline;
 mod pipelines;
