@@ -4,11 +4,11 @@
 //! No record is read and no message is sent. Nothing is left behind but the folder of the output, if it did not exist.
 
 use crate::encode::devices;
-use crate::kafka::config::{KafkaSinkConfig, KafkaSourceConfig};
-use crate::kafka::{KafkaConsumer, KafkaProducer, TransactionMode};
+use crate::kafka::config::KafkaSourceConfig;
+use crate::kafka::{KafkaConsumer, KafkaError, KafkaProducer, TransactionMode};
 use crate::model::hub::{HubSettings, Progress};
 use crate::output::quantize::Ranges;
-use crate::plan::{DeadLetterPlan, LocalSink, Plan, Route, TopicSink};
+use crate::plan::{DeadLetterPlan, LocalSink, Plan, Route};
 use crate::sink::file::Target;
 use crate::sink::whole_file::{WholeFile, prepare_folder};
 use crate::source::file::{FileSource, FilesConfig};
@@ -43,15 +43,16 @@ pub fn check(plan: &Plan, hub: &HubSettings, progress: &dyn Progress, report: &m
                 TransactionMode::None => TransactionMode::None,
                 TransactionMode::RandomId | TransactionMode::FixedId(_) => TransactionMode::RandomId,
             };
-            check_producer("sink", sink, dead_letter_topic, transactions, &mut report);
+            let opened =
+                KafkaProducer::open(&sink.config, &sink.cluster, dead_letter_topic, transactions, String::new());
+            report_producer("sink", opened, &mut report);
         }
     }
     match (&plan.dead_letter, route) {
         (Some(DeadLetterPlan::File(path)), _) => report("dead_letter", writable(path)),
         (Some(DeadLetterPlan::Topic(topic)), Route::KafkaToFile { kafka, .. }) => {
-            let config = KafkaSinkConfig { topic: topic.clone(), ..KafkaSinkConfig::default() };
-            let sink = TopicSink { config, cluster: kafka.cluster() };
-            check_producer("dead_letter", &sink, None, TransactionMode::None, &mut report);
+            let opened = KafkaProducer::open_for_dead_letters(topic, &kafka.cluster(), String::new());
+            report_producer("dead_letter", opened, &mut report);
         }
         // If the sink is a topic, its producer has checked the dead-letter topic too.
         (Some(DeadLetterPlan::Topic(_)), _) | (None, _) => {}
@@ -86,14 +87,8 @@ fn check_model(plan: &Plan, hub: &HubSettings, progress: &dyn Progress, report: 
     report("model", spec.map(|spec| spec.describe()));
 }
 
-fn check_producer(
-    part: &'static str,
-    sink: &TopicSink,
-    dead_letter_topic: Option<&str>,
-    transactions: TransactionMode,
-    report: &mut Report<'_>,
-) {
-    match KafkaProducer::open(&sink.config, &sink.cluster, dead_letter_topic, transactions, String::new()) {
+fn report_producer(part: &'static str, opened: Result<KafkaProducer, KafkaError>, report: &mut Report<'_>) {
+    match opened {
         Err(error) => report(part, Err(shown(error))),
         Ok(producer) => producer.report().into_iter().for_each(|line| report(part, Ok(line))),
     }

@@ -134,6 +134,20 @@ fn a_check_reports_what_exists_and_what_is_missing() {
         assert_eq!(code, Some(1));
         assert!(found.contains(told), "{found}");
     }
+    // The same for dead letters alone, of a pipeline that writes its rows to files.
+    let folder = tempfile::tempdir().expect("a folder");
+    let sink = format!("sink: {{ arrow: {{ path: '{}/' }} }}\n", folder.path().display());
+    for (dead_letter_topic, code, told) in [
+        ("c-out", Some(0), "dead_letter topic \"c-out\": 3 partitions"),
+        ("c-nowhere", Some(1), "dead_letter: topic \"c-nowhere\": "),
+        ("c-keys", Some(1), "dead_letter: topic \"c-keys\": a compacted topic"),
+        ("c-narrow", Some(1), "dead_letter: topic \"c-narrow\": found max.message.bytes 200"),
+    ] {
+        let more = format!("{sink}dead_letter: {{ topic: {dead_letter_topic} }}\n");
+        let (found_code, found) = check(&Pipeline::from_topics(addr, "c-in", "c", &more));
+        assert_eq!(found_code, code, "{found}");
+        assert!(found.contains(told), "{found}");
+    }
     let rows = Pipeline::new(addr, ["c-in", "c-keys"], "c", "").run(&["--set", "sink.kafka.layout=row"]);
     assert_eq!(rows["rows"], 12);
 }

@@ -19,29 +19,31 @@ pub const CAUSE_BYTES_MAX: usize = 1 << 10;
 /// headers and key are left out.
 pub const DEAD_LETTER_BYTES_MIN: usize = MESSAGE_OVERHEAD_BYTES + 2 * CAUSE_BYTES_MAX;
 
-/// Refuses topics that could never take what is written to them.
-pub fn check_limits(
-    sink: &KafkaSinkConfig,
-    rows: TopicLimits,
-    dead_letters: Option<(&Topic, TopicLimits)>,
-) -> Result<(), KafkaError> {
-    let refuse =
-        |subject: String, message: String| Err(KafkaError::Failed { subject, message, failure: Failure::Fatal });
-    if rows.is_compacted && sink.layout == Layout::Batch {
+/// Refuses a topic that could never take the rows of this sink.
+pub fn check_row_limits(sink: &KafkaSinkConfig, limits: TopicLimits) -> Result<(), KafkaError> {
+    if limits.is_compacted && sink.layout == Layout::Batch {
         let message = "a compacted topic takes no messages without a key; expected `sink.kafka.layout: row`, or a topic \
                        with cleanup.policy=delete";
-        return refuse(format!("sink.kafka: topic {:?}", sink.topic), message.into());
+        return refuse(format!("sink.kafka: topic {:?}", sink.topic), message);
     }
-    let Some((topic, limits)) = dead_letters else { return Ok(()) };
+    Ok(())
+}
+
+/// Refuses a topic that could not take every dead letter, or would not keep them.
+pub fn check_dead_letter_limits(topic: &Topic, limits: TopicLimits) -> Result<(), KafkaError> {
     let subject = format!("dead_letter: topic {:?}", topic.name);
     if limits.is_compacted {
         let message = "a compacted topic forgets older dead letters and takes none without a key; expected a topic with \
                        cleanup.policy=delete";
-        return refuse(subject, message.into());
+        return refuse(subject, message);
     }
     if limits.message_bytes_max < DEAD_LETTER_BYTES_MIN {
         let found = limits.message_bytes_max;
         return refuse(subject, format!("found max.message.bytes {found}; expected at least {DEAD_LETTER_BYTES_MIN}"));
     }
     Ok(())
+}
+
+fn refuse(subject: String, message: impl Into<String>) -> Result<(), KafkaError> {
+    Err(KafkaError::Failed { subject, message: message.into(), failure: Failure::Fatal })
 }

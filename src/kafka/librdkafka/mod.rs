@@ -102,8 +102,8 @@ impl KafkaProducer {
         cluster: &Cluster,
         schema_hash: String,
     ) -> Result<KafkaProducer, KafkaError> {
-        let sink = KafkaSinkConfig { topic: topic.into(), ..KafkaSinkConfig::default() };
-        KafkaProducer::open(&sink, cluster, Some(topic), TransactionMode::None, schema_hash)
+        let publisher = Publisher::open_for_dead_letters(topic, cluster, schema_hash)?;
+        Ok(KafkaProducer(SharedPublisher::new(publisher)))
     }
 
     /// Publishes rows.

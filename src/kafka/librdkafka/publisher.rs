@@ -14,7 +14,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 use super::client::{QueryContext, configuration, creation_failed, operation_failed, transaction_failed};
 use super::dead_letters;
-use super::limits::{MESSAGE_OVERHEAD_BYTES, check_limits};
+use super::limits::{MESSAGE_OVERHEAD_BYTES, check_dead_letter_limits, check_row_limits};
 use super::producer::{Acknowledgements, ProducerSettings};
 use super::topic::{Admin, Topic, TopicLimits};
 use crate::failure::Failure;
@@ -48,14 +48,16 @@ impl Publisher {
         transactions: TransactionMode,
         schema_hash: String,
     ) -> Result<Publisher, KafkaError> {
-        let config = configuration(cluster, &[]);
-        let admin: Admin = config.create_with_context(QueryContext::default()).map_err(creation_failed)?;
+        let admin = connect(cluster)?;
         let topic = Topic::describe(&admin, &sink.topic, "sink.kafka")?;
         let dead_letter_topic =
             dead_letter_topic.map(|name| Topic::describe(&admin, name, "dead_letter")).transpose()?;
         let limits = TopicLimits::query(&admin, &sink.topic);
         let dead_letter_limits = dead_letter_topic.as_ref().map(|topic| TopicLimits::query(&admin, &topic.name));
-        check_limits(sink, limits, dead_letter_topic.as_ref().zip(dead_letter_limits))?;
+        check_row_limits(sink, limits)?;
+        if let (Some(topic), Some(limits)) = (&dead_letter_topic, dead_letter_limits) {
+            check_dead_letter_limits(topic, limits)?;
+        }
         let settings = ProducerSettings {
             cluster: cluster.clone(),
             sink: sink.clone(),
@@ -64,6 +66,22 @@ impl Publisher {
             dead_letter_bytes_max: dead_letter_limits.map_or(0, |limits| limits.message_bytes_max),
         };
         Publisher::to_topics(settings, topic, dead_letter_topic, schema_hash)
+    }
+
+    /// The same for dead letters alone, of a pipeline that writes no rows to Kafka.
+    pub fn open_for_dead_letters(name: &str, cluster: &Cluster, schema_hash: String) -> Result<Publisher, KafkaError> {
+        let admin = connect(cluster)?;
+        let topic = Topic::describe(&admin, name, "dead_letter")?;
+        let limits = TopicLimits::query(&admin, name);
+        check_dead_letter_limits(&topic, limits)?;
+        let settings = ProducerSettings {
+            cluster: cluster.clone(),
+            sink: KafkaSinkConfig { topic: name.into(), ..KafkaSinkConfig::default() },
+            transactions: TransactionMode::None,
+            row_message_bytes_max: limits.message_bytes_max,
+            dead_letter_bytes_max: limits.message_bytes_max,
+        };
+        Publisher::to_topics(settings, topic.clone(), Some(topic), schema_hash)
     }
 
     /// Connects to topics whose settings are known.
@@ -83,7 +101,10 @@ impl Publisher {
             let Topic { name, partitions } = topic;
             format!("topic {name:?}: {partitions} partitions, messages of at most {bytes_max} bytes")
         };
-        let mut lines = vec![line(&self.topic, self.settings.row_message_bytes_max)];
+        let mut lines = Vec::new();
+        if self.dead_letter_topic.as_ref().is_none_or(|topic| topic.name != self.topic.name) {
+            lines.push(line(&self.topic, self.settings.row_message_bytes_max));
+        }
         lines.extend(
             self.dead_letter_topic
                 .iter()
@@ -256,6 +277,10 @@ impl Publisher {
         self.producer = self.settings.create()?;
         Ok(())
     }
+}
+
+fn connect(cluster: &Cluster) -> Result<Admin, KafkaError> {
+    configuration(cluster, &[]).create_with_context(QueryContext::default()).map_err(creation_failed)
 }
 
 fn split_failed(error: ArrowError) -> KafkaError {
