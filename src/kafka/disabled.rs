@@ -1,4 +1,4 @@
-//! Kafka's two ends in a build without librdkafka: nothing opens.
+//! The Kafka clients of a build without librdkafka: opening any of them fails with [`KafkaError::NotBuilt`].
 
 use super::config::{KafkaSinkConfig, KafkaSourceConfig};
 use super::{Cluster, KafkaError, ReplayOptions, ReplaySummary, TransactionMode};
@@ -9,7 +9,7 @@ use crate::sink::{DeadLetterSink, Sink};
 use crate::source::Source;
 use crate::source::file::{InputFingerprints, Resume};
 
-/// There is none.
+/// Never exists in this build.
 pub enum KafkaConsumer {}
 
 impl KafkaConsumer {
@@ -30,7 +30,7 @@ impl KafkaConsumer {
     }
 }
 
-/// There is none.
+/// Never exists in this build.
 pub enum KafkaProducer {}
 
 impl KafkaProducer {
@@ -69,7 +69,7 @@ impl KafkaProducer {
         _name: &str,
         _topic: &str,
         _cluster: &Cluster,
-        _marks: InputFingerprints,
+        _fingerprints: InputFingerprints,
     ) -> Result<KafkaCheckpoint, KafkaError> {
         match *self {}
     }
@@ -79,11 +79,15 @@ impl KafkaProducer {
     }
 }
 
-pub fn replay(_source: &KafkaSourceConfig, _topic: &str, _wanted: &ReplayOptions) -> Result<ReplaySummary, KafkaError> {
+pub fn replay(
+    _source: &KafkaSourceConfig,
+    _topic: &str,
+    _options: &ReplayOptions,
+) -> Result<ReplaySummary, KafkaError> {
     Err(KafkaError::NotBuilt)
 }
 
-/// There is none.
+/// Never exists in this build.
 pub enum KafkaCheckpoint {}
 
 impl KafkaCheckpoint {

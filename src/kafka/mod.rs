@@ -1,10 +1,9 @@
-//! Kafka: records out of topics, vectors into topics, and the two bound together exactly once.
+//! Kafka: records are read from topics, vectors are written to topics, and a transaction can bind the two.
 //!
-//! - [`config`] is what the pipeline file says, [`topic_names`] what its names and patterns match
-//! - [`messages`] cuts rows into messages
-//! - `librdkafka` is the clients; `disabled` is the same doors in a build without the feature `kafka`
-//!
-//! Without the feature `kafka` everything that needs librdkafka is refused when a run starts.
+//! - [`config`] is the `source.kafka:` and `sink.kafka:` sections, [`topic_names`] matches their names and patterns
+//! - [`messages`] splits rows into messages
+//! - `librdkafka` holds the clients; `disabled` has the same interface in a build without the feature `kafka`, where opening
+//!   any of them fails
 
 pub mod config;
 #[cfg(not(feature = "kafka"))]

@@ -1,7 +1,9 @@
-//! Which topics a list means: by name, or by a pattern, which begins with ^ as librdkafka has it.
+//! Matches topics against a list of names and patterns. An entry that begins with ^ is a regular expression, as in
+//! librdkafka.
 
 use regex::Regex;
 
+/// Topic names and patterns.
 pub struct TopicNames {
     names: Vec<String>,
     patterns: Vec<Regex>,
@@ -9,22 +11,23 @@ pub struct TopicNames {
 
 impl TopicNames {
     /// # Errors
-    /// What is wrong with a pattern.
+    /// If a pattern is not a regular expression: a message for the user, without the key.
     pub fn new(names: &[String]) -> Result<TopicNames, String> {
         let (patterns, names): (Vec<&String>, Vec<&String>) = names.iter().partition(|name| name.starts_with('^'));
-        let pattern = |name: &&String| {
-            let wrong = |error| format!("`{name}` begins with ^ and is no regular expression: {error}");
-            Regex::new(name).map_err(wrong)
+        let compile = |pattern: &&String| {
+            Regex::new(pattern)
+                .map_err(|error| format!("{pattern:?} begins with ^ but is not a regular expression: {error}"))
         };
-        let patterns = patterns.iter().map(pattern).collect::<Result<_, _>>()?;
+        let patterns = patterns.iter().map(compile).collect::<Result<_, _>>()?;
         Ok(TopicNames { names: names.into_iter().cloned().collect(), patterns })
     }
 
+    /// Whether a name or a pattern matches the topic.
     pub fn contains(&self, topic: &str) -> bool {
         self.names.iter().any(|name| name == topic) || self.patterns.iter().any(|pattern| pattern.is_match(topic))
     }
 
-    /// Whether topics may come that are not there yet.
+    /// Whether topics that do not exist yet may match later.
     pub fn has_patterns(&self) -> bool {
         !self.patterns.is_empty()
     }

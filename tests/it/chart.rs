@@ -5,17 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::repository::{read, root};
 use embedmill::config::{Config, Layers};
 use embedmill::plan::{Plan, SourcePlan};
 use serde_json::Value;
-
-fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn read(path: &str) -> String {
-    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
-}
 
 /// A YAML document as JSON.
 fn yaml(text: &str) -> Value {
@@ -65,8 +58,10 @@ fn helper(name: &str) -> u64 {
 
 #[test]
 fn a_pod_has_the_time_that_the_code_takes() {
-    let publish = seconds("src/kafka/publisher.rs", "FLUSH_MAX") + seconds("src/kafka/publisher.rs", "TRANSACTION_MAX");
-    let leave = seconds("src/kafka/group.rs", "LEAVE_MAX") + seconds("src/pipeline.rs", "LET_GO_MAX");
+    let kafka = "src/kafka/librdkafka";
+    let publish = seconds(&format!("{kafka}/publisher.rs"), "FLUSH_MAX")
+        + seconds(&format!("{kafka}/limits.rs"), "TRANSACTION_CALL_MAX");
+    let leave = seconds(&format!("{kafka}/group.rs"), "LEAVE_MAX") + seconds("src/pipeline/mod.rs", "LET_GO_MAX");
     assert!(helper("publishSeconds") >= publish, "{publish}");
     assert!(helper("leaveSeconds") >= leave, "{leave}");
     let values = yaml(&read(&format!("{CHART}/values.yaml")));

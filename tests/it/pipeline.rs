@@ -173,8 +173,8 @@ impl Sink for Moody {
         self.tries.fetch_add(1, Relaxed);
         if self.left > 0 {
             self.left -= 1;
-            let (what, message) = ("the test's sink".into(), "is away".into());
-            return Err(KafkaError::Failed { what, message, failure: Failure::Retry }.into());
+            let (subject, message) = ("the test's sink".into(), "is away".into());
+            return Err(KafkaError::Failed { subject, message, failure: Failure::Retry }.into());
         }
         self.rows.write(rows)
     }
@@ -208,7 +208,7 @@ fn moody(failures: u32, give_up_after_ms: u64) -> (Pipeline, Arc<AtomicUsize>, A
     let (read, tries) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicU32::new(0)));
     pipeline.source = Box::new(Endless(read.clone()));
     let ms = Duration::from_millis;
-    let retries = Backoff { first: ms(20), longest: ms(100), give_up_after: ms(give_up_after_ms) };
+    let retries = Backoff { initial: ms(20), max: ms(100), give_up_after: ms(give_up_after_ms) };
     let sink = Moody { left: failures, tries: tries.clone(), rows };
     pipeline.delivery = Delivery::new(Box::new(sink), None, Box::new(NoCommit)).with_retries(retries);
     (pipeline, read, tries)
