@@ -31,7 +31,7 @@ pub(super) struct EncodeStage {
 
 impl EncodeStage {
     /// Runs until `windows` ends, or until nobody receives encoded windows any more.
-    pub async fn run(
+    pub(crate) async fn run(
         self,
         mut windows: mpsc::Receiver<Window>,
         windows_in_flight: usize,

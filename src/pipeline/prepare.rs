@@ -32,7 +32,7 @@ pub(super) struct PrepareStage {
 
 impl PrepareStage {
     /// Runs until `records` ends and all windows are sent, or until nobody receives windows any more.
-    pub async fn run(
+    pub(crate) async fn run(
         mut self,
         mut records: mpsc::Receiver<Records>,
         windows: mpsc::Sender<Window>,

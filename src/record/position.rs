@@ -7,10 +7,22 @@ use std::sync::Arc;
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Partition {
     /// A file: its path as the user gave it, or `-` for standard input. `ordinal` is its index among the inputs.
-    File { ordinal: u32, path: String },
+    File {
+        /// Its index among the inputs.
+        ordinal: u32,
+        /// Its path, as the user gave it.
+        path: String,
+    },
     /// One assignment of a partition of a Kafka topic. `epoch` distinguishes it from earlier assignments of the same
     /// partition that were revoked.
-    Topic { topic: Arc<str>, partition: i32, epoch: u64 },
+    Topic {
+        /// The name of the topic.
+        topic: Arc<str>,
+        /// The number of the partition.
+        partition: i32,
+        /// The number of the assignment.
+        epoch: u64,
+    },
     /// Records in memory, identified by a number.
     Memory(u32),
 }

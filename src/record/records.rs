@@ -52,7 +52,12 @@ pub enum Body {
     /// One record with any number of rows: a message whose value is an Arrow IPC stream.
     Batch(Box<Record>),
     /// Records in columns: rows of a Parquet or Arrow file. Row `i` has offset `first_offset + i`.
-    Table { first_offset: u64, table: Table },
+    Table {
+        /// The offset of the first row.
+        first_offset: u64,
+        /// The rows.
+        table: Table,
+    },
 }
 
 impl Body {
@@ -173,11 +178,21 @@ pub enum Payload {
     /// Any number of rows, as an Arrow IPC stream.
     Arrow(Bytes),
     /// A row of a CSV file, and the header that names its fields.
-    Row { header: Arc<csv::StringRecord>, row: csv::ByteRecord },
+    Row {
+        /// The names of the fields.
+        header: Arc<csv::StringRecord>,
+        /// The values of the fields, as many as names.
+        row: csv::ByteRecord,
+    },
     /// A null value: the row with the message's key is deleted.
     Delete,
     /// Bytes that the source could not split into a record (a truncated stream, a line over the limit), and why.
-    Unreadable { raw: Bytes, cause: String },
+    Unreadable {
+        /// The first bytes.
+        raw: Bytes,
+        /// Why they are not a record.
+        cause: String,
+    },
 }
 
 impl Payload {

@@ -124,10 +124,22 @@ pub struct Written {
 pub enum SinkError {
     /// The operating system failed; `action` is what failed, such as "cannot be written".
     #[error("{}: {action}: {cause}", path.display())]
-    Io { path: PathBuf, action: &'static str, cause: std::io::Error },
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What failed.
+        action: &'static str,
+        /// The error of the operating system.
+        cause: std::io::Error,
+    },
     /// The rows cannot be written in the sink's format, or the existing files are wrong.
     #[error("{path}: cannot be written: {message}")]
-    Format { path: String, message: String },
+    Format {
+        /// The file or folder, or "standard output".
+        path: String,
+        /// What is wrong.
+        message: String,
+    },
     /// The reader of standard output has closed the pipe.
     #[error("standard output: broken pipe")]
     Closed,

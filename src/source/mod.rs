@@ -137,13 +137,26 @@ impl RecordSender {
 pub enum SourceError {
     /// The operating system failed.
     #[error("{path}: cannot be read: {cause}")]
-    Io { path: String, cause: std::io::Error },
+    Io {
+        /// The input.
+        path: String,
+        /// The error of the operating system.
+        cause: std::io::Error,
+    },
     /// An input has an unsupported format or compression.
     #[error("{path}: {message}")]
-    Format { path: String, message: String },
+    Format {
+        /// The input.
+        path: String,
+        /// What is wrong with it.
+        message: String,
+    },
     /// `source.files` is wrong, or its paths lead to no input. `message` begins with the key or the path.
     #[error("{message}")]
-    Inputs { message: String },
+    Inputs {
+        /// What is wrong.
+        message: String,
+    },
     /// A client of another system failed, such as Kafka's.
     #[error(transparent)]
     Client(#[from] ClientError),

@@ -140,7 +140,12 @@ impl std::fmt::Display for FieldPath {
 #[derive(Debug, Clone)]
 pub enum TextPlan {
     /// The texts of these fields (at least one), joined.
-    Fields { fields: Vec<FieldPath>, join: String },
+    Fields {
+        /// The fields, in this order.
+        fields: Vec<FieldPath>,
+        /// The separator.
+        join: String,
+    },
     /// The output of a template.
     Template(Box<Template>),
 }

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 ///
 /// # Errors
 /// If `json` is not one JSON object.
-pub fn select_fields(json: &str, wanted: &[String]) -> Result<Map<String, Value>, String> {
+pub(crate) fn select_fields(json: &str, wanted: &[String]) -> Result<Map<String, Value>, String> {
     let mut deserializer = serde_json::Deserializer::from_str(json);
     let without_line = |error: serde_json::Error| {
         let text = error.to_string();

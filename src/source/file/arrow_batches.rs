@@ -30,7 +30,7 @@ const BLOCK_BYTES: usize = 64 << 10;
 ///
 /// # Errors
 /// If the bytes are not Arrow data or end early, if they hold no rows, or if their batches have different schemas.
-pub fn table(bytes: bytes::Bytes) -> Result<Table, String> {
+pub(crate) fn table(bytes: bytes::Bytes) -> Result<Table, String> {
     let stream = Stream::new(Box::new(std::io::Cursor::new(bytes)), true).map_err(|error| error.to_string())?;
     let mut reader = ArrowReader::new(stream);
     reader.start()?;
@@ -44,7 +44,7 @@ pub fn table(bytes: bytes::Bytes) -> Result<Table, String> {
 }
 
 /// Reads the batches of one input.
-pub struct ArrowReader {
+pub(crate) struct ArrowReader {
     stream: Stream,
     decoder: StreamDecoder,
     /// The parts of the current message (head, body) that the decoder has not consumed.
@@ -64,7 +64,7 @@ pub struct ArrowReader {
 }
 
 impl ArrowReader {
-    pub fn new(stream: Stream) -> Self {
+    pub(crate) fn new(stream: Stream) -> Self {
         ArrowReader {
             stream,
             decoder: StreamDecoder::new(),

@@ -13,9 +13,9 @@ use arrow::ipc::{RecordBatch, root_as_message};
 use super::stream::Stream;
 
 /// The marker before every message. Writers before 2019 left it out and began a message with its length.
-pub const MARKER: [u8; 4] = [0xff; 4];
+pub(crate) const MARKER: [u8; 4] = [0xff; 4];
 /// The mark that ends a stream. A stream may also end without it.
-pub const END: [u8; 8] = [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
+pub(crate) const END: [u8; 8] = [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
 /// Maximum decompressed bytes of one buffer: as far as 32-bit offsets of strings reach, and far above what writers
 /// make.
 const BUFFER_BYTES_MAX: i64 = i32::MAX as i64;
@@ -23,7 +23,7 @@ const BUFFER_BYTES_MAX: i64 = i32::MAX as i64;
 const RESERVED_BYTES_MAX: usize = 16 << 20;
 
 /// The next item of a stream.
-pub enum StreamItem {
+pub(crate) enum StreamItem {
     /// A message: `head` is its length and metadata, `body` its buffers.
     Message { head: Buffer, body: Buffer },
     /// The mark that ends a stream; another stream may follow.
@@ -36,7 +36,7 @@ pub enum StreamItem {
 ///
 /// # Errors
 /// If the stream is corrupt, ends inside the message, or the message is inconsistent.
-pub fn next(stream: &mut Stream) -> Result<StreamItem, String> {
+pub(crate) fn next(stream: &mut Stream) -> Result<StreamItem, String> {
     let mut head = read(stream, 4)?;
     match head.len() {
         0 => return Ok(StreamItem::EndOfInput),
@@ -67,7 +67,7 @@ pub fn next(stream: &mut Stream) -> Result<StreamItem, String> {
 }
 
 /// Checks that every buffer lies inside the body, and that no compressed buffer claims an absurd size.
-fn check(batch: RecordBatch, body: &[u8]) -> Result<(), String> {
+fn check(batch: RecordBatch<'_>, body: &[u8]) -> Result<(), String> {
     let compressed = batch.compression().is_some();
     for (number, buffer) in batch.buffers().into_iter().flatten().enumerate() {
         let (offset, length) = (buffer.offset(), buffer.length());
@@ -110,6 +110,6 @@ fn read_whole(stream: &mut Stream, count: usize) -> Result<Vec<u8>, String> {
 }
 
 /// The error of a stream that ends inside a message.
-pub fn ends_early() -> String {
+pub(crate) fn ends_early() -> String {
     "the Arrow data ends early (the file is truncated; fetch or write it again)".into()
 }

@@ -140,7 +140,7 @@ impl RowParser {
 }
 
 /// Reads one record per row.
-pub struct DelimitedReader {
+pub(crate) struct DelimitedReader {
     splitter: RecordSplitter<RowEnds>,
     parser: RowParser,
     header: Option<Arc<StringRecord>>,
@@ -148,7 +148,7 @@ pub struct DelimitedReader {
 
 impl DelimitedReader {
     /// `delimiter` is the byte between two fields.
-    pub fn new(stream: Stream, delimiter: u8, record_bytes_max: usize) -> Self {
+    pub(crate) fn new(stream: Stream, delimiter: u8, record_bytes_max: usize) -> Self {
         let ends = RowEnds { delimiter, state: RowState::FieldStart, quoted_lines: 0, row_lines: 0 };
         let splitter = RecordSplitter::new(stream, ends, record_bytes_max);
         DelimitedReader { splitter, parser: RowParser::new(delimiter), header: None }

@@ -11,14 +11,14 @@ use crate::record::{Body, Payload, Record};
 use crate::source::SourceError;
 
 /// Reads one document.
-pub struct DocumentReader {
+pub(crate) struct DocumentReader {
     stream: Stream,
     record_bytes_max: usize,
     done: bool,
 }
 
 impl DocumentReader {
-    pub fn new(stream: Stream, record_bytes_max: usize) -> Self {
+    pub(crate) fn new(stream: Stream, record_bytes_max: usize) -> Self {
         DocumentReader { stream, record_bytes_max, done: false }
     }
 

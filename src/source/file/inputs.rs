@@ -70,7 +70,7 @@ impl Input {
 ///
 /// # Errors
 /// If a setting is wrong, a path leads to nothing, or a file cannot be read or has an unsupported compression.
-pub fn expand(config: &FilesConfig) -> Result<Vec<Input>, SourceError> {
+pub(crate) fn expand(config: &FilesConfig) -> Result<Vec<Input>, SourceError> {
     config
         .check()
         .map_err(|(key, message)| SourceError::Inputs { message: format!("source.files.{key}: {message}") })?;

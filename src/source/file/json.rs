@@ -13,7 +13,7 @@ use crate::source::SourceError;
 
 /// Finds the ends of JSON values.
 #[derive(Default)]
-pub struct ValueEnds {
+pub(crate) struct ValueEnds {
     /// Whether the values are elements of one array; unknown before the first byte.
     array: Option<bool>,
     /// Whether the end of the array was seen.
@@ -132,10 +132,10 @@ impl Boundary for ValueEnds {
 }
 
 /// Reads one record per JSON value.
-pub struct JsonReader(RecordSplitter<ValueEnds>);
+pub(crate) struct JsonReader(RecordSplitter<ValueEnds>);
 
 impl JsonReader {
-    pub fn new(stream: Stream, record_bytes_max: usize) -> Self {
+    pub(crate) fn new(stream: Stream, record_bytes_max: usize) -> Self {
         JsonReader(RecordSplitter::new(stream, ValueEnds::default(), record_bytes_max))
     }
 }

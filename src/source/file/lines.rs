@@ -41,26 +41,26 @@ impl Boundary for LineEnds {
 }
 
 /// The line without `\n` or `\r\n` at its end.
-pub fn without_line_end(line: &[u8]) -> &[u8] {
+pub(crate) fn without_line_end(line: &[u8]) -> &[u8] {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     line.strip_suffix(b"\r").unwrap_or(line)
 }
 
 /// Reads one record per line.
-pub struct LineReader {
+pub(crate) struct LineReader {
     splitter: RecordSplitter<LineEnds>,
     payload: fn(Bytes) -> Option<Result<Payload, String>>,
 }
 
 impl LineReader {
     /// One JSON document per line; a line of white space is blank.
-    pub fn json(stream: Stream, record_bytes_max: usize) -> Self {
+    pub(crate) fn json(stream: Stream, record_bytes_max: usize) -> Self {
         let payload = |raw: Bytes| (!raw.trim_ascii().is_empty()).then_some(Ok(Payload::Json(raw)));
         LineReader { splitter: RecordSplitter::new(stream, LineEnds, record_bytes_max), payload }
     }
 
     /// One text per line. A line of spaces is a text; only an empty line is blank.
-    pub fn text(stream: Stream, record_bytes_max: usize) -> Self {
+    pub(crate) fn text(stream: Stream, record_bytes_max: usize) -> Self {
         let payload = |raw: Bytes| (!raw.is_empty()).then_some(Ok(Payload::Text(raw)));
         LineReader { splitter: RecordSplitter::new(stream, LineEnds, record_bytes_max), payload }
     }

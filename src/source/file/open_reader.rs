@@ -12,7 +12,11 @@ use crate::source::SourceError;
 ///
 /// # Errors
 /// Only if this machine fails, as by a full disk for temporary files.
-pub fn open_reader(config: &FilesConfig, columns: &[String], input: &Input) -> Result<Box<dyn Reader>, SourceError> {
+pub(crate) fn open_reader(
+    config: &FilesConfig,
+    columns: &[String],
+    input: &Input,
+) -> Result<Box<dyn Reader>, SourceError> {
     let mut stream = match input.stream() {
         Ok(stream) => stream,
         Err(error) => return Ok(Box::new(FailedReader::new(error.to_string()))),

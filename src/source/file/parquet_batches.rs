@@ -53,7 +53,7 @@ impl ChunkReader for BoundedFile {
 ///
 /// # Errors
 /// If the temporary file cannot be written.
-pub fn open(input: &Input, mut stream: Stream, columns: &[String]) -> Result<Box<dyn Reader>, SourceError> {
+pub(crate) fn open(input: &Input, mut stream: Stream, columns: &[String]) -> Result<Box<dyn Reader>, SourceError> {
     let failed = |cause: String| -> Result<Box<dyn Reader>, SourceError> { Ok(Box::new(FailedReader::new(cause))) };
     let head = stream.peek(4);
     if head != b"PAR1" {

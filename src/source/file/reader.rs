@@ -11,14 +11,14 @@ use crate::source::SourceError;
 
 /// Maximum records of one body. Some hundreds spread evenly over the cores and let windows end close to their limits,
 /// while the cost of sending a body is still far below that of tokenizing it.
-pub const BODY_RECORDS_MAX: usize = 256;
+pub(crate) const BODY_RECORDS_MAX: usize = 256;
 /// Maximum bytes of one body, unless a single record is larger: long records are spread over the cores too.
-pub const BODY_BYTES_MAX: usize = 256 << 10;
+pub(crate) const BODY_BYTES_MAX: usize = 256 << 10;
 /// How many bytes of an unreadable record are kept: enough to recognise it, few enough to keep many.
 const RAW_BYTES_MAX: usize = 4 << 10;
 
 /// Splits one input into records.
-pub trait Reader: Send {
+pub(crate) trait Reader: Send {
     /// The next records, or `None` at the end. A body may be empty, as after many blank lines. If the input breaks, its
     /// last record is an unreadable one with the reason.
     ///
@@ -31,11 +31,11 @@ pub trait Reader: Send {
 }
 
 /// The reader of an input that cannot be opened: it gives one unreadable record.
-pub struct FailedReader(Option<Body>);
+pub(crate) struct FailedReader(Option<Body>);
 
 impl FailedReader {
     /// A reader whose one record, at offset 0, has this `cause`.
-    pub fn new(cause: String) -> Self {
+    pub(crate) fn new(cause: String) -> Self {
         FailedReader(Some(Body::Each(vec![unreadable(0, &[], cause)])))
     }
 }
@@ -52,14 +52,14 @@ impl Reader for FailedReader {
 
 /// A record of bytes that could not be split into one. Their beginning is copied, so that it does not keep a whole
 /// block in memory.
-pub fn unreadable(offset: u64, raw: &[u8], cause: String) -> Record {
+pub(crate) fn unreadable(offset: u64, raw: &[u8], cause: String) -> Record {
     let raw = Bytes::copy_from_slice(&raw[..raw.len().min(RAW_BYTES_MAX)]);
     Record::new(offset, Payload::Unreadable { raw, cause })
 }
 
 /// Runs a decoder of the arrow or parquet crate and turns a panic into an error. About one in a thousand corrupt files
 /// makes these decoders slice out of bounds, which panics. After an error the caller must not use the decoder again.
-pub fn guarded<T, E: fmt::Display>(decode: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
+pub(crate) fn guarded<T, E: fmt::Display>(decode: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
     match panic::catch_unwind(AssertUnwindSafe(decode)) {
         Ok(decoded) => decoded.map_err(|error| error.to_string()),
         Err(panicked) => Err(match panicked.downcast_ref::<String>() {

@@ -7,7 +7,7 @@ use super::json::ValueEnds;
 use super::splitter::{Boundary, byte_order_mark};
 
 /// How many bytes of an input are looked at: more than the first line of nearly all JSON lines files.
-pub const HEAD_BYTES: usize = 64 << 10;
+pub(crate) const HEAD_BYTES: usize = 64 << 10;
 
 /// Suffixes of compressions. They are only removed, to find the extension of the format; the compression itself is
 /// detected by content.
@@ -15,7 +15,7 @@ const COMPRESSION_SUFFIXES: [&str; 6] = ["gz", "gzip", "zst", "zstd", "bz2", "bz
 
 /// What the extension of a file tells about its format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NamedFormat {
+pub(crate) enum NamedFormat {
     /// The format.
     Known(Format),
     /// `.json`: JSON lines, an array, or one document of several lines.
@@ -25,7 +25,7 @@ pub enum NamedFormat {
 }
 
 /// What the extension of `path` tells.
-pub fn by_name(path: &Path) -> NamedFormat {
+pub(crate) fn by_name(path: &Path) -> NamedFormat {
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
     let mut parts = name.rsplit('.');
     let mut extension = parts.next().unwrap_or_default();
@@ -50,7 +50,7 @@ pub fn by_name(path: &Path) -> NamedFormat {
 
 /// The format, by the extension and the first (decompressed) bytes. Magic numbers that no text begins with count more
 /// than the extension.
-pub fn detect(named: NamedFormat, head: &[u8]) -> Format {
+pub(crate) fn detect(named: NamedFormat, head: &[u8]) -> Format {
     if head.starts_with(b"PAR1") || head.starts_with(b"PARE") {
         return Format::Parquet;
     }

@@ -22,7 +22,7 @@ const FIRST_BLOCK_BYTES: usize = 4 << 10;
 const LINE_END_BYTES_MAX: usize = 2;
 
 /// Finds where records end. It sees every byte once, in order, in pieces.
-pub trait Boundary: Send {
+pub(crate) trait Boundary: Send {
     /// The name of a record in an error message.
     const NAME: &'static str;
 
@@ -44,7 +44,7 @@ pub trait Boundary: Send {
 }
 
 /// Splits a [`Stream`] at a [`Boundary`].
-pub struct RecordSplitter<B> {
+pub(crate) struct RecordSplitter<B> {
     stream: Stream,
     pub boundary: B,
     buffer: BytesMut,
@@ -64,13 +64,13 @@ pub struct RecordSplitter<B> {
 }
 
 /// The bytes of one record, or an unreadable record.
-pub enum SplitRecord {
+pub(crate) enum SplitRecord {
     Whole { offset: u64, raw: Bytes },
     Unreadable(Record),
 }
 
 impl<B: Boundary> RecordSplitter<B> {
-    pub fn new(stream: Stream, boundary: B, record_bytes_max: usize) -> Self {
+    pub(crate) fn new(stream: Stream, boundary: B, record_bytes_max: usize) -> Self {
         RecordSplitter {
             stream,
             boundary,
@@ -87,18 +87,21 @@ impl<B: Boundary> RecordSplitter<B> {
     }
 
     /// Bytes of the input read so far, as they lie on disk.
-    pub fn input_bytes_read(&self) -> u64 {
+    pub(crate) fn input_bytes_read(&self) -> u64 {
         self.stream.bytes_read()
     }
 
     /// Stops reading: there will be no more records.
-    pub fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         self.ended = true;
     }
 
     /// The next records, or `None` at the end. `payload` parses the bytes of a record and returns `None` for a blank
     /// one, an error for an invalid one.
-    pub fn next_body(&mut self, mut payload: impl FnMut(Bytes) -> Option<Result<Payload, String>>) -> Option<Body> {
+    pub(crate) fn next_body(
+        &mut self,
+        mut payload: impl FnMut(Bytes) -> Option<Result<Payload, String>>,
+    ) -> Option<Body> {
         let mut records = Vec::new();
         let mut bytes = 0;
         while records.len() < BODY_RECORDS_MAX && bytes < BODY_BYTES_MAX {
@@ -133,7 +136,7 @@ impl<B: Boundary> RecordSplitter<B> {
     }
 
     /// The next record, which may be blank.
-    pub fn next(&mut self) -> Option<SplitRecord> {
+    pub(crate) fn next(&mut self) -> Option<SplitRecord> {
         while !self.ended {
             if self.has_whole_record() {
                 let end = self.found.take().unwrap_or_default();
@@ -217,7 +220,7 @@ impl<B: Boundary> RecordSplitter<B> {
 ///
 /// # Errors
 /// If the text begins with the byte order mark of UTF-16.
-pub fn byte_order_mark(head: &[u8]) -> Result<usize, String> {
+pub(crate) fn byte_order_mark(head: &[u8]) -> Result<usize, String> {
     if head.starts_with(b"\xff\xfe") || head.starts_with(b"\xfe\xff") {
         return Err(
             "found a UTF-16 byte order mark; expected UTF-8 (convert the file: iconv -f UTF-16 -t UTF-8 FILE)".into()

@@ -302,7 +302,7 @@ pub(super) mod tests {
 
     use super::*;
 
-    pub fn gzip(bytes: &[u8]) -> Vec<u8> {
+    pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         encoder.write_all(bytes).and_then(|()| encoder.finish()).expect("memory takes everything")
     }
@@ -317,7 +317,7 @@ pub(super) mod tests {
     }
 
     /// A stream over bytes in memory.
-    pub fn stream(bytes: impl Into<Vec<u8>>) -> Stream {
+    pub(crate) fn stream(bytes: impl Into<Vec<u8>>) -> Stream {
         Stream::new(Box::new(Cursor::new(bytes.into())), false).expect("a known compression")
     }
 

@@ -9,7 +9,7 @@ use super::*;
 use crate::record::{Body, Payload, Record};
 
 /// All records of a reader, one string each: its line number (offset + 1) and its content.
-pub fn show(mut reader: impl Reader) -> Vec<String> {
+pub(crate) fn show(mut reader: impl Reader) -> Vec<String> {
     let mut shown = Vec::new();
     while let Some(body) = reader.next().expect("this machine is fine") {
         assert!(body.len() <= BODY_RECORDS_MAX, "a body has at most so many records");

@@ -28,7 +28,7 @@ pub(super) struct DraftWithKept<'a> {
 
 impl DocumentPlan<'_> {
     /// The row of a JSON document.
-    pub fn json<'a>(
+    pub(crate) fn json<'a>(
         self,
         record: usize,
         raw: &'a [u8],
@@ -66,7 +66,7 @@ impl DocumentPlan<'_> {
     }
 
     /// The row of a plain text, whose one field is called `text`.
-    pub fn text<'a>(
+    pub(crate) fn text<'a>(
         self,
         record: usize,
         raw: &'a [u8],

@@ -31,17 +31,17 @@ pub(super) struct RejectCause {
 
 impl RejectCause {
     /// A record that the source could not split or parse.
-    pub fn read(cause: impl Into<String>) -> Self {
+    pub(crate) fn read(cause: impl Into<String>) -> Self {
         RejectCause { stage: Stage::Read, cause: cause.into() }
     }
 
     /// A record without the wanted fields.
-    pub fn extract(cause: impl Into<String>) -> Self {
+    pub(crate) fn extract(cause: impl Into<String>) -> Self {
         RejectCause { stage: Stage::Extract, cause: cause.into() }
     }
 
     /// The rejection of the record with this index.
-    pub fn of(self, record: usize) -> Rejection {
+    pub(crate) fn of(self, record: usize) -> Rejection {
         Rejection { record, stage: self.stage, cause: self.cause }
     }
 }
