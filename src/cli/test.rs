@@ -26,7 +26,7 @@ Example, the file search.test.yaml beside search.yaml:
         columns: { lang: Utf8 }
         dims: 384
         dead_letters:
-          - { record: 2, stage: extract, cause: no field `body` }
+          - { record: 2, stage: extract, cause: \"field `body`: missing\" }
 
   embedmill test search.yaml
 
@@ -85,7 +85,7 @@ pub fn test(args: TestArgs) -> anyhow::Result<()> {
 }
 
 /// What comes of a case's records.
-fn found(runtime: &Runtime, file: &TestFile, index: usize, case: &Case) -> anyhow::Result<run::Found> {
+fn found(runtime: &Runtime, file: &TestFile, index: usize, case: &Case) -> anyhow::Result<run::CaseResult> {
     let plan = file.plan(case)?;
     let found = runtime.block_on(run::run(plan, &case.records));
     Ok(found.map_err(|error| {
@@ -95,8 +95,8 @@ fn found(runtime: &Runtime, file: &TestFile, index: usize, case: &Case) -> anyho
     })?)
 }
 
-fn show(Difference { place, expected, found }: &Difference) {
-    print(format_args!("            {place}"));
+fn show(Difference { subject, expected, found }: &Difference) {
+    print(format_args!("            {subject}"));
     print(format_args!("              expected  {PASSED}{expected}{PASSED:#}"));
     print(format_args!("              found     {FAILED}{found}{FAILED:#}"));
 }

@@ -1,5 +1,8 @@
-//! The output: what a row looks like ([`schema`]), a window turned into one Arrow batch ([`assemble`]), vectors as they are
-//! written ([`quantize`]), and output files read back ([`read`], [`vectors`]).
+//! The output: rows with their vectors, as Arrow batches.
+//!
+//! - `schema` is the columns and the metadata of a row, `assemble` makes a batch of a window
+//! - [`quantize`] is how vectors are written
+//! - [`read`] and `vectors` read output files back
 
 mod assemble;
 mod config;

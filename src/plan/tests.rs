@@ -22,7 +22,7 @@ fn contradictions_are_refused_by_key() {
     check(&["devices=[tpu]"], "devices", "tpu");
     check(&["model.max_seq_length=0"], "model.max_seq_length", "0");
     check(&["output.precision=int8"], "output.ranges", "embedmill calibrate");
-    check(&["output.ranges=[0, 1]"], "output.ranges", "no use");
+    check(&["output.ranges=[0, 1]"], "output.ranges", "does not use");
     check(&["output.precision=uint8", "output.ranges=[1, 1]"], "output.ranges", "smaller one first");
     check(
         &["sink={ranges: {path: r.json}}", "sink.arrow=null", "output.precision=binary"],

@@ -17,7 +17,7 @@ use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow::error::ArrowError;
 
-use super::format::{FileFormat, FormatWriter, noted};
+use super::format::{FileFormat, FormatWriter, read_metadata};
 use super::whole_file::{WholeFile, prepare_folder};
 use super::{BlockRows, Sink, SinkError, WindowRows, Written};
 use crate::output::OutputSchema;
@@ -202,7 +202,7 @@ impl Files {
 
     fn finish_file(&mut self, open: OpenFile) -> Result<(), SinkError> {
         let Some(mut writer) = open.writer else { return Ok(()) };
-        writer.note(NEXT_OFFSET, &open.next.to_string());
+        writer.set_metadata(NEXT_OFFSET, &open.next.to_string());
         let file = writer.into_file()?;
         let path = file.path().to_path_buf();
         let bytes = file.finish_new().map_err(|error| match error {
@@ -249,7 +249,7 @@ fn chain_end(format: FileFormat, folder: &Path, partition: &Partition) -> Result
         }
     }
     let Some((_, path)) = last else { return Ok(None) };
-    let next = noted(format, &path, NEXT_OFFSET)?.and_then(|next| next.parse().ok());
+    let next = read_metadata(format, &path, NEXT_OFFSET)?.and_then(|next| next.parse().ok());
     let next: i64 = next.ok_or_else(|| SinkError::Io {
         path: path.clone(),
         action: "cannot be resumed after",

@@ -87,7 +87,7 @@ impl OpenEnds {
         let all_given = plan.record.keep.iter().all(|field| field.data_type.is_some());
         let first = match self {
             OpenEnds::FileToFile { source, .. } | OpenEnds::FileToKafka { source, .. } if !all_given => {
-                source.first(plan.live)?
+                source.sample(plan.live)?
             }
             _ => None,
         };
@@ -122,7 +122,11 @@ impl OpenEnds {
         }
         settings.update(format!("{:?}", origin.provenance));
         let settings = &hex(&settings.finalize())[..16];
-        source.shared().map(|mark| (SHARED_INPUTS.into(), format!("{mark}, made as {settings}"))).into_iter().collect()
+        source
+            .shared_inputs()
+            .map(|mark| (SHARED_INPUTS.into(), format!("{mark}, made as {settings}")))
+            .into_iter()
+            .collect()
     }
 
     /// Opens the sink and then the dead letters, and binds them to the source. If there is a checkpoint, the source resumes
@@ -188,7 +192,7 @@ fn resume(
     producer: &KafkaProducer,
     sink: &TopicSink,
 ) -> Result<Checkpointed, StartError> {
-    let fingerprints = source.marks().ok_or_else(|| PlanError {
+    let fingerprints = source.fingerprints().ok_or_else(|| PlanError {
         key: "source.files.checkpoint".into(),
         message: "the inputs include a pipe, which cannot be read again; expected files".into(),
     })?;

@@ -60,7 +60,7 @@ impl WindowTrace {
         let Some(tracer) = TRACER.get() else { return WindowTrace::default() };
         let builder = SpanBuilder::from_name("window")
             .with_kind(SpanKind::Consumer)
-            .with_start_time(since_epoch(first(window, |times| times.asked).unwrap_or(window.opened)))
+            .with_start_time(since_epoch(first(window, |times| times.requested_at).unwrap_or(window.opened)))
             .with_links(links(&window.blocks))
             .with_attributes([
                 number("embedmill.window", window.number),
@@ -73,8 +73,8 @@ impl WindowTrace {
         let traceparent = traceparent(&context);
         let parent = Parent(Some(context));
         let blocks = number("embedmill.runs", window.blocks.len() as u64);
-        parent.record("source", window, (|times| times.asked, |times| times.read), &blocks);
-        parent.record("tokenize", window, (|times| times.began, |times| times.prepared), &blocks);
+        parent.record("source", window, (|times| times.requested_at, |times| times.read_at), &blocks);
+        parent.record("tokenize", window, (|times| times.extract_started_at, |times| times.prepared_at), &blocks);
         let encode = SpanBuilder::from_name("encode").with_attributes([number("embedmill.batches", batches as u64)]);
         let encode = tracer.build_with_context(encode, &parent.context());
         WindowTrace(Some(Open { window: root, encode, traceparent, published: Cell::new(None) }))
@@ -177,7 +177,7 @@ impl Parent {
     /// From the first of a window's runs of records to the last.
     fn record(&self, name: &'static str, window: &Window, (from, to): (Moment, Moment), attribute: &KeyValue) {
         let (Some(tracer), Some(from)) = (TRACER.get(), first(window, from)) else { return };
-        let to = window.blocks.iter().map(|block| to(&block.times)).max().unwrap_or(from);
+        let to = window.blocks.iter().map(|block| to(&block.timestamps)).max().unwrap_or(from);
         let builder =
             SpanBuilder::from_name(name).with_start_time(since_epoch(from)).with_attributes([attribute.clone()]);
         tracer.build_with_context(builder, &self.context()).end_with_timestamp(since_epoch(to));
@@ -200,7 +200,7 @@ fn number(name: &'static str, value: u64) -> KeyValue {
 type Moment = fn(&Timestamps) -> Instant;
 
 fn first(window: &Window, of: Moment) -> Option<Instant> {
-    window.blocks.iter().map(|block| of(&block.times)).min()
+    window.blocks.iter().map(|block| of(&block.timestamps)).min()
 }
 
 fn since_epoch(instant: Instant) -> SystemTime {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use embedmill::backoff::Backoff;
 use embedmill::batch::{BatchConfig, PaddingMode, TokenBatch};
-use embedmill::columnar::kept::{KeptSchema, Sample};
+use embedmill::columnar::kept::{KeptSchema, TypeSample};
 use embedmill::delivery::{Delivery, DeliveryError, NoCommit};
 use embedmill::device::Device;
 use embedmill::encode::worker::{EncoderFactory, WorkerPool};
@@ -36,7 +36,7 @@ fn pipeline(documents: Vec<String>, window: WindowConfig, encoder: Option<Encode
     let spec = Arc::new(ModelSpec::hash_backend(&model));
     let record = RecordConfig { id: Some("id".into()), ..Default::default() };
     let plan = RecordPlan::new(&record).expect("a valid record section");
-    let kept = KeptSchema::fix(&[], Sample::Empty).expect("nothing is kept");
+    let kept = KeptSchema::infer(&[], TypeSample::Empty).expect("nothing is kept");
     let output = OutputSchema::new(8, true, &kept, &[]);
     let devices = [Device::Cpu, Device::Cpu, Device::Cpu];
     let workers =
@@ -136,7 +136,10 @@ fn a_rejected_record_without_dead_letters_stops_the_run_and_says_where() {
     match run(pipeline, Stop::default()) {
         Err(RunError::Delivery(error @ DeliveryError::Rejected { .. })) => {
             let text = error.to_string();
-            assert!(text.starts_with("memory-0@41: no field `text`; the record has `id`"), "{text}");
+            assert!(
+                text.starts_with("memory-0@41: field `text`: missing; expected a string (the record has `id`)"),
+                "{text}"
+            );
         }
         other => panic!("{other:?}"),
     }
@@ -189,9 +192,9 @@ impl Sink for Moody {
 struct Endless(Arc<AtomicUsize>);
 
 impl Source for Endless {
-    fn run(self: Box<Self>, outlet: &mut RecordSender) -> Result<(), SourceError> {
+    fn run(self: Box<Self>, sender: &mut RecordSender) -> Result<(), SourceError> {
         let MemorySource { partition, bodies } = MemorySource::json(&documents(7), 7);
-        while outlet.send(&partition, bodies[0].clone(), 0).is_ok() {
+        while sender.send(&partition, bodies[0].clone(), 0).is_ok() {
             self.0.fetch_add(7, Relaxed);
         }
         Ok(())
@@ -256,7 +259,7 @@ fn a_drain_that_takes_too_long_is_given_up_and_an_abort_does_not_wait() {
         });
         let error = run(pipeline, stop).expect_err("nothing can be published");
         let took = stopper.join().expect("it stops").elapsed();
-        let expected = if abort { "nothing was left half-written" } else { "longer than drain_ms, 300 ms" };
+        let expected = if abort { "no unfinished output remains" } else { "longer than drain_ms, 300 ms" };
         assert!(error.to_string().contains(expected), "{error}");
         assert!(took < Duration::from_millis(2_000), "{took:?}");
         assert_eq!(took < Duration::from_millis(300), abort, "{took:?}");

@@ -60,7 +60,7 @@ cases:
       columns: { views: Utf8, when: Int64 }
       dims: 384
       dead_letters:
-        - { record: 3, stage: extract, cause: "no field `body`" }
+        - { record: 3, stage: extract, cause: "field `body`: missing" }
         - { record: 4, stage: tokenize }
       deletes: [z]
   - name: more rows than expected
@@ -76,7 +76,7 @@ cases:
   - name: it stops for another reason
     set: { dead_letter: null }
     records: ["{"]
-    expect: { stops: no field }
+    expect: { stops: missing }
   - name: this one passes
     records: [{ id: a, title: x, body: y, lang: en, views: 7 }]
     expect: { rows: [{ id: a, views: 7 }] }
@@ -107,23 +107,23 @@ fn mistakes_are_told_with_their_place() {
             .stdout(predicate::str::contains("1 passed").not())
             .stderr(told);
     };
-    check(PIPELINE, "cases: []\n", "a.test.yaml:1: cases: expected at least one case");
+    check(PIPELINE, "cases: []\n", "a.test.yaml:1: cases: found an empty list; expected at least one case");
     check(PIPELINE, &case("[]", "{ row: 1 }"), "a.test.yaml:4: cases.0.expect.row: unknown field `row`");
     check(PIPELINE, &case("[]", "{ rows: some }"), "a.test.yaml:4: cases.0.expect.rows: expected a list of rows");
     check(
         PIPELINE,
         &case("[]", "{ dead_letters: [{ stage: read it }] }"),
-        "`read it` is no stage; expected one of read, extract",
+        "unknown stage \"read it\"; expected one of read, extract",
     );
     check(
         PIPELINE,
         &case("[]", "{ rows: 1, stops: x }"),
-        "a.test.yaml:4: cases.0.expect.stops: a run that stops has no result",
+        "a.test.yaml:4: cases.0.expect.stops: found other expectations beside it",
     );
     check(
         PIPELINE,
         &case("[7]", "{}"),
-        "a.test.yaml:3: cases.0.records.0: expected a map, or a string that is the record",
+        "a.test.yaml:3: cases.0.records.0: found 7; expected a map, or a string that is the record",
     );
     check(
         PIPELINE,
@@ -138,12 +138,16 @@ fn mistakes_are_told_with_their_place() {
     check(
         "model: { id: \"${SECRET}\" }\n",
         &case("[]", "{}"),
-        "SECRET is not set; `environment:` of a.test.yaml sets it",
+        "SECRET is not set (`environment:` of a.test.yaml sets it",
     );
     let kafka =
         "source: { kafka: { brokers: b, topics: [t], group: g } }\nmodel: { id: m }\nsink: { kafka: { topic: o } }\n";
-    check(kafka, &case("[{ $key: k }]", "{}"), "cases.0.records.0: `$value` is missing; null there is a delete");
-    check(kafka, &case("[{ $value: {}, $partition: 1 }]", "{}"), "`$partition` is no part of a message");
+    check(
+        kafka,
+        &case("[{ $key: k }]", "{}"),
+        "cases.0.records.0: $value: missing; expected the value, or null for a delete",
+    );
+    check(kafka, &case("[{ $value: {}, $partition: 1 }]", "{}"), "$partition: unknown part of a message");
 }
 
 #[test]

@@ -74,7 +74,7 @@ fn calibrate_then_bytes_then_search() {
             .args(["search", &out, "cat"])
             .assert()
             .code(2)
-            .stderr(predicate::str::contains(format!("its vectors are {precision}; give the calibration file")));
+            .stderr(predicate::str::contains(format!("its vectors are {precision}; expected the calibration file")));
     }
 }
 
@@ -132,17 +132,21 @@ fn what_does_not_fit_together_is_refused() {
     };
     let encode = ["encode", "a.jsonl", "-o", "o.arrow", "--output-precision"];
     let with = |more: &[&'static str]| [&encode, more].concat();
-    check(&with(&["int8"]), 2, "--ranges: is missing; int8 needs to know");
+    check(&with(&["int8"]), 2, "--ranges: missing; int8 needs the ranges");
     check(
         &with(&["binary", "--ranges", "ranges.json"]),
         2,
-        "--ranges: is given, but --output-precision binary has no use",
+        "--ranges: found, but --output-precision binary does not use it",
     );
     check(&with(&["int8", "--ranges", "nowhere.json"]), 2, "--ranges: nowhere.json: cannot be read");
-    check(&with(&["int8", "--ranges", "a.jsonl"]), 2, "--ranges: a.jsonl: is no calibration file");
-    check(&with(&["int8", "--ranges", "3,2"]), 2, "--ranges: is [3, 2]; expected two numbers, the smaller one first");
+    check(&with(&["int8", "--ranges", "a.jsonl"]), 2, "--ranges: a.jsonl: not a calibration file");
+    check(
+        &with(&["int8", "--ranges", "3,2"]),
+        2,
+        "--ranges: found [3, 2]; expected two numbers, the smaller one first",
+    );
     check(&with(&["int4"]), 2, "`int4` is no output precision; there are float32, int8, uint8, binary, ubinary");
-    check(&["calibrate", "one.jsonl", "-o", "o.json"], 1, "1 vectors have no ranges");
+    check(&["calibrate", "one.jsonl", "-o", "o.json"], 1, "found 1 vectors; expected at least 2");
     check(&["calibrate", "a.jsonl", "-o", "no/such/o.json"], 2, "no/such/o.json: cannot be created");
     check(&["encode", "a.jsonl", "-o", "o.arrow", "--pooling", "cls+first"], 2, "`first` is no pooling");
     check(&["encode", "a.jsonl", "-o", "o.arrow", "--route", "query"], 2, "--route: is given, but there is no --model");
@@ -197,7 +201,7 @@ fn token_vectors_are_a_list_a_row() {
         assert_eq!((&cat[0], &cat[1]), (&cat[4], &vectors(2)[5]));
         assert_ne!(cat[0], cat[1]);
         embedmill(folder.path()).args(["search", name, "cat"]).assert().failure().stderr(predicate::str::contains(
-            "a vector for each token, which a text's one vector cannot be compared with",
+            "found token vectors, which cannot be compared with the one vector of a text",
         ));
     }
     let refused = |args: &[&str], expected: &str| {

@@ -1,75 +1,77 @@
-//! Cuts a stream into records without copying them: what lines, CSV rows and JSON values have in common.
+//! Splits a stream into records without copying them; the base of the readers of lines, CSV rows and JSON values.
 //!
-//! In: a [`Stream`], and a [`Boundary`] that finds where a record ends. Out: runs of records that share the blocks that
-//! they were read in. Kept: one block, or one record of at most `record_bytes_max`. A longer record is handed on as
-//! unreadable once and the rest of it is skipped as it is read; so is what is left when the stream breaks.
+//! In: a [`Stream`], and a [`Boundary`] that finds where a record ends. Out: records that share the blocks that they
+//! were read in. Kept: one block, or one record of at most `record_bytes_max`. A longer record is handed on once, as an
+//! unreadable one, and the rest of it is skipped. When the stream breaks, the bytes left over are handed on as one
+//! unreadable record.
 
 use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 
-use super::reader::{RUN_BYTES_MAX, RUN_RECORDS_MAX, unreadable};
+use super::reader::{BODY_BYTES_MAX, BODY_RECORDS_MAX, unreadable};
 use super::stream::Stream;
 use crate::record::{Body, Payload, Record};
 
-/// How much is decompressed at once: a few hundred usual records.
+/// How many bytes are decompressed at once: a few hundred typical records.
 const BLOCK_BYTES: usize = 256 << 10;
-/// The first block: records hold on to the whole block that they lie in, and many files are small.
+/// Size of the first block. It is small because a record keeps its whole block in memory, and many files are small.
 const FIRST_BLOCK_BYTES: usize = 4 << 10;
 
-/// A line end may stand behind a record that is as long as allowed.
+/// A record of the maximum length may be followed by a line end.
 const LINE_END_BYTES_MAX: usize = 2;
 
-/// Where records end. It sees every byte once, in order, in pieces.
+/// Finds where records end. It sees every byte once, in order, in pieces.
 pub trait Boundary: Send {
-    /// What a record is called in an error.
+    /// The name of a record in an error message.
     const NAME: &'static str;
 
-    /// The end of the record in `more`, bytes not seen before: where the next one begins. It then forgets that record.
+    /// The end of the current record in `more` (bytes not seen before), which is where the next record begins. The
+    /// state then is that of the next record.
     fn find(&mut self, more: &[u8]) -> Option<usize>;
 
-    /// How far offsets move over the record whose end was found last.
-    fn steps(&self) -> u64;
+    /// By how much the offset grows from the record whose end was found last to the next.
+    fn offset_step(&self) -> u64;
 
-    /// The record itself in its bytes: without a line end or separators. Empty if there is none.
+    /// The record within its bytes, without line end and separators. Empty for a blank record.
     fn trim(&self, piece: &[u8]) -> Range<usize>;
 
-    /// What is wrong with a last record whose end was not found.
+    /// Why the last record, whose end was not found, is incomplete; `None` if the end of input completes it.
     fn unfinished(&self) -> Option<String>;
 
-    /// What to look for if a record is too long.
+    /// What a user can do about a record that is too long.
     fn advice(&self) -> &'static str;
 }
 
-/// A stream being cut.
-pub struct Cutter<B> {
+/// Splits a [`Stream`] at a [`Boundary`].
+pub struct RecordSplitter<B> {
     stream: Stream,
     pub boundary: B,
     buffer: BytesMut,
-    /// Bytes of the buffer that the boundary has seen.
+    /// How many bytes of the buffer the boundary has seen.
     seen: usize,
-    /// The end of the first record in the buffer, once it is found.
+    /// The end of the first record in the buffer, once found.
     found: Option<usize>,
     /// The offset of the first record in the buffer.
     offset: u64,
     record_bytes_max: usize,
-    /// The next block's size.
+    /// The size of the next block.
     block_bytes: usize,
-    /// Inside a record that was too long.
+    /// Whether the current record was too long and its rest is being skipped.
     skipping: bool,
     started: bool,
     ended: bool,
 }
 
-/// One record, or what could not be cut into one.
-pub enum Cut {
+/// The bytes of one record, or an unreadable record.
+pub enum SplitRecord {
     Whole { offset: u64, raw: Bytes },
     Unreadable(Record),
 }
 
-impl<B: Boundary> Cutter<B> {
+impl<B: Boundary> RecordSplitter<B> {
     pub fn new(stream: Stream, boundary: B, record_bytes_max: usize) -> Self {
-        Cutter {
+        RecordSplitter {
             stream,
             boundary,
             buffer: BytesMut::new(),
@@ -84,29 +86,30 @@ impl<B: Boundary> Cutter<B> {
         }
     }
 
+    /// Bytes of the input read so far, as they lie on disk.
     pub fn input_bytes_read(&self) -> u64 {
         self.stream.bytes_read()
     }
 
-    /// Reads no more.
+    /// Stops reading: there will be no more records.
     pub fn end(&mut self) {
         self.ended = true;
     }
 
-    /// The next run of records. `payload` makes a record of its bytes: none of a blank one, an error of one that it
-    /// cannot read.
-    pub fn run(&mut self, mut payload: impl FnMut(Bytes) -> Option<Result<Payload, String>>) -> Option<Body> {
+    /// The next records, or `None` at the end. `payload` parses the bytes of a record and returns `None` for a blank
+    /// one, an error for an invalid one.
+    pub fn next_body(&mut self, mut payload: impl FnMut(Bytes) -> Option<Result<Payload, String>>) -> Option<Body> {
         let mut records = Vec::new();
         let mut bytes = 0;
-        while records.len() < RUN_RECORDS_MAX && bytes < RUN_BYTES_MAX {
-            // A live input may let the next record wait for hours; what is there goes on.
-            if self.stream.is_live() && !records.is_empty() && !self.look() {
+        while records.len() < BODY_RECORDS_MAX && bytes < BODY_BYTES_MAX {
+            // The next record of a live input may be hours away; the records read so far are handed on.
+            if self.stream.is_live() && !records.is_empty() && !self.has_whole_record() {
                 break;
             }
             match self.next() {
                 None => break,
-                Some(Cut::Unreadable(record)) => records.push(record),
-                Some(Cut::Whole { offset, raw }) => {
+                Some(SplitRecord::Unreadable(record)) => records.push(record),
+                Some(SplitRecord::Whole { offset, raw }) => {
                     bytes += raw.len();
                     match payload(raw.clone()) {
                         None => {}
@@ -116,12 +119,12 @@ impl<B: Boundary> Cutter<B> {
                 }
             }
         }
-        // A run of nothing but blank lines is not the end.
+        // A body without records, because all were blank, is not the end.
         (!records.is_empty() || !self.ended).then_some(Body::Each(records))
     }
 
     /// Whether the buffer holds a whole record.
-    fn look(&mut self) -> bool {
+    fn has_whole_record(&mut self) -> bool {
         if self.found.is_none() {
             self.found = self.boundary.find(&self.buffer[self.seen..]).map(|end| self.seen + end);
             self.seen = self.found.unwrap_or(self.buffer.len());
@@ -129,15 +132,15 @@ impl<B: Boundary> Cutter<B> {
         self.found.is_some()
     }
 
-    /// The next record, blank ones too.
-    pub fn next(&mut self) -> Option<Cut> {
+    /// The next record, which may be blank.
+    pub fn next(&mut self) -> Option<SplitRecord> {
         while !self.ended {
-            if self.look() {
+            if self.has_whole_record() {
                 let end = self.found.take().unwrap_or_default();
                 self.seen = 0;
                 let piece = self.buffer.split_to(end).freeze();
                 let offset = self.offset;
-                self.offset += self.boundary.steps();
+                self.offset += self.boundary.offset_step();
                 if std::mem::take(&mut self.skipping) {
                     continue;
                 }
@@ -155,43 +158,44 @@ impl<B: Boundary> Cutter<B> {
                 Err(cause) => {
                     self.ended = true;
                     let rest = self.take_all();
-                    return Some(Cut::Unreadable(unreadable(self.offset, &rest, cause)));
+                    return Some(SplitRecord::Unreadable(unreadable(self.offset, &rest, cause)));
                 }
             }
         }
         None
     }
 
-    /// Empties the buffer, in which no record's end was found.
+    /// Takes all bytes of the buffer, in which no end of a record was found.
     fn take_all(&mut self) -> Bytes {
         self.seen = 0;
         self.buffer.split().freeze()
     }
 
-    fn whole(&self, offset: u64, piece: Bytes) -> Cut {
+    fn whole(&self, offset: u64, piece: Bytes) -> SplitRecord {
         let raw = piece.slice(self.boundary.trim(&piece));
-        if raw.len() > self.record_bytes_max { self.too_long(offset, &raw) } else { Cut::Whole { offset, raw } }
+        if raw.len() > self.record_bytes_max { self.too_long(offset, &raw) } else { SplitRecord::Whole { offset, raw } }
     }
 
-    fn too_long(&self, offset: u64, raw: &[u8]) -> Cut {
+    fn too_long(&self, offset: u64, raw: &[u8]) -> SplitRecord {
         let (name, max, advice) = (B::NAME, self.record_bytes_max, self.boundary.advice());
-        let cause = format!("a {name} longer than record_bytes_max, which is {max} bytes; {advice}");
-        Cut::Unreadable(unreadable(offset, raw, cause))
+        let cause = format!("the {name} is too long; expected at most {max} bytes ({advice})");
+        SplitRecord::Unreadable(unreadable(offset, raw, cause))
     }
 
-    /// What is left at the end of the input.
-    fn finish(&mut self) -> Option<Cut> {
+    /// The record that the end of the input ends, if any.
+    fn finish(&mut self) -> Option<SplitRecord> {
         self.ended = true;
         let rest = self.take_all();
         match self.boundary.unfinished() {
-            // Of a record that was too long, it was said already.
+            // A record that was too long has been handed on already.
             _ if self.skipping => None,
-            Some(cause) => Some(Cut::Unreadable(unreadable(self.offset, &rest, cause))),
+            Some(cause) => Some(SplitRecord::Unreadable(unreadable(self.offset, &rest, cause))),
             None if rest.is_empty() => None,
             None => Some(self.whole(self.offset, rest)),
         }
     }
 
+    /// Reads the next block; 0 bytes at the end of the input.
     fn fill(&mut self) -> Result<usize, String> {
         if !std::mem::replace(&mut self.started, true) {
             let mark = byte_order_mark(self.stream.peek(3))?;
@@ -200,7 +204,7 @@ impl<B: Boundary> Cutter<B> {
             }
         }
         let start = self.buffer.len();
-        // The block is zeroed before it is read into, which costs a hundredth of what cutting it does.
+        // The block is zeroed before it is read into, which costs a hundredth of what splitting it does.
         self.buffer.resize(start + self.block_bytes, 0);
         self.block_bytes = (self.block_bytes * 2).min(BLOCK_BYTES);
         let filled = self.stream.fill(&mut self.buffer[start..]);
@@ -209,13 +213,15 @@ impl<B: Boundary> Cutter<B> {
     }
 }
 
-/// How many bytes at the start of a text are a mark rather than text.
+/// The length of the UTF-8 byte order mark at the start of a text: 3 bytes or none.
 ///
 /// # Errors
-/// If they say that it is UTF-16.
+/// If the text begins with the byte order mark of UTF-16.
 pub fn byte_order_mark(head: &[u8]) -> Result<usize, String> {
     if head.starts_with(b"\xff\xfe") || head.starts_with(b"\xfe\xff") {
-        return Err("is UTF-16, as its first two bytes say; convert it: iconv -f UTF-16 -t UTF-8 FILE".into());
+        return Err(
+            "found a UTF-16 byte order mark; expected UTF-8 (convert the file: iconv -f UTF-16 -t UTF-8 FILE)".into()
+        );
     }
     Ok(if head.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 })
 }
