@@ -145,10 +145,10 @@ fn what_does_not_fit_together_is_refused() {
         2,
         "--ranges: found [3, 2]; expected two numbers, the smaller one first",
     );
-    check(&with(&["int4"]), 2, "`int4` is no output precision; there are float32, int8, uint8, binary, ubinary");
+    check(&with(&["int4"]), 2, "unknown output precision \"int4\"; expected one of float32, int8, uint8, binary, ubinary");
     check(&["calibrate", "one.jsonl", "-o", "o.json"], 1, "found 1 vectors; expected at least 2");
     check(&["calibrate", "a.jsonl", "-o", "no/such/o.json"], 2, "no/such/o.json: cannot be created");
-    check(&["encode", "a.jsonl", "-o", "o.arrow", "--pooling", "cls+first"], 2, "`first` is no pooling");
+    check(&["encode", "a.jsonl", "-o", "o.arrow", "--pooling", "cls+first"], 2, "unknown pooling mode \"first\"");
     check(&["encode", "a.jsonl", "-o", "o.arrow", "--route", "query"], 2, "--route: is given, but there is no --model");
 }
 

@@ -180,7 +180,9 @@ fn places_before_the_first_token_do_not_count() {
         };
         assert_eq!(limit(places), Ok(places), "{name}");
         let over = places + 1;
-        let expected = format!("model.max_seq_length is {over}, but the model has positions for {places} tokens");
+        let expected = format!(
+            "model.max_seq_length: found {over}; expected at most {places}, the number of the model's positions"
+        );
         assert_eq!(limit(over), Err(expected), "{name}");
     }
 }
@@ -228,7 +230,7 @@ fn what_a_family_cannot_honour_is_refused_by_name() {
         "mpnet",
         "relative_attention_num_buckets",
         8.into(),
-        "`relative_attention_num_buckets` must be a whole number from 32 to 10000000, found 8",
+        "\"relative_attention_num_buckets\": found 8; expected a whole number from 32 to 10000000",
     );
     check(
         "deberta-v3",

@@ -76,7 +76,7 @@ fn what_is_no_package_for_here_is_refused_before_its_code_is_loaded() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let check = |path: &Path, expected: &str| {
         let found = read(&config("tiny/plain", path)).err().map(|error| error.to_string()).unwrap_or_default();
-        let expected = format!("model.script {} is no package that can be used: {expected}", path.display());
+        let expected = format!("model.script: {}: is no package that can be used: {expected}", path.display());
         assert!(found.starts_with(&expected), "   found {found}\nexpected {expected}");
         assert!(found.ends_with("scripts/export_package.py makes such a file"), "{found}");
     };

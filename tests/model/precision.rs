@@ -65,7 +65,7 @@ fn spec(config: &ModelConfig) -> ModelSpec {
 fn float16_is_refused_on_a_cpu() {
     let spec = Arc::new(spec(&config(golden_folder().join("tiny/mean"), Precision::Float16, 1)));
     let error = factory(&spec, &[Device::Cpu])(&Device::Cpu).err().map(|error| error.to_string());
-    let expected = "model.precision is float16, which is for GPUs: a CPU computes it slower than float32, and less exactly; \
+    let expected = "model.precision: is float16, which is for GPUs: a CPU computes it slower than float32, and less exactly; \
                     expected float32 or bfloat16 for devices: [cpu]";
     assert_eq!(error.as_deref(), Some(expected));
 }

@@ -25,7 +25,7 @@ fn token_vectors_are_those_after_the_modules_on_tokens() {
     let golden = SafeTensors::deserialize(&bytes).expect("a golden file");
     for name in ["poolings", "on-tokens", "prompted"] {
         let spec = Arc::new(spec(&config(name), &nowhere(), &()).unwrap_or_else(|error| panic!("{error}")));
-        assert!(spec.describe().contains("a vector a token"), "{}", spec.describe());
+        assert!(spec.describe().contains("token embeddings"), "{}", spec.describe());
         let provenance = spec.provenance();
         assert!(provenance.contains(&("output_value", "token_embeddings".into())), "{provenance:?}");
         assert!(!provenance.iter().any(|(key, _)| *key == "pooling"), "{provenance:?}");

@@ -62,7 +62,7 @@ impl BertConfig {
 
 /// Where RoBERTa's places begin; the id that its configuration has where the file has none is 1.
 fn padding_id(file: &ConfigFile) -> Result<i64, LoadError> {
-    let most = file.needed_count("max_position_embeddings", 1..=keys::ROWS_MAX)?.saturating_sub(2);
+    let most = file.required_count("max_position_embeddings", 1..=keys::ROWS_MAX)?.saturating_sub(2);
     Ok(file.count("pad_token_id", 0..=most)?.unwrap_or(1) as i64)
 }
 

@@ -15,7 +15,7 @@ use super::packed::Packed;
 use super::weights::Weights;
 use super::{Sizes, Transformer, keys};
 use crate::model::LoadError;
-use crate::model::config_file::{ConfigFile, short};
+use crate::model::config_file::{ConfigFile, shorten};
 
 /// The keys of config.json that change the numbers.
 struct DebertaConfig {
@@ -109,7 +109,7 @@ fn comparisons(file: &ConfigFile) -> Result<Vec<String>, LoadError> {
     };
     let known = |names: &Vec<String>| names.iter().all(|name| matches!(name.as_str(), "c2p" | "p2c" | "" | "none"));
     names.filter(known).ok_or_else(|| {
-        let found = file.get("pos_att_type").map(short).unwrap_or_default();
+        let found = file.get("pos_att_type").map(shorten).unwrap_or_default();
         file.error(format!("`pos_att_type` {found} is not supported; there are \"c2p\" and \"p2c\""))
     })
 }

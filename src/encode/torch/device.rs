@@ -10,7 +10,7 @@ pub fn cuda_devices() -> usize {
     if tch::Cuda::is_available() { usize::try_from(tch::Cuda::device_count()).unwrap_or(0) } else { 0 }
 }
 
-/// What [`DeviceError::NotThere`](crate::device::DeviceError::NotThere) adds.
+/// What [`DeviceError::Unavailable`](crate::device::DeviceError::Unavailable) adds.
 pub fn why_no_cuda() -> &'static str {
     if tch::utils::has_cuda() { "" } else { "; libtorch was found without CUDA, or no driver is running" }
 }

@@ -4,7 +4,7 @@
 
 use super::layers::Activation;
 use crate::model::LoadError;
-use crate::model::config_file::{ConfigFile, short};
+use crate::model::config_file::{ConfigFile, shorten};
 
 /// More than any model has; what a config may claim before a tensor's shape is held against it.
 const WIDTH_MAX: usize = 1 << 20;
@@ -15,7 +15,7 @@ pub const TYPES_MAX: usize = 1_024;
 
 /// The width of a layer that must be there.
 pub fn width(file: &ConfigFile, key: &str) -> Result<i64, LoadError> {
-    Ok(file.needed_count(key, 1..=WIDTH_MAX)? as i64)
+    Ok(file.required_count(key, 1..=WIDTH_MAX)? as i64)
 }
 
 pub fn width_or(file: &ConfigFile, key: &str, default: i64) -> Result<i64, LoadError> {
@@ -24,15 +24,15 @@ pub fn width_or(file: &ConfigFile, key: &str, default: i64) -> Result<i64, LoadE
 
 /// How many rows a table has; it must be there.
 pub fn rows(file: &ConfigFile, key: &str) -> Result<i64, LoadError> {
-    Ok(file.needed_count(key, 1..=ROWS_MAX)? as i64)
+    Ok(file.required_count(key, 1..=ROWS_MAX)? as i64)
 }
 
 pub fn heads(file: &ConfigFile, key: &str) -> Result<i64, LoadError> {
-    Ok(file.needed_count(key, 1..=HEADS_MAX)? as i64)
+    Ok(file.required_count(key, 1..=HEADS_MAX)? as i64)
 }
 
 pub fn layers(file: &ConfigFile, key: &str) -> Result<usize, LoadError> {
-    file.needed_count(key, 1..=LAYERS_MAX)
+    file.required_count(key, 1..=LAYERS_MAX)
 }
 
 /// `hidden` shared out evenly among `heads`.
@@ -96,7 +96,7 @@ pub fn refuse_values(file: &ConfigFile, keys: &[&str]) -> Result<(), LoadError> 
     let empty = |value: &serde_json::Value| value.as_object().is_some_and(serde_json::Map::is_empty);
     for key in ["quantization_config", "pruned_heads"].iter().chain(keys) {
         if let Some(value) = file.get(key).filter(|value| !empty(value)) {
-            return Err(file.error(format!("`{key}` is {}, which this version does not support", short(value))));
+            return Err(file.error(format!("`{key}` is {}, which this version does not support", shorten(value))));
         }
     }
     Ok(())

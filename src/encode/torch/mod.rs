@@ -178,7 +178,7 @@ fn build(spec: &ModelSpec, device: Device) -> Result<Model, LoadError> {
 }
 
 /// Tries a script on the first device that can run it: a GPU, where there is one.
-pub fn try_script(script: &Script) -> Result<ScriptOutput, LoadError> {
+pub fn probe_script(script: &Script) -> Result<ScriptOutput, LoadError> {
     // A script may name the kind of device that it was made on.
     let gpu = (cuda_devices() > 0).then_some(Device::Cuda(0));
     tch::no_grad(|| match gpu.and_then(|gpu| script::load(script, gpu).ok()) {

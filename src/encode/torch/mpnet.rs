@@ -42,7 +42,7 @@ impl MpnetConfig {
         keys::refuse_decoders(file)?;
         let least = BUCKETS as usize;
         let buckets = file.count("relative_attention_num_buckets", least..=keys::ROWS_MAX)?.unwrap_or(least) as i64;
-        let places = file.needed_count("max_position_embeddings", 3..=keys::ROWS_MAX)? as i64;
+        let places = file.required_count("max_position_embeddings", 3..=keys::ROWS_MAX)? as i64;
         Ok(MpnetConfig {
             hidden,
             layers: keys::layers(file, "num_hidden_layers")?,

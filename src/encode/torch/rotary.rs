@@ -13,7 +13,7 @@ use super::heads::Heads;
 use super::memory;
 use super::packed::Packed;
 use crate::model::LoadError;
-use crate::model::config_file::{ConfigFile, short};
+use crate::model::config_file::{ConfigFile, shorten};
 
 /// Where a family keeps its frequencies' base, and what the base is where it keeps none.
 #[derive(Debug, Clone, Copy)]
@@ -93,7 +93,7 @@ impl Frequencies {
             Some(Value::Object(map)) => map.clone(),
             None | Some(Value::Null) => Map::new(),
             Some(other) => {
-                return Err(file.error(format!("`rope_parameters.{kind}` must be an object, found {}", short(other))));
+                return Err(file.error(format!("`rope_parameters.{kind}` must be an object, found {}", shorten(other))));
             }
         };
         if is_scaled && let Some(scaling) = object(file, "rope_scaling")? {
@@ -187,7 +187,7 @@ pub fn layer_kinds(
     let kinds = value.as_array().and_then(|names| names.iter().map(kind).collect::<Option<Vec<_>>>());
     kinds.filter(|kinds| kinds.len() == layers).ok_or_else(|| {
         let known = LAYER_KINDS.join(" or ");
-        file.error(format!("`layer_types` must name {layers} layers, each {known}; found {}", short(value)))
+        file.error(format!("`layer_types` must name {layers} layers, each {known}; found {}", shorten(value)))
     })
 }
 
@@ -195,7 +195,7 @@ fn object(file: &ConfigFile, key: &str) -> Result<Option<Map<String, Value>>, Lo
     match file.get(key) {
         None => Ok(None),
         Some(Value::Object(map)) => Ok(Some(map.clone())),
-        Some(other) => Err(file.error(format!("`{key}` must be an object, found {}", short(other)))),
+        Some(other) => Err(file.error(format!("`{key}` must be an object, found {}", shorten(other)))),
     }
 }
 

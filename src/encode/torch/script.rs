@@ -43,17 +43,17 @@ enum Code {
 
 /// Loads the script on a device and tries it. It runs the file's code.
 pub fn load(script: &Script, device: Device) -> Result<(Scripted, ScriptOutput), LoadError> {
-    let refuse = |what: String| LoadError::Config { key: KEY, message: format!("{} {what}", script.file.display()) };
+    let refuse = |what: String| LoadError::Config { key: KEY, message: format!("{}: {what}", script.file.display()) };
     let scripted = Scripted::open(&script.file, script.pad_id, device).map_err(refuse)?;
-    let given = scripted.try_out(&script.trial, device).map_err(refuse)?;
+    let given = scripted.try_out(&script.probe, device).map_err(refuse)?;
     Ok((scripted, given))
 }
 
 impl Scripted {
     fn open(file: &Path, pad_id: u32, device: Device) -> Result<Scripted, String> {
-        match script::Kind::of(file) {
-            script::Kind::TorchScript => Scripted::open_script(file, pad_id, device),
-            script::Kind::Package => Scripted::open_package(file, pad_id, device),
+        match script::ScriptFormat::of(file) {
+            script::ScriptFormat::TorchScript => Scripted::open_script(file, pad_id, device),
+            script::ScriptFormat::Package => Scripted::open_package(file, pad_id, device),
         }
     }
 
@@ -91,11 +91,11 @@ impl Scripted {
         let alone = packed(&trial[1..])?;
         let single = self.run(&alone).and_then(|found| {
             let size = found.size();
-            let same = size.len() == given.what.rank() && size.last() == Some(&(given.width as i64));
+            let same = size.len() == given.kind.rank() && size.last() == Some(&(given.width as i64));
             if same {
                 Ok(found)
             } else {
-                Err(format!("{}, where two texts gave {} of {} values", shape_of(&found), given.what, given.width))
+                Err(format!("{}, where two texts gave {} of {} values", shape_of(&found), given.kind, given.width))
             }
         })?;
         let single = self.unpadded(single, &alone).map_err(|error| first_line(&error))?;
@@ -277,7 +277,7 @@ fn vectors_per_row(given: IValue) -> Result<Tensor, String> {
 fn given(found: &Tensor, batch: &Packed) -> Result<ScriptOutput, String> {
     let rows: i64 = batch.groups.iter().map(|group| group.rows).sum();
     let longest = batch.groups.first().map_or(0, |group| group.length);
-    let (what, width) = match found.size()[..] {
+    let (kind, width) = match found.size()[..] {
         [a, b, width] if (a, b) == (rows, longest) && width > 0 => (OutputKind::TokenVectors, width),
         [a, width] if a == rows && width > 0 => (OutputKind::TextVectors, width),
         _ => {
@@ -294,7 +294,7 @@ fn given(found: &Tensor, batch: &Packed) -> Result<ScriptOutput, String> {
         Kind::BFloat16 => Precision::Bfloat16,
         other => return Err(format!("gives numbers of type {other:?}; expected Float, Half or BFloat16")),
     };
-    Ok(ScriptOutput { what, width: width as usize, precision })
+    Ok(ScriptOutput { kind, width: width as usize, precision })
 }
 
 fn shape_of(found: &Tensor) -> String {

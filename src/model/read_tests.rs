@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::encode::Libtorch;
-use crate::model::Pooling;
 use crate::model::files::stays_inside;
+use crate::model::{Pooling, PoolingMode};
 
 /// The files of a small model in the older generation of names, as (name, content).
 pub fn good() -> Vec<(String, Value)> {
@@ -46,7 +46,7 @@ pub fn read(config: &ModelConfig, changes: &[(&str, Value)]) -> Result<ModelSpec
         std::fs::write(path, text).expect("a file");
     }
     let found = ModelFolder { path: folder.path().into(), id: "test".into(), revision: None };
-    let spec = ModelSpec::read(&found, config, &Libtorch);
+    let spec = super::read(&found, config, &Libtorch);
     spec.map_err(|error| error.to_string().replace(&format!("{}", folder.path().display()), "FOLDER"))
 }
 
@@ -131,13 +131,18 @@ fn a_default_prompt_is_honoured() {
     assert_eq!(prompts("query", given("as: ")), Ok("as: ".into()));
     assert_eq!(prompts("query", given("")), Ok(String::new()));
     let broken = prompts("doc", config()).expect_err("there is no such prompt");
-    assert!(broken.ends_with("`default_prompt_name` is \"doc\", but `prompts` has no such prompt"), "{broken}");
+    assert!(broken.ends_with("\"default_prompt_name\": found \"doc\"; expected a name in \"prompts\""), "{broken}");
     let unknown = prompts("query", named("doc")).expect_err("there is no such prompt");
-    let expected =
-        "model.prompt_name is \"doc\", but FOLDER/config_sentence_transformers.json has bare, query; model.prompt";
+    let expected = "model.prompt_name: unknown prompt \"doc\"; expected one of bare, query (of FOLDER/config_sentence_transformers.json; or set \
+         model.prompt";
     assert!(unknown.starts_with(expected), "{unknown}");
     let none = read(&named("query"), &[]).expect_err("there are no prompts");
-    assert!(none.starts_with("model.prompt_name is \"query\", but the model has no config_sentence"), "{none}");
+    assert!(
+        none.starts_with(
+            "model.prompt_name: unknown prompt \"query\"; expected none, since the model has no config_sentence"
+        ),
+        "{none}"
+    );
 }
 
 #[test]
@@ -180,87 +185,104 @@ fn broken_folders_are_refused_with_file_and_key() {
     let transformer = module("sentence_transformers.models.Transformer", "");
     let pooling = module("sentence_transformers.models.Pooling", "1_Pooling");
 
-    check(&[("config.json", Value::Null)], "FOLDER/config.json: is missing");
-    check(&[("config.json", json!("{\"model_type\": "))], "FOLDER/config.json: is no JSON: EOF while parsing");
-    check(&[("config.json", json!([1]))], "FOLDER/config.json: must be a JSON object, found a list");
-    check(&[("config.json", json!({"hidden_size": 3}))], "FOLDER/config.json: `model_type` is missing");
+    check(&[("config.json", Value::Null)], "FOLDER/config.json: missing; expected config.json");
+    check(&[("config.json", json!("{\"model_type\": "))], "FOLDER/config.json: invalid JSON: EOF while parsing");
+    check(&[("config.json", json!([1]))], "FOLDER/config.json: found a list; expected a JSON object");
+    check(&[("config.json", json!({"hidden_size": 3}))], "FOLDER/config.json: \"model_type\": missing; expected");
     check(
         &[("config.json", with_key("hidden_size", json!(1e12)))],
-        "FOLDER/config.json: `hidden_size` must be a whole number from 1 to ",
+        "FOLDER/config.json: \"hidden_size\": found 1000000000000.0; expected a whole number from 1 to ",
     );
     check(
         &[("config.json", with_key("vocab_size", json!(u64::MAX)))],
-        "FOLDER/config.json: `vocab_size` must be a whole number from 1 to 10000000, found 18446744073709551615",
+        "FOLDER/config.json: \"vocab_size\": found 18446744073709551615; expected a whole number from 1 to 10000000",
     );
     check(
         &[("config.json", with_key("num_hidden_layers", json!("two")))],
-        "FOLDER/config.json: `num_hidden_layers` must be a whole number from 1 to 1024, found \"two\"",
+        "FOLDER/config.json: \"num_hidden_layers\": found \"two\"; expected a whole number from 1 to 1024",
     );
 
-    check(&[("modules.json", json!({}))], "FOLDER/modules.json: must be a list, found {}");
-    check(&[("modules.json", json!([]))], "FOLDER/modules.json: must list a Transformer and a Pooling module");
+    check(&[("modules.json", json!({}))], "FOLDER/modules.json: found {}; expected a list of modules");
+    check(
+        &[("modules.json", json!([]))],
+        "FOLDER/modules.json: incomplete; expected a Transformer and a Pooling after it",
+    );
     check(
         &[("modules.json", json!([transformer]))],
-        "FOLDER/modules.json: must list a Transformer and a Pooling module",
+        "FOLDER/modules.json: incomplete; expected a Transformer and a Pooling after it",
     );
-    check(&[("modules.json", json!([{"path": ""}]))], "FOLDER/modules.json: module 0 has no `type`");
+    check(
+        &[("modules.json", json!([{"path": ""}]))],
+        "FOLDER/modules.json: module 0: \"type\": missing; expected the class of the module",
+    );
     check(
         &[("modules.json", json!([module("sentence_transformers.models.StaticEmbedding", "")]))],
-        "FOLDER/modules.json: module 0 is \"sentence_transformers.models.StaticEmbedding\", but the first module must be",
+        "FOLDER/modules.json: module 0: unsupported first class \"sentence_transformers.models.StaticEmbedding\"; expected Transformer",
     );
     check(
         &[("modules.json", json!([transformer, pooling, module("sentence_transformers.models.LSTM", "2_LSTM")]))],
-        "FOLDER/modules.json: module 2 is \"sentence_transformers.models.LSTM\", which this version does not support",
+        "FOLDER/modules.json: module 2: unsupported class \"sentence_transformers.models.LSTM\"; expected one of Transformer, Router, ",
     );
     check(
         &[("modules.json", json!([transformer, pooling, module("custom_st.Pooling", "2")]))],
-        "FOLDER/modules.json: module 2 is \"custom_st.Pooling\", which this version does not support",
+        "FOLDER/modules.json: module 2: unsupported class \"custom_st.Pooling\"; expected one of Transformer, Router, ",
     );
     check(
         &[("modules.json", json!([transformer, module("sentence_transformers.models.Normalize", "2")]))],
-        "FOLDER/modules.json: must list a Transformer and a Pooling module",
+        "FOLDER/modules.json: incomplete; expected a Transformer and a Pooling after it",
     );
     check(
         &[("modules.json", json!([module("sentence_transformers.models.Transformer", "../other")]))],
-        "FOLDER/modules.json: `path` \"../other\" of module 0 leaves the folder",
+        "FOLDER/modules.json: module 0: path \"../other\" leaves the folder; expected a path inside it",
     );
     check(
         &[("modules.json", json!([transformer, module("sentence_transformers.models.Pooling", "/etc")]))],
-        "FOLDER/modules.json: `path` \"/etc\" of module 1 leaves the folder",
+        "FOLDER/modules.json: module 1: path \"/etc\" leaves the folder; expected a path inside it",
     );
 
     let pooling = |content: Value| [("1_Pooling/config.json", content)];
-    check(&pooling(Value::Null), "FOLDER/1_Pooling/config.json: is missing");
+    check(&pooling(Value::Null), "FOLDER/1_Pooling/config.json: missing; expected the configuration of the module");
     check(
         &pooling(json!({"pooling_mode": "median"})),
-        "FOLDER/1_Pooling/config.json: `pooling_mode`: `median` is no pooling; there are cls, max, mean, mean_sqrt_len_",
+        "FOLDER/1_Pooling/config.json: \"pooling_mode\": unknown pooling mode \"median\"; expected one of cls, max, mean, mean_sqrt_len_",
     );
     check(
         &pooling(json!({"pooling_mode": ["cls", "cls"]})),
-        "FOLDER/1_Pooling/config.json: `pooling_mode` names cls twice",
+        "FOLDER/1_Pooling/config.json: \"pooling_mode\": found cls twice; expected each mode once",
     );
-    check(&pooling(json!({"pooling_mode": []})), "FOLDER/1_Pooling/config.json: `pooling_mode` names no mode");
+    check(
+        &pooling(json!({"pooling_mode": []})),
+        "FOLDER/1_Pooling/config.json: \"pooling_mode\": found no mode; expected at least one",
+    );
     check(
         &pooling(json!({"word_embedding_dimension": 7})),
-        "FOLDER/1_Pooling/config.json: `word_embedding_dimension` is 7, but the token vectors have 6 values",
+        "FOLDER/1_Pooling/config.json: \"word_embedding_dimension\": found 7; expected 6, the width of the token embeddings",
     );
 
     check(
         &[("sentence_bert_config.json", json!({"max_seq_length": 64}))],
-        "FOLDER/sentence_bert_config.json: `max_seq_length` is 64, but the model has positions for 32 tokens",
+        "FOLDER/sentence_bert_config.json: \"max_seq_length\": found 64; expected at most 32, the number of the model's positions",
     );
     check(
         &[("sentence_bert_config.json", json!({"transformer_task": "fill-mask"}))],
-        "FOLDER/sentence_bert_config.json: `transformer_task` is \"fill-mask\", which this version does not support",
+        "FOLDER/sentence_bert_config.json: \"transformer_task\": found \"fill-mask\", which is not supported",
     );
 
     for (key, value, named) in [
-        ("config_args", json!({"hidden_act": "relu"}), "`config_args.hidden_act` is \"relu\""),
-        ("model_kwargs", json!({"dtype": "bfloat16"}), "`model_kwargs.dtype` is \"bfloat16\""),
+        (
+            "config_args",
+            json!({"hidden_act": "relu"}),
+            "\"config_args.hidden_act\": found \"relu\", which is not supported",
+        ),
+        (
+            "model_kwargs",
+            json!({"dtype": "bfloat16"}),
+            "\"model_kwargs.dtype\": found \"bfloat16\", which is not supported",
+        ),
         (
             "modality_config",
             json!({"text": {"method": "forward", "method_output_name": ["hidden_states", -2]}}),
-            "`modality_config.text.method_output_name` is",
+            "\"modality_config.text.method_output_name\": found",
         ),
     ] {
         let expected = format!("FOLDER/sentence_bert_config.json: {named}");
@@ -268,30 +290,31 @@ fn broken_folders_are_refused_with_file_and_key() {
     }
     check(
         &[("adapter_config.json", json!({"peft_type": "LORA"}))],
-        "FOLDER/adapter_config.json: the model has an adapter",
+        "FOLDER/adapter_config.json: adapters are not supported",
     );
 
-    check(&[("model.safetensors", Value::Null)], "FOLDER: has no weights; a model folder has model.safetensors or");
+    check(&[("model.safetensors", Value::Null)], "FOLDER: no weights; expected model.safetensors or");
     check(
         &[("model.safetensors", Value::Null), ("pytorch_model.bin", json!("pickle"))],
-        "FOLDER: has pytorch_model.bin but no model.safetensors; only safetensors are read",
+        "FOLDER: found pytorch_model.bin but no model.safetensors; expected safetensors (take a revision",
     );
     let index = |map: Value| [("model.safetensors", Value::Null), ("model.safetensors.index.json", map)];
-    check(&index(json!({})), "FOLDER/model.safetensors.index.json: `weight_map` must be an object");
+    check(&index(json!({})), "FOLDER/model.safetensors.index.json: \"weight_map\": missing; expected an object");
     check(
         &index(json!({"weight_map": {"a": "../../secret.safetensors"}})),
-        "FOLDER/model.safetensors.index.json: `weight_map.a` must be the name of a .safetensors file inside the folder",
+        "FOLDER/model.safetensors.index.json: \"weight_map.a\": found \"../../secret.safetensors\"; expected the name of a .safetensors \
+         file inside the folder",
     );
     check(
         &index(json!({"weight_map": {"a": "one.safetensors"}})),
-        "FOLDER/model.safetensors.index.json: names the shard one.safetensors, which is not in the folder",
+        "FOLDER/model.safetensors.index.json: shard \"one.safetensors\" is missing; expected it beside this file",
     );
 }
 
 #[test]
 fn an_override_beyond_the_model_is_refused() {
     let long = read(&ModelConfig { max_seq_length: Some(33), ..config() }, &[]).expect_err("32 positions");
-    assert_eq!(long, "model.max_seq_length is 33, but the model has positions for 32 tokens");
+    assert_eq!(long, "model.max_seq_length: found 33; expected at most 32, the number of the model's positions");
 }
 
 #[test]
