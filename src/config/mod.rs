@@ -1,8 +1,9 @@
-//! The pipeline file: layers of YAML, environment and command line into one typed [`Config`].
+//! The pipeline file: YAML files, environment variables and `--set` merged into one typed [`Config`].
 //!
-//! Each stage defines its own section beside its code; this file only puts them together. Layers, later ones winning:
-//! defaults, files in the order given, `EMBEDMILL__A__B` from the environment, `--set a.b=v`. `${VAR}`, `${VAR:-default}`
-//! and `${VAR:?message}` are expanded in string values. The environment is read here and nowhere else.
+//! Each stage defines its section beside its code; this file puts the sections together. Layers, each overriding those
+//! before it: defaults, files in the order given, environment variables such as `EMBEDMILL__A__B`, `--set a.b=v`.
+//! `${VAR}`, `${VAR:-default}` and `${VAR:?message}` are expanded in string values. Only this module reads the
+//! environment.
 
 mod aliases;
 mod ends;
@@ -28,38 +29,40 @@ use crate::window::WindowConfig;
 pub use ends::{DeadLetterConfig, SinkConfig, SourceConfig};
 pub use layers::{Layers, document};
 
-/// A pipeline, as it is written; [`crate::plan::Plan`] is the same checked.
+/// A pipeline file after parsing. [`crate::plan::Plan`] is the same after all checks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Where records come from: exactly one source.
+    /// Where records are read from. Exactly one source is required.
     pub source: SourceConfig,
-    /// Which fields of a record are its id, its text, and columns to keep.
+    /// The fields of a record that become its id, its text and additional columns.
     pub record: RecordConfig,
-    /// How many records travel together: the unit of delivery.
+    /// Limits of a window: the records that are batched, encoded and delivered together.
     pub window: WindowConfig,
-    /// How many tokens go through the model at once.
+    /// Limits of a micro-batch: the rows that go through the model in one forward pass.
     pub batch: BatchConfig,
-    /// What turns text into vectors.
+    /// The model that turns texts into vectors.
     pub model: ModelConfig,
-    /// One worker a device: cpu, cuda:0, …; cpu may be listed several times, sharing the weights. `auto` is all
-    /// GPUs, else the CPU with a worker a core.
+    /// The devices, with one worker each: cpu, cuda:0, cuda:1, …. cpu may be listed several times; its workers share the
+    /// weights. auto means all GPUs, or without GPUs one CPU worker per core (at most 8). Default: [auto].
     pub devices: Vec<String>,
-    /// Where rows go: exactly one sink.
+    /// Where rows are written to. Exactly one sink is required.
     pub sink: SinkConfig,
-    /// Which columns are written besides the vectors.
+    /// The columns of the output and the format of its vectors.
     pub output: OutputConfig,
-    /// What is promised of every record, from a Kafka topic to another: at_least_once or exactly_once.
+    /// The delivery guarantee: at_least_once or exactly_once. exactly_once is possible from Kafka to Kafka within one
+    /// cluster, and from files to Kafka with a checkpoint. From Kafka to a folder of files delivery is exactly once in any
+    /// case. Default: at_least_once.
     pub delivery: DeliveryGuarantee,
-    /// Where records go that cannot be embedded. Left out, the first of them stops the run.
+    /// Where records that cannot be embedded are written to. Default: none, and the first such record stops the run.
     pub dead_letter: Option<DeadLetterConfig>,
-    /// How long a run that is told to stop may take to finish what it has read, in milliseconds; what is not published
-    /// by then is given up.
+    /// The time that a run may take to finish the records already read when it is asked to stop, in milliseconds.
+    /// Records not published by then are abandoned: they are not committed. At least 1. Default: 25000.
     pub drain_ms: u64,
-    /// Where the run can be watched. Left out: nowhere.
+    /// Metrics, status and traces of the run. Default: none.
     pub observe: Option<ObserveConfig>,
-    /// What is logged: error, warn, info, debug or trace, or by place, as in `info,embedmill::source=debug`. The variable
-    /// EMBEDMILL_LOG goes before it. Left out: info.
+    /// The log filter: error, warn, info, debug, trace or off, or a list by module such as `info,embedmill::source=debug`.
+    /// The environment variable EMBEDMILL_LOG takes precedence. Default: info.
     pub log: Option<String>,
 }
 
@@ -76,7 +79,7 @@ impl Default for Config {
             output: OutputConfig::default(),
             delivery: DeliveryGuarantee::default(),
             dead_letter: None,
-            // Below the 30 s that Kubernetes gives a pod to end.
+            // Below the 30 s that Kubernetes grants a pod for termination by default.
             drain_ms: 25_000,
             observe: None,
             log: None,
@@ -84,18 +87,21 @@ impl Default for Config {
     }
 }
 
-/// A mistake in the configuration: which key, where it was written, and what is wrong with it.
+/// A mistake in the configuration, displayed as `location: key: message`.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("{}", shown(.place, .key, .message))]
+#[error("{}", joined(.location, .key, .message))]
 pub struct ConfigError {
-    /// `pipeline.yaml:12`, `--set`, or the environment variable; empty where nothing was written.
-    pub place: String,
+    /// Where the mistake was written, such as `pipeline.yaml:12`, `--set` or `environment variable NAME`. Empty if the
+    /// key was not written anywhere.
+    pub location: String,
+    /// The dotted key, such as `model.pooling`; empty if the mistake concerns the whole text.
     pub key: String,
+    /// What is wrong and what was expected.
     pub message: String,
 }
 
-fn shown(place: &str, key: &str, message: &str) -> String {
-    let parts = [place, key, message];
+fn joined(location: &str, key: &str, message: &str) -> String {
+    let parts = [location, key, message];
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": ")
 }
 
@@ -104,7 +110,8 @@ pub fn schema() -> serde_json::Value {
     schemars::schema_for!(Config).to_value()
 }
 
-/// How to reach the model hub: the variables of the Hugging Face tools, with `model.cache` and `model.offline` over them.
+/// The settings for the model hub: the environment variables of the Hugging Face tools, overridden by `model.cache` and
+/// `model.offline`.
 pub fn hub_settings(model: &ModelConfig) -> HubSettings {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let home = variable("HF_HOME").map(PathBuf::from).unwrap_or_else(|| {
@@ -122,10 +129,11 @@ pub fn hub_settings(model: &ModelConfig) -> HubSettings {
     }
 }
 
-/// Where traces go: `observe.otlp`, and where it is silent the standard variables of OpenTelemetry. `None`: nowhere.
+/// The settings for the export of traces: `observe.otlp`, completed by the standard environment variables of
+/// OpenTelemetry. `None` if traces are not exported.
 ///
 /// # Errors
-/// If a variable asks for what cannot be done.
+/// If no endpoint is given, or a variable asks for something that is not supported.
 pub fn otlp_settings(config: &Config) -> Result<Option<OtlpSettings>, ConfigError> {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     otlp_from(config.observe.as_ref().and_then(|observe| observe.otlp.as_ref()), &variable)
@@ -139,7 +147,7 @@ fn otlp_from(
     const TRACES_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
     let is = |name: &str, value: &str| variable(name).is_some_and(|found| found.eq_ignore_ascii_case(value));
     let wrong = |name: &str, message: String| ConfigError {
-        place: format!("environment variable {name}"),
+        location: format!("environment variable {name}"),
         key: String::new(),
         message,
     };
@@ -158,8 +166,11 @@ fn otlp_from(
             (Some(whole), _) => whole,
             (None, Some(endpoint)) => otlp::url(&endpoint),
             (None, None) if config.is_some() => {
-                let message = format!("is missing; give the collector's address there or as {ENDPOINT}");
-                return Err(ConfigError { place: String::new(), key: "observe.otlp.endpoint".into(), message });
+                let message = format!(
+                    "missing; expected the collector's address, such as http://localhost:4318 (or set the environment \
+                     variable {ENDPOINT})"
+                );
+                return Err(ConfigError { location: String::new(), key: "observe.otlp.endpoint".into(), message });
             }
             (None, None) => return Ok(None),
         },
@@ -168,7 +179,7 @@ fn otlp_from(
         if let Some(other) = variable(name).filter(|protocol| protocol != "http/protobuf") {
             return Err(wrong(
                 name,
-                format!("traces are sent as http/protobuf, not as {other}; the port is often 4318"),
+                format!("found {other:?}; expected http/protobuf (the collector's port for it is usually 4318)"),
             ));
         }
     }
@@ -182,7 +193,7 @@ fn otlp_from(
     }))
 }
 
-/// What the user asked of the logs, as in `EMBEDMILL_LOG=debug` or `embedmill::source=trace`.
+/// The log filter from the environment, such as `EMBEDMILL_LOG=debug`; `None` if it is unset or empty.
 pub fn log_filter() -> Option<String> {
     std::env::var("EMBEDMILL_LOG").ok().filter(|filter| !filter.is_empty())
 }
@@ -192,7 +203,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn traces_go_where_the_file_says_and_else_the_environment() {
+    fn the_file_takes_precedence_over_the_environment_for_traces() {
         let of = |config: Option<OtlpConfig>, variables: &[(&str, &str)]| {
             let find =
                 |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.to_string());
@@ -214,7 +225,7 @@ mod tests {
         assert_eq!(url(Some(OtlpConfig::default()), &[general]), Ok(Some("http://a:1/v1/traces".into())));
         assert!(
             url(Some(OtlpConfig::default()), &[])
-                .is_err_and(|error| error.contains("observe.otlp.endpoint: is missing"))
+                .is_err_and(|error| error.contains("observe.otlp.endpoint: missing; expected"))
         );
         assert!(
             url(None, &[("OTEL_EXPORTER_OTLP_ENDPOINT", "a:4317")]).is_err_and(|error| error.contains("variable OTEL"))

@@ -1,4 +1,7 @@
-//! The ends of a pipeline, checked: exactly one source, exactly one sink, and dead letters that do not overwrite either.
+//! Checks of the two ends of a pipeline: exactly one source, exactly one sink, and dead letters that overwrite neither.
+//!
+//! In:    the sections `source`, `sink` and `dead_letter`. Out: the same as enums without invalid combinations.
+//! Fails: with the key and what was expected. Nothing is opened.
 
 use std::path::PathBuf;
 
@@ -11,14 +14,14 @@ use crate::sink::format::FileFormat;
 use crate::sink::stdout::StdoutConfig;
 use crate::source::file::FilesConfig;
 
-/// Where records come from.
+/// The source of records.
 #[derive(Debug, Clone, PartialEq)]
 pub enum SourcePlan {
     Files(FilesConfig),
     Kafka(KafkaSourceConfig),
 }
 
-/// Where rejected records go.
+/// The destination of rejected records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeadLetterPlan {
     File(PathBuf),
@@ -26,6 +29,7 @@ pub enum DeadLetterPlan {
 }
 
 impl DeadLetterPlan {
+    /// The topic of dead letters; `None` if they go to a file.
     pub fn topic(&self) -> Option<&str> {
         match self {
             DeadLetterPlan::File(_) => None,
@@ -34,14 +38,14 @@ impl DeadLetterPlan {
     }
 }
 
-/// Where rows go.
+/// The destination of rows.
 #[derive(Debug, Clone, PartialEq)]
 pub enum SinkPlan {
     Local(LocalSink),
     Kafka(TopicSink),
 }
 
-/// A sink of this machine.
+/// A sink on this machine.
 #[derive(Debug, Clone, PartialEq)]
 pub enum LocalSink {
     Files {
@@ -49,15 +53,15 @@ pub enum LocalSink {
         target: Target,
     },
     Stdout(StdoutConfig),
-    /// A calibration file.
+    /// No rows, but a calibration file at this path.
     Ranges(PathBuf),
 }
 
-/// A topic that rows are published to.
+/// A Kafka topic that rows are published to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TopicSink {
     pub config: KafkaSinkConfig,
-    /// The sink's own, or the source's.
+    /// The cluster named by the sink, or else that of the source.
     pub cluster: Cluster,
 }
 
@@ -68,7 +72,7 @@ impl From<LocalSink> for SinkPlan {
 }
 
 impl SourcePlan {
-    /// Most bytes that one record may have; `None` where the source's own limits hold.
+    /// The maximum size of a record in bytes; `None` if the source has limits of its own, as Kafka does.
     pub(super) fn record_bytes_max(&self) -> Option<usize> {
         match self {
             SourcePlan::Files(files) => Some(files.record_bytes_max),
@@ -78,12 +82,12 @@ impl SourcePlan {
 }
 
 impl SinkPlan {
-    /// Whether it can say that a record is deleted.
+    /// Whether the sink can publish deletes.
     pub fn takes_deletes(&self) -> bool {
         matches!(self, SinkPlan::Kafka(sink) if sink.config.layout == Layout::Row)
     }
 
-    /// Whether all rows go to one file.
+    /// Whether all rows go to a single file.
     pub fn is_single_file(&self) -> bool {
         matches!(self, SinkPlan::Local(LocalSink::Files { target: Target::File(_), .. } | LocalSink::Ranges(_)))
     }
@@ -93,6 +97,7 @@ impl SinkPlan {
     }
 }
 
+/// Checks the section `source`.
 pub(super) fn source(config: &SourceConfig) -> Result<SourcePlan, PlanError> {
     match (&config.files, &config.kafka) {
         (Some(files), None) => {
@@ -100,14 +105,14 @@ pub(super) fn source(config: &SourceConfig) -> Result<SourcePlan, PlanError> {
             Ok(SourcePlan::Files(files.clone()))
         }
         (None, Some(kafka)) => kafka::source(kafka).map(SourcePlan::Kafka),
-        (None, None) => refuse("source", "no source is given; expected one of files, kafka"),
-        (Some(_), Some(_)) => refuse("source", "more than one source is given; expected one of files, kafka"),
+        (None, None) => refuse("source", "missing; expected one of files, kafka"),
+        (Some(_), Some(_)) => refuse("source", "more than one source; expected exactly one of files, kafka"),
     }
 }
 
-/// OutputKind a shard's checkpoint and the single files that it writes names of their own. Folders need none: their files are
-/// named by positions, which are of one shard only.
-pub(super) fn with_names_of_shards(
+/// Gives the checkpoint and the single output files of a shard names of their own. Folders need none, because their files
+/// are named by positions, and each position belongs to one shard.
+pub(super) fn with_shard_names(
     mut source: SourcePlan,
     mut sink: SinkPlan,
     mut dead_letter: Option<DeadLetterPlan>,
@@ -126,16 +131,17 @@ pub(super) fn with_names_of_shards(
     (source, sink, dead_letter)
 }
 
+/// Checks the section `sink`; a Kafka sink without brokers uses the cluster of `source`.
 pub(super) fn sink(config: &SinkConfig, source: &SourcePlan) -> Result<SinkPlan, PlanError> {
     let files = |key: &str, format, FileSinkConfig { path, file_rows, file_seconds }: &FileSinkConfig| {
         if path.is_empty() {
-            return refuse(&format!("sink.{key}.path"), "expected a file's name, or a folder's that ends with /");
+            return refuse(&format!("sink.{key}.path"), "empty; expected the name of a file, or of a folder with a / at its end");
         }
         if *file_rows == 0 {
-            return refuse(&format!("sink.{key}.file_rows"), "expected at least 1, found 0");
+            return refuse(&format!("sink.{key}.file_rows"), "found 0; expected at least 1");
         }
         if *file_seconds == 0 {
-            return refuse(&format!("sink.{key}.file_seconds"), "expected at least 1, found 0");
+            return refuse(&format!("sink.{key}.file_seconds"), "found 0; expected at least 1");
         }
         Ok(LocalSink::Files { format, target: Target::new(path, *file_rows, *file_seconds) }.into())
     };
@@ -145,40 +151,44 @@ pub(super) fn sink(config: &SinkConfig, source: &SourcePlan) -> Result<SinkPlan,
         (None, None, Some(stdout), None, None) => Ok(LocalSink::Stdout(stdout.clone()).into()),
         (None, None, None, Some(kafka), None) => kafka::sink(kafka, source),
         (None, None, None, None, Some(ranges)) if ranges.path.as_os_str().is_empty() => {
-            refuse("sink.ranges.path", "expected a file's name")
+            refuse("sink.ranges.path", "empty; expected the name of a file")
         }
         (None, None, None, None, Some(ranges)) => Ok(LocalSink::Ranges(ranges.path.clone()).into()),
         (None, None, None, None, None) => {
-            refuse("sink", "no sink is given; expected one of arrow, parquet, stdout, kafka, ranges")
+            refuse("sink", "missing; expected one of arrow, parquet, stdout, kafka, ranges")
         }
-        _ => refuse("sink", "more than one sink is given; expected one of arrow, parquet, stdout, kafka, ranges"),
+        _ => refuse("sink", "more than one sink; expected exactly one of arrow, parquet, stdout, kafka, ranges"),
     }
 }
 
+/// Checks the section `dead_letter` against source and sink.
 pub(super) fn dead_letter(
     config: &DeadLetterConfig,
     source: &SourcePlan,
     sink: &SinkPlan,
 ) -> Result<DeadLetterPlan, PlanError> {
     match (&config.path, &config.topic, sink) {
-        (Some(path), None, _) if path.as_os_str().is_empty() => refuse("dead_letter.path", "expected a file's name"),
+        (Some(path), None, _) if path.as_os_str().is_empty() => refuse("dead_letter.path", "empty; expected the name of a file"),
         (
             Some(path),
             None,
             SinkPlan::Local(LocalSink::Files { target: Target::File(output), .. } | LocalSink::Ranges(output)),
         ) if path == output => {
-            refuse("dead_letter.path", "is the same file as the sink's; the later one would replace the other")
+            refuse("dead_letter.path", "same file as the sink's; expected another file (the one finished last would replace the other)")
         }
         (Some(_), None, _) if matches!(source, SourcePlan::Kafka(_)) => refuse(
             "dead_letter.path",
-            "a later run would replace the file, though its positions are committed; name a topic",
+            "not possible with source.kafka; expected dead_letter.topic (a later run would replace the file although its \
+             offsets are committed)",
         ),
-        (Some(_), None, _) if matches!(source, SourcePlan::Files(files) if files.checkpoint.is_some()) => {
-            refuse("dead_letter.path", "a run that goes on from the checkpoint would replace the file; name a topic")
-        }
+        (Some(_), None, _) if matches!(source, SourcePlan::Files(files) if files.checkpoint.is_some()) => refuse(
+            "dead_letter.path",
+            "not possible with source.files.checkpoint; expected dead_letter.topic (a run that resumes from the \
+             checkpoint would replace the file)",
+        ),
         (Some(path), None, _) => Ok(DeadLetterPlan::File(path.clone())),
         (None, Some(topic), sink) => kafka::dead_letter(topic, source, sink),
-        (None, None, _) => refuse("dead_letter", "expected `path: FILE` or `topic: TOPIC`"),
-        (Some(_), Some(_), _) => refuse("dead_letter", "expected one of path and topic, found both"),
+        (None, None, _) => refuse("dead_letter", "empty; expected `path: FILE` or `topic: TOPIC`"),
+        (Some(_), Some(_), _) => refuse("dead_letter", "found both path and topic; expected only one of them"),
     }
 }

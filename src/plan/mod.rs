@@ -1,7 +1,7 @@
-//! The plan: a [`Config`] checked as a whole. What holds it can trust it.
+//! The execution plan: a [`Config`] that was checked as a whole, so that code that holds a plan can rely on it.
 //!
-//! Making a plan touches neither disk nor network; what only the machine can say (are the files there, does the model
-//! load) is asked in [`crate::start`], still before any data moves.
+//! Making a plan touches neither disk nor network. What depends on the machine (whether files exist, whether the model
+//! loads) is checked by [`crate::start`], before any data is read.
 
 mod ends;
 mod explain;
@@ -30,57 +30,73 @@ use crate::window::WindowConfig;
 /// Everything that a run will do.
 #[derive(Debug, Clone)]
 pub struct Plan {
+    /// Where records are read from.
     pub source: SourcePlan,
+    /// The fields of a record that become id, text and columns.
     pub record: RecordPlan,
+    /// Limits of a window.
     pub window: WindowConfig,
-    /// Whether rows are awaited while records still come: from Kafka, and from standard input to standard output.
+    /// Whether someone waits for rows while records still arrive: with Kafka as source, and from standard input to
+    /// standard output. Windows then also close by age.
     pub live: bool,
+    /// Limits of a micro-batch.
     pub batch: BatchConfig,
+    /// The model.
     pub model: ModelConfig,
+    /// The devices, one worker each.
     pub devices: Devices,
+    /// Where rows are written to.
     pub sink: SinkPlan,
+    /// Whether the output has the column `text`.
     pub text_column: bool,
+    /// The data type of the output's vectors.
     pub precision: OutputPrecision,
+    /// The quantization ranges of int8 and uint8.
     pub ranges: Option<RangesConfig>,
+    /// The delivery guarantee.
     pub guarantee: DeliveryGuarantee,
+    /// Where rejected records are written to; `None` if the first one stops the run.
     pub dead_letter: Option<DeadLetterPlan>,
     /// How long a drain may take.
     pub drain_max: Duration,
-    /// Where the run is watched.
+    /// The address of the HTTP endpoint; `None` if there is none.
     pub observe: Option<SocketAddr>,
-    /// In words, what the pipeline file says of traces; the environment may say more.
+    /// The description of `observe.otlp`. Whether traces are exported depends on the environment too.
     traces: Option<String>,
 }
 
-/// A contradiction, and the key to change.
+/// An invalid value or combination, and the key to change.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{key}: {message}")]
 pub struct PlanError {
+    /// The dotted key of the pipeline file.
     pub key: String,
+    /// What is wrong and what was expected.
     pub message: String,
 }
 
+/// The error that refuses the value of `key`.
 fn refuse<T>(key: &str, message: impl Into<String>) -> Result<T, PlanError> {
     Err(PlanError { key: key.into(), message: message.into() })
 }
 
-/// Arrow counts the bytes of a string column in 32 bits, so a window's texts have to stay well below 2 GiB.
+/// Arrow's string columns have 32-bit offsets, so the texts of a window must stay well below 2 GiB.
 const WINDOW_BYTES_MAX: usize = 1 << 30;
 
 impl Plan {
+    /// Checks the configuration as a whole.
+    ///
+    /// # Errors
+    /// The first invalid value or combination.
     pub fn new(config: &Config) -> Result<Self, PlanError> {
         let source = ends::source(&config.source)?;
         let record = RecordPlan::new(&config.record).or_else(|error| refuse(&error.key, error.message))?;
         kafka::check_ids(&source, &record)?;
         let sink = ends::sink(&config.sink, &source)?;
         check_window(&config.window, &source)?;
-        for (key, value) in [("batch.tokens", config.batch.tokens), ("batch.rows", config.batch.rows)] {
-            if value == 0 {
-                return refuse(key, "expected at least 1, found 0");
-            }
-        }
+        check_not_zero([("batch.tokens", config.batch.tokens), ("batch.rows", config.batch.rows)])?;
         if config.drain_ms == 0 {
-            return refuse("drain_ms", "expected at least 1, found 0");
+            return refuse("drain_ms", "found 0; expected at least 1");
         }
         if let Some(Err(message)) = config.log.as_deref().map(logs::check) {
             return refuse("log", message);
@@ -90,29 +106,18 @@ impl Plan {
             LoadError::Config { key, message } => refuse(key, message),
             other => refuse("model", other.to_string()),
         })?;
-        let devices = Devices::parse(&config.devices).or_else(|error| refuse("devices", error.to_string()))?;
+        let devices = Devices::parse(&config.devices).or_else(|error| {
+            let message = error.to_string();
+            refuse("devices", message.strip_prefix("devices: ").unwrap_or(&message))
+        })?;
         let dead_letter =
             config.dead_letter.as_ref().map(|config| ends::dead_letter(config, &source, &sink)).transpose()?;
         let (precision, ranges) = (config.output.precision, config.output.ranges.clone());
         quantize::check(precision, ranges.as_ref()).or_else(|(key, message)| refuse(key, message))?;
-        if config.output.value == OutputValue::TokenEmbeddings {
-            if sink.is_ranges() {
-                return refuse("output.value", "is token_embeddings; sink.ranges calibrates texts' vectors");
-            }
-            if precision != OutputPrecision::Float32 {
-                let why = "token vectors are written as float32, since ranges are a text's vector's";
-                return refuse(
-                    "output.precision",
-                    format!("is {precision}, but output.value is token_embeddings: {why}"),
-                );
-            }
-        }
-        if sink.is_ranges() && precision != OutputPrecision::Float32 {
-            return refuse("output.precision", format!("is {precision}; sink.ranges calibrates float32 vectors"));
-        }
+        check_output(config.output.value, precision, &sink)?;
         kafka::check_files(&source, &sink)?;
         Route::new(&source, &sink).check(config.delivery)?;
-        let (source, sink, dead_letter) = ends::with_names_of_shards(source, sink, dead_letter);
+        let (source, sink, dead_letter) = ends::with_shard_names(source, sink, dead_letter);
         let observe = config.observe.as_ref().map(|observe| observe.address()).transpose();
         let observe = observe.or_else(|message| refuse("observe.listen", message))?.flatten();
         if let Some(otlp) = config.observe.as_ref().and_then(|observe| observe.otlp.as_ref()) {
@@ -144,32 +149,36 @@ impl Plan {
         })
     }
 
-    /// Refuses token vectors of which the model's longest text has more than memory is there for. Texts' own vectors need no
-    /// such check: a text over a budget of tokens is a window, and a batch, by itself.
+    /// Checks that the memory budget can hold the token vectors of the longest text that the model accepts. Vectors of whole
+    /// texts need no such check, because their size does not depend on the text.
+    ///
+    /// # Errors
+    /// If `window.in_flight_bytes` is too small.
     pub fn check_model(&self, spec: &ModelSpec) -> Result<(), PlanError> {
-        let (weight, most) = (spec.max_seq_length * token_bytes(spec), self.window.in_flight_bytes);
-        if spec.value == OutputValue::TokenEmbeddings && weight > most {
+        let (bytes, bytes_max) = (spec.max_seq_length * token_bytes(spec), self.window.in_flight_bytes);
+        if spec.value == OutputValue::TokenEmbeddings && bytes > bytes_max {
             let message = format!(
-                "{most} bytes do not hold the {weight} of the longest text's token vectors; raise it, or lower \
-                 model.max_seq_length"
+                "found {bytes_max}; expected at least {bytes} bytes for the token vectors of the longest text (raise it, or \
+                 lower model.max_seq_length)"
             );
             return refuse("window.in_flight_bytes", message);
         }
         Ok(())
     }
 
-    /// The kinds of its two ends.
+    /// The combination of source and sink.
     pub fn route(&self) -> Route<'_> {
         Route::new(&self.source, &self.sink)
     }
 
-    /// The windows of a run with this model. Token vectors are so many bytes that a window has fewer tokens: of the four that
-    /// can be between the device and the sink, each takes a quarter of what may be in flight, or one text's.
+    /// The limits of windows with this model, with fewer tokens per window if token vectors are written.
     pub fn window(&self, spec: &ModelSpec) -> WindowConfig {
         WindowConfig { tokens: self.window.tokens.min(self.window_tokens_max(spec)), ..self.window.clone() }
     }
 
-    /// Most tokens of a window, whatever the window's own limit is changed to.
+    /// The maximum number of tokens per window that memory allows with this model, regardless of `window.tokens`, which can
+    /// be changed by a reload. Token vectors are large: of up to four windows between the device and the sink each may
+    /// take a quarter of `window.in_flight_bytes`, but at least one text of maximum length must fit.
     pub fn window_tokens_max(&self, spec: &ModelSpec) -> usize {
         match spec.value {
             OutputValue::SentenceEmbedding => usize::MAX,
@@ -179,7 +188,7 @@ impl Plan {
         }
     }
 
-    /// The columns of the output. `provenance` goes into its metadata.
+    /// The schema of the output; `provenance` becomes its metadata.
     pub fn output(
         &self,
         spec: &ModelSpec,
@@ -196,24 +205,52 @@ impl Plan {
     }
 }
 
-/// A token's vector as it comes from the encoder and again in the window's column.
+/// Bytes of one token's vector, which exists twice: as the encoder's result and in the window's output column.
 fn token_bytes(spec: &ModelSpec) -> usize {
     2 * spec.dim * size_of::<f32>()
 }
 
-fn check_window(window: &WindowConfig, source: &SourcePlan) -> Result<(), PlanError> {
-    let limits = [("tokens", window.tokens), ("records", window.records), ("bytes", window.bytes)];
-    for (key, value) in limits {
-        if value == 0 {
-            return refuse(&format!("window.{key}"), "expected at least 1, found 0");
-        }
+fn check_not_zero<const N: usize>(values: [(&str, usize); N]) -> Result<(), PlanError> {
+    match values.into_iter().find(|(_, value)| *value == 0) {
+        Some((key, _)) => refuse(key, "found 0; expected at least 1"),
+        None => Ok(()),
     }
+}
+
+/// Refuses token vectors in a precision that needs ranges, and calibration of anything but float32 vectors of texts.
+fn check_output(value: OutputValue, precision: OutputPrecision, sink: &SinkPlan) -> Result<(), PlanError> {
+    if value == OutputValue::TokenEmbeddings && sink.is_ranges() {
+        let message = "found token_embeddings; expected sentence_embedding with sink.ranges, which calibrates the vectors \
+                       of texts";
+        return refuse("output.value", message);
+    }
+    if precision == OutputPrecision::Float32 {
+        return Ok(());
+    }
+    if value == OutputValue::TokenEmbeddings {
+        let reason = "output.value: token_embeddings (quantization ranges are those of the vectors of texts)";
+        return refuse("output.precision", format!("found {precision}; expected float32 with {reason}"));
+    }
+    if sink.is_ranges() {
+        let message = format!("found {precision}; expected float32 with sink.ranges, which calibrates float32 vectors");
+        return refuse("output.precision", message);
+    }
+    Ok(())
+}
+
+fn check_window(window: &WindowConfig, source: &SourcePlan) -> Result<(), PlanError> {
+    check_not_zero([
+        ("window.tokens", window.tokens),
+        ("window.records", window.records),
+        ("window.bytes", window.bytes),
+    ])?;
     if window.bytes > WINDOW_BYTES_MAX {
-        return refuse("window.bytes", format!("{} is over the limit of {WINDOW_BYTES_MAX}", window.bytes));
+        return refuse("window.bytes", format!("found {}; expected at most {WINDOW_BYTES_MAX}", window.bytes));
     }
     if let Some(record_bytes_max) = source.record_bytes_max().filter(|bytes| window.in_flight_bytes < *bytes) {
         let message = format!(
-            "{} is too small: one record of source.files.record_bytes_max {record_bytes_max} would not fit",
+            "found {}; expected at least {record_bytes_max}, the value of source.files.record_bytes_max, so that every \
+             record fits",
             window.in_flight_bytes
         );
         return refuse("window.in_flight_bytes", message);
