@@ -47,3 +47,13 @@ pub mod start;
 pub mod telemetry;
 pub mod text;
 pub mod window;
+pub mod embedder;
+
+pub use config::{Config, ConfigError};
+pub use embedder::{EmbedError, Embedder};
+pub use matrix::Matrix;
+pub use model::{Backend, ModelConfig};
+pub use output::read::OutputFile;
+pub use pipeline::{Progress, Stop, Summary};
+pub use plan::{Plan, PlanError};
+pub use start::{Error, run};

@@ -9,6 +9,7 @@ mod aliases;
 mod ends;
 mod keys;
 mod layers;
+mod read;
 mod variables;
 
 use std::path::PathBuf;

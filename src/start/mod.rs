@@ -3,9 +3,11 @@
 //! Everything that can be refused is refused here, cheapest first, before any record is read beyond a first look.
 
 mod ends;
+mod run;
 
 use std::sync::Arc;
 
+pub use run::{Error, run};
 use tokio::sync::watch;
 
 use crate::batch::PaddingMode;

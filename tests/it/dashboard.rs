@@ -2,18 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use embedmill::telemetry::names::{ALL, Kind, Metric};
 use serde_json::Value;
 
-fn deploy(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(name)
-}
-
-fn read(name: &str) -> String {
-    fs::read_to_string(deploy(name)).expect("it is shipped")
-}
+use super::repository::{read, root};
 
 /// The metric that a series is of, `_sum` and its like of a histogram among them.
 fn metric(series: &str) -> Option<&'static Metric> {
@@ -80,7 +73,7 @@ fn expressions(node: &Value, found: &mut Vec<String>) {
 
 #[test]
 fn the_dashboard_shows_every_metric_and_no_other() {
-    let dashboard: Value = serde_json::from_str(&read("grafana/embedmill.json")).expect("JSON");
+    let dashboard: Value = serde_json::from_str(&read("deploy/grafana/embedmill.json")).expect("JSON");
     let mut queries = Vec::new();
     expressions(&dashboard, &mut queries);
     assert!(queries.len() > 30, "the dashboard was walked");
@@ -91,7 +84,7 @@ fn the_dashboard_shows_every_metric_and_no_other() {
 
 #[test]
 fn alerts_are_on_metrics_that_there_are_and_say_what_to_do() {
-    let text = read("prometheus/alerts.yaml");
+    let text = read("deploy/prometheus/alerts.yaml");
     // Indentation tells the rules apart; a YAML parser would be a crate more for nothing else.
     let rules: Vec<&str> = text.split("      - alert: ").skip(1).collect();
     assert!(rules.len() >= 5);
@@ -125,14 +118,14 @@ fn table() -> String {
 #[test]
 fn the_table_of_metrics_is_that_of_the_code() {
     if std::env::var_os("EMBEDMILL_UPDATE_METRICS").is_some() {
-        fs::write(deploy("METRICS.md"), table()).expect("it can be written");
+        fs::write(root().join("deploy/METRICS.md"), table()).expect("it can be written");
     }
-    assert_eq!(read("METRICS.md"), table(), "make it again, as the file says");
+    assert_eq!(read("deploy/METRICS.md"), table(), "make it again, as the file says");
 }
 
 #[test]
 fn the_readme_names_only_metrics_that_there_are() {
-    let readme = fs::read_to_string(deploy("../README.md")).expect("it is there");
+    let readme = fs::read_to_string(root().join("README.md")).expect("it is there");
     let quoted = readme.split('`').filter(|text| text.contains("embedmill_"));
     let named: BTreeSet<&str> = quoted.flat_map(check).collect();
     assert!(named.len() >= 3, "{named:?}");

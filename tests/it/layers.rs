@@ -202,6 +202,10 @@ fn imports_go_down() {
 #[test]
 fn no_file_imports_itself_through_others() {
     let mut left = imports();
+    // A module and what lies in it are one thing in two files: the one declares the other, which may name it.
+    for (module, imported) in &mut left {
+        imported.retain(|other| !module.starts_with(other) && !other.starts_with(module));
+    }
     // What imports nothing that is left is in no circle, and neither is what only leads there.
     loop {
         let done: Vec<Module> = left

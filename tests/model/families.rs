@@ -12,7 +12,8 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
 
-use crate::golden::{Model, check_model, check_order, difference, golden_folder, norm, nowhere, odd_texts};
+use crate::golden::{Model, check_model, check_order, difference, norm, nowhere, odd_texts};
+use crate::models::golden_folder;
 
 /// The promise for every family.
 const DIFFERENCE_MAX: f32 = 1e-5;

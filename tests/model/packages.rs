@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use crate::models::golden_folder;
 use embedmill::encode::spec;
 use embedmill::model::spec::ModelSpec;
 use embedmill::model::{LoadError, ModelConfig};
 
-use crate::golden::{Model, check_model, check_order, difference, golden_folder, nowhere, odd_texts};
+use crate::golden::{Model, check_model, check_order, difference, nowhere, odd_texts};
 
 fn config(model: &str, package: &Path) -> ModelConfig {
     let id = Some(golden_folder().join(model).display().to_string());

@@ -4,14 +4,14 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::models::{golden_folder, real_model};
 use embedmill::device::Device;
 use embedmill::encode::factory;
 use embedmill::model::spec::ModelSpec;
 use embedmill::model::{ModelConfig, Precision};
 use safetensors::SafeTensors;
 
-use crate::cli::real_model;
-use crate::golden::{Model, difference, golden_folder, norm, nowhere, odd_texts};
+use crate::golden::{Model, difference, norm, nowhere, odd_texts};
 
 fn config(folder: PathBuf, precision: Precision, threads: usize) -> ModelConfig {
     let id = Some(folder.display().to_string());

@@ -8,7 +8,8 @@ use embedmill::encode::spec;
 use embedmill::model::spec::ModelSpec;
 use embedmill::model::{ModelConfig, Precision};
 
-use crate::golden::{Model, check_model, check_order, difference, golden_folder, nowhere, odd_texts};
+use crate::golden::{Model, check_model, check_order, difference, nowhere, odd_texts};
+use crate::models::golden_folder;
 
 const DIFFERENCE_MAX: f32 = 1e-6;
 

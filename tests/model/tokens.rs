@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::models::golden_folder;
 use embedmill::batch::TokenBatch;
 use embedmill::columnar::Tokens;
 use embedmill::device::Device;
@@ -10,7 +11,7 @@ use embedmill::model::tokenizer::Tokenizer;
 use embedmill::model::{ModelConfig, OutputValue};
 use safetensors::SafeTensors;
 
-use crate::golden::{difference, golden_folder, norm, nowhere, odd_texts};
+use crate::golden::{difference, norm, nowhere, odd_texts};
 
 fn config(name: &str) -> ModelConfig {
     let id = Some(golden_folder().join("tiny").join(name).display().to_string());

@@ -10,7 +10,8 @@ use embedmill::model::{Backend, ModelConfig};
 use safetensors::SafeTensors;
 use serde_json::Value;
 
-use crate::golden::{golden_folder, nowhere, odd_texts};
+use crate::golden::{nowhere, odd_texts};
+use crate::models::golden_folder;
 
 /// Ids that a golden row has at most.
 const IDS_MAX: usize = 48;
