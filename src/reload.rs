@@ -13,7 +13,8 @@ use crate::pipeline::Tuning;
 use crate::plan::Plan;
 
 /// The keys that can change while a pipeline runs. The others determine what is opened and loaded at the start.
-pub const RELOADABLE: [&str; 6] = ["batch.rows", "batch.tokens", "drain_ms", "log", "window.linger_ms", "window.tokens"];
+pub const RELOADABLE: [&str; 6] =
+    ["batch.rows", "batch.tokens", "drain_ms", "log", "window.linger_ms", "window.tokens"];
 
 /// The settings of a plan that can change while it runs.
 pub fn tuning_of(plan: &Plan) -> Tuning {

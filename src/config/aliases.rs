@@ -10,7 +10,7 @@ use saphyr_parser::{Event, Parser};
 /// The line, counted from 1, at which the expanded text exceeds `nodes_max` values; `None` if it never does.
 ///
 /// Invalid YAML counts up to its first mistake, which the caller reports by itself.
-pub fn line_over(text: &str, nodes_max: u64) -> Option<usize> {
+pub(crate) fn line_over(text: &str, nodes_max: u64) -> Option<usize> {
     let mut sizes: HashMap<usize, u64> = HashMap::new();
     // Anchor and size so far of each open list and map. The outermost entry is the whole text.
     let mut open: Vec<(usize, u64)> = vec![(0, 0)];

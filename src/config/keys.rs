@@ -6,7 +6,7 @@ use saphyr_parser::{Event, Parser};
 use serde_json::Value;
 
 /// The line of each key of a YAML text, counted from 1, by dotted path. Items of lists have the keys `0`, `1`, ….
-pub fn lines(yaml: &str) -> BTreeMap<String, usize> {
+pub(crate) fn lines(yaml: &str) -> BTreeMap<String, usize> {
     /// What the parser expects next inside an open map or list.
     enum Level {
         /// A key of a map.
@@ -67,7 +67,7 @@ pub fn lines(yaml: &str) -> BTreeMap<String, usize> {
 
 /// A key that the schema does not know.
 #[derive(Debug, PartialEq, Eq)]
-pub struct UnknownKey {
+pub(crate) struct UnknownKey {
     /// The dotted path of the key.
     pub path: String,
     /// The most similar known key of the same section, if any is similar.
@@ -77,7 +77,7 @@ pub struct UnknownKey {
 }
 
 /// All keys of `value` that `schema` does not know.
-pub fn unknown(value: &Value, schema: &Value) -> Vec<UnknownKey> {
+pub(crate) fn unknown(value: &Value, schema: &Value) -> Vec<UnknownKey> {
     let mut found = Vec::new();
     walk(value, schema, schema, "", &mut found);
     found
@@ -109,7 +109,7 @@ fn walk(value: &Value, node: &Value, root: &Value, path: &str, found: &mut Vec<U
 }
 
 /// The strings that the schema allows at a dotted path; empty if it does not list any.
-pub fn allowed_values(path: &str, schema: &Value) -> Vec<String> {
+pub(crate) fn allowed_values(path: &str, schema: &Value) -> Vec<String> {
     let mut nodes = vec![schema];
     for name in path.split('.') {
         let inner = nodes.into_iter().flat_map(|node| variants(node, schema)).filter_map(|node| {
@@ -145,7 +145,7 @@ fn variants<'a>(node: &'a Value, root: &'a Value) -> Vec<&'a Value> {
 }
 
 /// The candidate with the smallest edit distance to `name`, if the distance is that of a typing mistake.
-pub fn nearest(name: &str, candidates: &[String]) -> Option<String> {
+pub(crate) fn nearest(name: &str, candidates: &[String]) -> Option<String> {
     let scored = candidates.iter().map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate));
     let (distance, candidate) = scored.min_by_key(|(distance, _)| *distance)?;
     (distance <= 1 + name.len() / 3).then(|| candidate.clone())
@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn unknown_keys_come_with_the_most_similar_known_key() {
-        let schema = super::super::schema();
+        let schema = super::super::file::schema();
         let check = |value: Value, path: &str, near: Option<&str>| {
             let found = unknown(&value, &schema);
             assert_eq!(found.len(), 1, "{found:?}");

@@ -8,7 +8,11 @@ use std::path::Path;
 
 use config::{Environment, File, FileFormat, Value, ValueKind};
 
-use super::{Config, ConfigError, aliases, keys, variables};
+use super::error::ConfigError;
+use super::file::{Config, schema};
+use super::messages::{dotted, in_our_grammar, user_message};
+use super::yaml::{assignment_as_yaml, check_yaml};
+use super::{keys, variables};
 
 const ENVIRONMENT_PREFIX: &str = "EMBEDMILL";
 
@@ -103,7 +107,7 @@ impl Layers {
     fn check_unknown_keys(&self, root: &Value) -> Result<(), ConfigError> {
         let root: serde_json::Value =
             root.clone().try_deserialize().map_err(|error| self.error("", error.to_string()))?;
-        let unknown = keys::unknown(&root, &super::schema());
+        let unknown = keys::unknown(&root, &schema());
         let Some(key) = unknown.first() else { return Ok(()) };
         let hint = match &key.nearest {
             Some(nearest) => format!("did you mean `{nearest}`?"),
@@ -170,110 +174,6 @@ fn utf8_variable((name, value): (std::ffi::OsString, std::ffi::OsString)) -> Opt
     Some((name.into_string().ok()?, value.into_string().ok()?))
 }
 
-/// `a[0].b` as `a.0.b`.
-fn dotted(path: &str) -> String {
-    let path = path.replace('[', ".").replace(']', "");
-    if path == "." { String::new() } else { path.trim_start_matches('.').to_string() }
-}
-
-/// The number of values that a pipeline file may have, far more than any needs.
-const NODES_MAX: u64 = 10_000;
-
-/// Refuses invalid YAML, and documents that are empty or no map, which merging would silently ignore.
-fn check_yaml(name: &str, text: &str) -> Result<(), ConfigError> {
-    let error =
-        |line: usize, message: String| ConfigError { location: format!("{name}:{line}"), key: String::new(), message };
-    let mut is_map = None;
-    for event in saphyr_parser::Parser::new_from_str(text) {
-        match event {
-            Ok((saphyr_parser::Event::MappingStart(..), _)) if is_map.is_none() => is_map = Some(true),
-            Ok((saphyr_parser::Event::Scalar(..) | saphyr_parser::Event::SequenceStart(..), _)) if is_map.is_none() => {
-                is_map = Some(false);
-            }
-            Ok(_) => {}
-            Err(scan) => return Err(error(scan.marker().line(), format!("invalid YAML: {}", scan.info()))),
-        }
-    }
-    if let Some(line) = aliases::line_over(text, NODES_MAX) {
-        return Err(error(line, format!("too many values after expanding aliases; expected at most {NODES_MAX}")));
-    }
-    match is_map {
-        Some(true) => Ok(()),
-        Some(false) => Err(error(1, "found a list or a single value; expected keys and values, such as `source:`".into())),
-        None => Err(error(1, "empty file; expected keys and values, such as `source:` (`embedmill explain --help` has examples)".into())),
-    }
-}
-
-/// Turns `a.b=v` into the YAML document `{a: {b: v}}`. The value is YAML too, so `devices=[cpu, cpu]` works.
-fn assignment_as_yaml(assignment: &str) -> Result<String, ConfigError> {
-    let error = |message: String| ConfigError { location: "--set".into(), key: assignment.to_string(), message };
-    let (path, value) =
-        assignment.split_once('=').ok_or_else(|| error("no `=`; expected KEY=VALUE, as in model.pooling=cls".into()))?;
-    if path.split('.').any(|name| name.trim().is_empty()) {
-        return Err(error("empty key; expected a dotted key before the `=`, as in model.pooling=cls".into()));
-    }
-    let mut yaml = String::new();
-    for (depth, name) in path.split('.').enumerate() {
-        yaml.push_str(&format!("{}{}:\n", "  ".repeat(depth), name.trim()));
-    }
-    let yaml = format!("{} {value}\n", yaml.trim_end());
-    let mut events = saphyr_parser::Parser::new_from_str(&yaml);
-    if let Some(scan) = events.find_map(Result::err) {
-        return Err(error(format!("the value is invalid YAML: {}", scan.info())));
-    }
-    Ok(yaml)
-}
-
-/// The message of a deserializer about the key at `path` of a pipeline file, without the names of Rust types.
-fn user_message(path: &str, message: &str) -> String {
-    let Some((_, found)) = message.split_once(" does not have variant constructor ") else {
-        return in_our_grammar(path, message);
-    };
-    let allowed = keys::allowed_values(path, &super::schema());
-    let nearest = keys::nearest(found, &allowed).map(|value| format!(" (did you mean `{value}`?)")).unwrap_or_default();
-    format!("found {found:?}; expected one of {}{nearest}", allowed.join(", "))
-}
-
-/// The message of a serde deserializer, as `found …; expected …`. A string under `properties` or `headers` is not shown,
-/// because it may be a secret.
-fn in_our_grammar(path: &str, message: &str) -> String {
-    if let Some(rest) = message.strip_prefix("unknown field ") {
-        let expected = rest.split_once(", expected ").map_or("no keys", |(_, expected)| expected);
-        return format!("unknown key; expected {}", expected.replace('`', ""));
-    }
-    if let Some(name) = message.strip_prefix("missing field ") {
-        return format!("missing key {name}");
-    }
-    if let Some((found, expected)) =
-        message.strip_prefix("unknown variant `").and_then(|rest| rest.split_once("`, expected "))
-    {
-        return format!("found {found:?}; expected {}", expected.replace('`', ""));
-    }
-    let mistake = message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "));
-    let Some((found, expected)) = mistake.and_then(|mistake| mistake.rsplit_once(", expected ")) else {
-        return message.to_string();
-    };
-    let may_be_secret = path.contains("properties") || path.contains("headers");
-    let found = match found.split_once(' ') {
-        Some(("string", _)) if may_be_secret => "a string",
-        Some(("string", text)) => text,
-        Some(("integer" | "boolean", value)) => value.trim_matches('`'),
-        Some(("floating", value)) => value.trim_start_matches("point ").trim_matches('`'),
-        _ => match found {
-            "unit value" | "Option value" | "null" => "nothing",
-            "sequence" => "a list",
-            "map" => "a map",
-            other => other,
-        },
-    };
-    let expected = match expected {
-        "usize" | "u64" | "u32" | "u16" | "i64" | "an integer" => "a whole number",
-        "a sequence" => "a list",
-        other => other,
-    };
-    format!("found {found}; expected {expected}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -312,24 +212,9 @@ mod tests {
             let error = Layers::from_texts(&[("p.yaml", text)], environment, set).load().unwrap_err();
             assert_eq!(error.to_string(), expected);
         };
-        check(
-            "model:\n  poling: cls\n",
-            &[],
-            &[],
-            "p.yaml:2: model.poling: unknown key; did you mean `pooling`?",
-        );
-        check(
-            "batch:\n  tokens: many\n",
-            &[],
-            &[],
-            "p.yaml:2: batch.tokens: found \"many\"; expected a whole number",
-        );
-        check(
-            "model:\n  id: ${NOWHERE}\n",
-            &[],
-            &[],
-            "p.yaml:2: model.id: environment variable NOWHERE is not set",
-        );
+        check("model:\n  poling: cls\n", &[], &[], "p.yaml:2: model.poling: unknown key; did you mean `pooling`?");
+        check("batch:\n  tokens: many\n", &[], &[], "p.yaml:2: batch.tokens: found \"many\"; expected a whole number");
+        check("model:\n  id: ${NOWHERE}\n", &[], &[], "p.yaml:2: model.id: environment variable NOWHERE is not set");
         check(
             "model: {}\n",
             &[("EMBEDMILL__MODEL__POLING", "cls")],
@@ -350,6 +235,11 @@ mod tests {
             "p.yaml:1: source.kafka.properties: found a string; expected a map",
         );
         check("model: {}\n", &[], &["batch"], "--set: batch: no `=`; expected KEY=VALUE, as in model.pooling=cls");
-        check("model: [\n", &[], &[], "p.yaml:2: invalid YAML: while parsing a node, did not find expected node content");
+        check(
+            "model: [\n",
+            &[],
+            &[],
+            "p.yaml:2: invalid YAML: while parsing a node, did not find expected node content",
+        );
     }
 }

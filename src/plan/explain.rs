@@ -1,6 +1,7 @@
 //! The execution plan as text: one line per stage, for `explain`, `/status` and the graph.
 
-use super::{DeadLetterPlan, LocalSink, Plan, SinkPlan, SourcePlan, TopicSink};
+use super::ends::{DeadLetterPlan, LocalSink, SinkPlan, SourcePlan, TopicSink};
+use super::execution::Plan;
 use crate::device::Devices;
 use crate::kafka::config::{KafkaSourceConfig, Layout};
 use crate::model::{Backend, ModelSpec, OutputValue};
@@ -63,7 +64,9 @@ impl Plan {
             (
                 "rejected",
                 match &self.dead_letter {
-                    Some(DeadLetterPlan::File(path)) => format!("to {} (JSON lines); the run continues", path.display()),
+                    Some(DeadLetterPlan::File(path)) => {
+                        format!("to {} (JSON lines); the run continues", path.display())
+                    }
                     Some(DeadLetterPlan::Topic(topic)) => format!("to topic {topic}; the run continues"),
                     None => "the first one stops the run".into(),
                 },
@@ -114,7 +117,10 @@ impl SinkPlan {
                 format!("{format:?} file {}, {columns}; appears when complete", path.display())
             }
             SinkPlan::Local(LocalSink::Files { format, target: Target::Folder { path, file_rows, .. } }) => {
-                format!("{format:?} files of {file_rows} rows in {}, {columns}; each appears when complete", path.display())
+                format!(
+                    "{format:?} files of {file_rows} rows in {}, {columns}; each appears when complete",
+                    path.display()
+                )
             }
         }
     }

@@ -1,7 +1,8 @@
 //! Checks of the Kafka sections: names, properties, topics that are both read and written, and combinations of a Kafka
 //! source with files.
 
-use super::{DeadLetterPlan, LocalSink, PlanError, SinkPlan, SourcePlan, TopicSink, refuse};
+use super::ends::{DeadLetterPlan, LocalSink, SinkPlan, SourcePlan, TopicSink};
+use super::error::{PlanError, refuse};
 use crate::kafka::Cluster;
 use crate::kafka::config::{KafkaSinkConfig, KafkaSourceConfig, Properties, ValueFormat};
 use crate::kafka::topic_names::TopicNames;
@@ -9,7 +10,7 @@ use crate::sink::file::Target;
 use crate::text::field::RecordPlan;
 
 /// Checks the section `source.kafka`.
-pub fn source(config: &KafkaSourceConfig) -> Result<KafkaSourceConfig, PlanError> {
+pub(crate) fn source(config: &KafkaSourceConfig) -> Result<KafkaSourceConfig, PlanError> {
     if config.brokers.is_empty() {
         return refuse("source.kafka.brokers", BROKERS_MISSING);
     }
@@ -53,15 +54,16 @@ const OWN_PROPERTIES: [(&str, &str); 16] = [
 
 fn check_properties(section: &str, properties: &Properties) -> Result<(), PlanError> {
     match OWN_PROPERTIES.iter().find(|(name, _)| properties.contains_key(*name)) {
-        Some((name, instead)) => {
-            refuse(&format!("{section}.properties"), format!("{name:?} is set by embedmill itself; use {instead} instead"))
-        }
+        Some((name, instead)) => refuse(
+            &format!("{section}.properties"),
+            format!("{name:?} is set by embedmill itself; use {instead} instead"),
+        ),
         None => Ok(()),
     }
 }
 
 /// Checks the section `sink.kafka`.
-pub fn sink(config: &KafkaSinkConfig, source: &SourcePlan) -> Result<SinkPlan, PlanError> {
+pub(crate) fn sink(config: &KafkaSinkConfig, source: &SourcePlan) -> Result<SinkPlan, PlanError> {
     if config.topic.is_empty() {
         return refuse("sink.kafka.topic", "missing; expected a topic name");
     }
@@ -86,7 +88,7 @@ pub fn sink(config: &KafkaSinkConfig, source: &SourcePlan) -> Result<SinkPlan, P
 }
 
 /// Checks `dead_letter.topic` against source and sink.
-pub fn dead_letter(topic: &str, source: &SourcePlan, sink: &SinkPlan) -> Result<DeadLetterPlan, PlanError> {
+pub(crate) fn dead_letter(topic: &str, source: &SourcePlan, sink: &SinkPlan) -> Result<DeadLetterPlan, PlanError> {
     let is_written = matches!(sink, SinkPlan::Kafka(sink) if sink.config.topic == topic);
     let is_read = matches!(source, SourcePlan::Kafka(kafka) if is_read(kafka, topic));
     match (source, sink) {
@@ -94,7 +96,9 @@ pub fn dead_letter(topic: &str, source: &SourcePlan, sink: &SinkPlan) -> Result<
             refuse("dead_letter.topic", "neither source nor sink is Kafka; expected dead_letter.path")
         }
         _ if topic.is_empty() => refuse("dead_letter.topic", "missing; expected a topic name"),
-        _ if is_written => refuse("dead_letter.topic", format!("{topic:?} is also the sink's topic; expected another one")),
+        _ if is_written => {
+            refuse("dead_letter.topic", format!("{topic:?} is also the sink's topic; expected another one"))
+        }
         _ if is_read => refuse(
             "dead_letter.topic",
             format!("{topic:?} is also read by source.kafka.topics; expected a topic that the source does not read"),
@@ -104,7 +108,7 @@ pub fn dead_letter(topic: &str, source: &SourcePlan, sink: &SinkPlan) -> Result<
 }
 
 /// Refuses Arrow messages without `record.id`: all rows of a message would get the message's offset as their id.
-pub fn check_ids(source: &SourcePlan, record: &RecordPlan) -> Result<(), PlanError> {
+pub(crate) fn check_ids(source: &SourcePlan, record: &RecordPlan) -> Result<(), PlanError> {
     match source {
         SourcePlan::Kafka(kafka) if kafka.format == ValueFormat::Arrow && record.id.is_none() => refuse(
             "record.id",
@@ -117,7 +121,7 @@ pub fn check_ids(source: &SourcePlan, record: &RecordPlan) -> Result<(), PlanErr
 
 /// Refuses single output files with a Kafka source: a later run would replace the file of an earlier one, whose offsets
 /// are committed.
-pub fn check_files(source: &SourcePlan, sink: &SinkPlan) -> Result<(), PlanError> {
+pub(crate) fn check_files(source: &SourcePlan, sink: &SinkPlan) -> Result<(), PlanError> {
     match (source, sink) {
         (SourcePlan::Kafka(_), SinkPlan::Local(LocalSink::Ranges(_))) => refuse(
             "sink.ranges",

@@ -1,7 +1,8 @@
 //! The combination of source and sink. It decides which delivery guarantees are possible, how windows are committed, and
 //! what is opened and checked; the plan, `check` and the start of a run all match on this one type.
 
-use super::{LocalSink, PlanError, SinkPlan, SourcePlan, TopicSink, refuse};
+use super::ends::{LocalSink, SinkPlan, SourcePlan, TopicSink};
+use super::error::{PlanError, refuse};
 use crate::delivery::DeliveryGuarantee;
 use crate::kafka::TransactionMode;
 use crate::kafka::config::KafkaSourceConfig;
@@ -10,10 +11,34 @@ use crate::source::file::FilesConfig;
 /// The two ends of a pipeline. "File" stands for local sinks in general: files, standard output, or a calibration file.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Route<'a> {
-    FileToFile { files: &'a FilesConfig, sink: &'a LocalSink },
-    FileToKafka { files: &'a FilesConfig, sink: &'a TopicSink },
-    KafkaToFile { kafka: &'a KafkaSourceConfig, sink: &'a LocalSink },
-    KafkaToKafka { kafka: &'a KafkaSourceConfig, sink: &'a TopicSink },
+    /// From files to a local sink.
+    FileToFile {
+        /// The source.
+        files: &'a FilesConfig,
+        /// The sink.
+        sink: &'a LocalSink,
+    },
+    /// From files to a topic.
+    FileToKafka {
+        /// The source.
+        files: &'a FilesConfig,
+        /// The sink.
+        sink: &'a TopicSink,
+    },
+    /// From topics to a local sink.
+    KafkaToFile {
+        /// The source.
+        kafka: &'a KafkaSourceConfig,
+        /// The sink.
+        sink: &'a LocalSink,
+    },
+    /// From topics to a topic.
+    KafkaToKafka {
+        /// The source.
+        kafka: &'a KafkaSourceConfig,
+        /// The sink.
+        sink: &'a TopicSink,
+    },
 }
 
 impl<'a> Route<'a> {
@@ -38,7 +63,9 @@ impl<'a> Route<'a> {
                 "source.files.checkpoint",
                 "missing; expected a name with delivery: exactly_once (the sink's cluster stores the progress under it)",
             ),
-            (Route::FileToKafka { files, .. }, AtLeastOnce) if files.checkpoint.is_some() => checkpoint_without_transactions(),
+            (Route::FileToKafka { files, .. }, AtLeastOnce) if files.checkpoint.is_some() => {
+                checkpoint_without_transactions()
+            }
             (Route::FileToKafka { .. }, _) => Ok(()),
             (Route::KafkaToFile { sink: LocalSink::Files { .. }, .. }, _) => Ok(()),
             (Route::KafkaToFile { .. }, AtLeastOnce) => Ok(()),

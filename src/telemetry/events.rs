@@ -66,14 +66,14 @@ pub fn window_closed(window: &Window, batches: &[BatchPlan], config: &BatchConfi
 
 /// A worker encoded a batch.
 pub fn batch_encoded(device: Device, worker: usize, took: Duration) {
-    if names::are_recorded() {
+    if names::is_recording() {
         names::ENCODE.record(took.as_secs_f64(), &[&device.to_string(), &worker.to_string()]);
     }
 }
 
 /// A batch was split because the device ran out of memory.
 pub fn batch_split(device: Device, worker: usize) {
-    if names::are_recorded() {
+    if names::is_recording() {
         names::SPLITS.add(1, &[&device.to_string(), &worker.to_string()]);
     }
 }
@@ -149,7 +149,9 @@ impl Settling {
         state.settled.add(settled);
         state.clear(Component::Sink);
         if abandoned == 0 {
-            self.next_offsets.iter().for_each(|(partition, next)| state.partitions.update(partition, Some(*next), None));
+            self.next_offsets
+                .iter()
+                .for_each(|(partition, next)| state.partitions.update(partition, Some(*next), None));
         }
     }
 }

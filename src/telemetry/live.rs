@@ -116,11 +116,11 @@ impl Live {
 }
 
 impl State {
-    pub fn clear(&mut self, component: Component) {
+    pub(crate) fn clear(&mut self, component: Component) {
         self.unhealthy.remove(&component);
     }
 
-    pub fn phase(&self) -> Phase {
+    pub(crate) fn phase(&self) -> Phase {
         match &self.running {
             None => Phase::Starting,
             Some(running) if running.drain.is_cancelled() => Phase::Draining,
@@ -129,7 +129,7 @@ impl State {
     }
 
     /// Why the run is not ready; `None` if it is ready.
-    pub fn not_ready(&self) -> Option<String> {
+    pub(crate) fn not_ready(&self) -> Option<String> {
         match self.phase() {
             Phase::Starting => Some("starting: opening the inputs and loading the model".into()),
             Phase::Draining => Some("draining: finishing records already read".into()),
@@ -165,7 +165,7 @@ pub(super) struct PartitionTable(VecDeque<PartitionProgress>);
 
 impl PartitionTable {
     /// Sets the offsets that are given and keeps the others. Beyond [`PARTITIONS_MAX`] the oldest entry is dropped.
-    pub fn update(&mut self, partition: &str, next_offset: Option<u64>, end_offset: Option<u64>) {
+    pub(crate) fn update(&mut self, partition: &str, next_offset: Option<u64>, end_offset: Option<u64>) {
         let known = self.0.iter().position(|progress| progress.partition == partition);
         let mut progress = match known.and_then(|index| self.0.remove(index)) {
             Some(progress) => progress,
@@ -179,12 +179,12 @@ impl PartitionTable {
         }
     }
 
-    pub fn remove(&mut self, partition: &str) {
+    pub(crate) fn remove(&mut self, partition: &str) {
         self.0.retain(|progress| progress.partition != partition);
     }
 
     /// All entries in natural order of their names.
-    pub fn sorted(&self) -> Vec<PartitionProgress> {
+    pub(crate) fn sorted(&self) -> Vec<PartitionProgress> {
         let mut sorted: Vec<PartitionProgress> = self.0.iter().cloned().collect();
         sorted.sort_by_cached_key(|progress| natural_sort_key(&progress.partition));
         sorted

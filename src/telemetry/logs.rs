@@ -117,7 +117,8 @@ impl Quota {
 
     /// Whether a line at `now` may be written.
     fn admit(&mut self, now: Instant) -> bool {
-        let refill = (now.saturating_duration_since(self.refilled).as_secs() / REFILL_EVERY.as_secs()).min(u64::from(BURST)) as u32;
+        let refill = (now.saturating_duration_since(self.refilled).as_secs() / REFILL_EVERY.as_secs())
+            .min(u64::from(BURST)) as u32;
         if refill > 0 {
             self.left = (self.left + refill).min(BURST);
             self.refilled = now;

@@ -38,8 +38,11 @@ pub struct Histogram(pub Metric);
 /// The kind of a metric in [`ALL`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MetricKind {
+    /// A [`Counter`].
     Counter,
+    /// A [`Gauge`].
     Gauge,
+    /// A [`Histogram`].
     Histogram,
 }
 

@@ -74,11 +74,9 @@ impl ObserveConfig {
             let port = listen.strip_prefix("localhost:").and_then(|port| port.parse::<u16>().ok());
             port.map(|port| SocketAddr::from(([127, 0, 0, 1], port))).ok_or(error)
         });
-        parsed
-            .map(Some)
-            .map_err(|_| {
-                format!("found {listen:?}; expected an address and a port, such as {LISTEN_DEFAULT} or 0.0.0.0:9464")
-            })
+        parsed.map(Some).map_err(|_| {
+            format!("found {listen:?}; expected an address and a port, such as {LISTEN_DEFAULT} or 0.0.0.0:9464")
+        })
     }
 }
 
@@ -89,11 +87,21 @@ pub enum ObserveError {
         "observe.listen: {address}: address already in use; expected a free port (port 0 picks one, as in --set \
          observe.listen={}:0)", address.ip()
     )]
-    AddressInUse { address: SocketAddr },
+    /// Another process listens on the address.
+    AddressInUse {
+        /// The address that was asked for.
+        address: SocketAddr,
+    },
     #[error(
         "observe.listen: {address}: {cause}; expected an address of this machine and a port that this user may bind"
     )]
-    Listen { address: SocketAddr, cause: io::Error },
+    /// The address cannot be bound for another reason.
+    Listen {
+        /// The address that was asked for.
+        address: SocketAddr,
+        /// Why it cannot be bound.
+        cause: io::Error,
+    },
 }
 
 /// The running HTTP endpoint. Dropping it closes the endpoint and all connections.
@@ -222,7 +230,11 @@ impl Server {
     fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
         const TEXT: &str = "text/plain; charset=utf-8";
         if !matches!(*method, Method::GET | Method::HEAD) {
-            let mut response = response(StatusCode::METHOD_NOT_ALLOWED, TEXT, format!("{method}: method not allowed; expected GET or HEAD\n"));
+            let mut response = response(
+                StatusCode::METHOD_NOT_ALLOWED,
+                TEXT,
+                format!("{method}: method not allowed; expected GET or HEAD\n"),
+            );
             response.headers_mut().insert(ALLOW, hyper::header::HeaderValue::from_static("GET, HEAD"));
             return response;
         }

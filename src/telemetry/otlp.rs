@@ -78,7 +78,10 @@ impl OtlpConfig {
         let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
         for (name, value) in &self.headers {
             if name.is_empty() || !name.chars().all(is_token) {
-                return Err(("headers", format!("{name:?}: invalid header name; expected letters, digits and hyphens")));
+                return Err((
+                    "headers",
+                    format!("{name:?}: invalid header name; expected letters, digits and hyphens"),
+                ));
             }
             if value.chars().any(|c| c.is_ascii_control()) {
                 let message = format!(
@@ -102,9 +105,10 @@ impl OtlpConfig {
 pub fn check_endpoint(endpoint: &str) -> Result<(), String> {
     let rest = endpoint.strip_prefix("http://").or_else(|| endpoint.strip_prefix("https://"));
     match rest {
-        Some(rest) if rest.split('/').next().is_some_and(|host| host.contains('@')) => {
-            Err("contains a user name or password, which would be logged; expected credentials in `observe.otlp.headers`".into())
-        }
+        Some(rest) if rest.split('/').next().is_some_and(|host| host.contains('@')) => Err(
+            "contains a user name or password, which would be logged; expected credentials in `observe.otlp.headers`"
+                .into(),
+        ),
         Some(rest) if !rest.is_empty() && !rest.starts_with('/') && !rest.contains(char::is_whitespace) => Ok(()),
         _ => Err(format!("found {endpoint:?}; expected the collector's address, such as http://localhost:4318")),
     }
@@ -115,8 +119,11 @@ pub fn check_endpoint(endpoint: &str) -> Result<(), String> {
 pub struct OtlpSettings {
     /// The full URL that traces are posted to.
     pub url: String,
+    /// HTTP headers sent with every request.
     pub headers: BTreeMap<String, String>,
+    /// The resource attribute service.name.
     pub service_name: String,
+    /// The fraction of windows that is traced, from 0 to 1.
     pub sample_ratio: f64,
 }
 

@@ -55,23 +55,36 @@ pub struct PlanLine {
 /// Totals since the start. `records_read` is the sum of the other record counts and the records in flight.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
+    /// Records read by the source.
     pub records_read: u64,
+    /// Records whose rows were published.
     pub records_published: u64,
+    /// Records sent to the dead letters.
     pub records_dead_lettered: u64,
+    /// Records that were deletes, and were published as deletes.
     pub records_deleted: u64,
+    /// Records of revoked partitions, which their new owners read again.
     pub records_abandoned: u64,
+    /// Rows published.
     pub rows: u64,
+    /// Tokens of published windows, including special tokens.
     pub tokens: u64,
+    /// Rows whose text was truncated.
     pub truncated_rows: u64,
+    /// Tokens lost to truncation.
     pub truncated_tokens: u64,
+    /// Windows published and committed, or abandoned.
     pub windows_settled: u64,
 }
 
 /// Settled records, rows and tokens per second, averaged over the last [`SPAN`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Rates {
+    /// Settled records per second.
     pub records_per_second: f64,
+    /// Published rows per second.
     pub rows_per_second: f64,
+    /// Encoded tokens per second.
     pub tokens_per_second: f64,
 }
 
@@ -97,7 +110,9 @@ pub struct DeviceStatus {
     pub busy_ratio: f64,
     /// Micro-batches encoded since the start.
     pub batches: u64,
+    /// Rows encoded since the start.
     pub rows: u64,
+    /// Tokens encoded since the start.
     pub tokens: u64,
     /// Micro-batches split because the device ran out of memory.
     pub splits: u64,

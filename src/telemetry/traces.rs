@@ -146,15 +146,7 @@ impl WindowTrace {
 
 impl Parent {
     /// Records the span of a batch that a worker began to encode at `began` and has just ended.
-    pub fn batch(
-        &self,
-        device: Device,
-        worker: usize,
-        rows: usize,
-        tokens: usize,
-        began: Instant,
-        is_ok: bool,
-    ) {
+    pub fn batch(&self, device: Device, worker: usize, rows: usize, tokens: usize, began: Instant, is_ok: bool) {
         let (Some(tracer), Some(_)) = (TRACER.get(), &self.0) else { return };
         let builder = SpanBuilder::from_name("batch").with_start_time(since_epoch(began)).with_attributes([
             KeyValue::new("embedmill.device", device.to_string()),
@@ -221,8 +213,9 @@ fn links(blocks: &[Block]) -> Vec<Link> {
     for block in blocks {
         for record in 0..block.records() {
             let headers = block.body.envelope(record).into_iter().flat_map(|envelope| &envelope.headers);
-            let context =
-                headers.filter(|(name, _)| name == TRACEPARENT).find_map(|(_, value)| parse_traceparent(value.as_deref()?));
+            let context = headers
+                .filter(|(name, _)| name == TRACEPARENT)
+                .find_map(|(_, value)| parse_traceparent(value.as_deref()?));
             let Some(context) = context else { continue };
             if links.iter().all(|link| link.span_context.trace_id() != context.trace_id()) {
                 links.push(Link::with_context(context));

@@ -36,10 +36,13 @@ impl WorkerCounters {
 /// The totals of one worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeviceCounters {
+    /// The worker's device.
     pub device: Device,
     /// Batches encoded without an error, counted as they were submitted (before any split).
     pub batches: u64,
+    /// Rows of these batches.
     pub rows: u64,
+    /// Tokens of these batches.
     pub tokens: u64,
     /// How often a batch was split because the device ran out of memory.
     pub splits: u64,

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use embedmill::telemetry::names::{ALL, Kind, Metric};
+use embedmill::telemetry::names::{ALL, Metric, MetricKind};
 use serde_json::Value;
 
 use super::repository::{read, root};
@@ -12,7 +12,7 @@ use super::repository::{read, root};
 fn metric(series: &str) -> Option<&'static Metric> {
     ALL.iter().find_map(|(kind, metric)| {
         let part = series.strip_prefix(metric.name)?;
-        let parts: &[&str] = if *kind == Kind::Histogram { &["_bucket", "_sum", "_count"] } else { &[""] };
+        let parts: &[&str] = if *kind == MetricKind::Histogram { &["_bucket", "_sum", "_count"] } else { &[""] };
         parts.contains(&part).then_some(metric)
     })
 }
@@ -100,7 +100,7 @@ fn alerts_are_on_metrics_that_there_are_and_say_what_to_do() {
 
 /// The table of all metrics, as it stands in deploy/METRICS.md.
 fn table() -> String {
-    let row = |(kind, metric): &(Kind, Metric)| {
+    let row = |(kind, metric): &(MetricKind, Metric)| {
         let labels = metric.labels.iter().map(|(label, values)| match values {
             [] => format!("`{label}`"),
             values => format!("`{label}`: {}", values.join(", ")),

@@ -168,7 +168,7 @@ fn every_metric_is_of_the_list() {
         }
     }
     // Counters are there before anything is counted, or a rate would miss the first.
-    let counters = names::ALL.iter().filter(|(kind, metric)| *kind == names::Kind::Counter && metric.labels.len() < 2);
+    let counters = names::ALL.iter().filter(|(kind, metric)| *kind == names::MetricKind::Counter && metric.labels.len() < 2);
     counters.for_each(|(_, metric)| assert!(scrape.families.contains_key(metric.name), "{} is missing", metric.name));
     run.end();
 }
