@@ -267,7 +267,7 @@ mod tests {
         insta::assert_snapshot!("page", page(&view, 110));
         let starting = Status {
             phase: Phase::Starting,
-            not_ready: Some("starting: opening the inputs and loading the model".into()),
+            not_ready: Some("starting: loading the model".into()),
             model: None,
             devices: Vec::new(),
             positions: Vec::new(),
