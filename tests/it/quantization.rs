@@ -208,7 +208,7 @@ fn token_vectors_are_a_list_a_row() {
             .code(2)
             .stderr(predicate::str::contains(expected));
     };
-    refused(&["--output-precision", "binary"], "--output-precision: is binary, but --output-value is token_embeddings");
+    refused(&["--output-precision", "binary"], "--output-precision: found binary; expected float32 with --output-value: token_embeddings");
     refused(&["--pooling", "max"], "--pooling: is given, which is about a text's one vector");
 }
 

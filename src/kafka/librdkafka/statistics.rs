@@ -10,7 +10,7 @@ use crate::telemetry::{events, names};
 
 /// How often they come; never where nobody watches. They are some 10 KB of JSON.
 pub fn interval_ms() -> &'static str {
-    if names::are_recorded() { "2000" } else { "0" }
+    if names::is_recording() { "2000" } else { "0" }
 }
 
 /// What they say of the brokers and of our partitions.

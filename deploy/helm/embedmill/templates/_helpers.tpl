@@ -1,5 +1,6 @@
 {{/* Times that the binary needs, equal to its constants; tests/it/chart.rs compares them.
-publish: kafka/publisher.rs FLUSH_MAX and TRANSACTION_MAX. leave: kafka/group.rs LEAVE_MAX and pipeline.rs LET_GO_MAX. */}}
+publish: FLUSH_MAX in kafka/librdkafka/publisher.rs and TRANSACTION_CALL_MAX in kafka/librdkafka/limits.rs.
+leave: LEAVE_MAX in kafka/librdkafka/group.rs and LET_GO_MAX in pipeline/mod.rs. */}}
 {{- define "embedmill.publishSeconds" }}90{{ end }}
 {{- define "embedmill.leaveSeconds" }}15{{ end }}
 
