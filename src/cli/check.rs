@@ -13,8 +13,8 @@ use super::terminal::print;
 Example:
   embedmill check pipelines/kafka-enrich.yaml
 
-Checks the source (files, or brokers, topics and consumer group), the model, the devices, the sink (its topic's partitions
-and maximum message size, and whether transactions can begin) and the dead letters. No record is read and no message is
+Checks the source (files, or brokers, topics and consumer group), the model, the devices, the sink (its topic's partitions \
+and maximum message size, and whether transactions can begin) and the dead letters. No record is read and no message is \
 sent, so a missing permission to write to a topic shows only during a run. Exit code 0 if all checks pass, otherwise 1.")]
 pub(crate) struct CheckArgs {
     #[command(flatten)]

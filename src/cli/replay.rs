@@ -16,8 +16,8 @@ Examples:
   embedmill replay pipelines/kafka-enrich.yaml --dry-run
   embedmill replay pipelines/kafka-enrich.yaml --stage extract
 
-Reads `dead_letter.topic` from where the last replay stopped until its end, and publishes each dead letter unchanged (value,
-key and headers) to its original topic and partition, where the running pipeline reads it again. Dead letters and offsets
+Reads `dead_letter.topic` from where the last replay stopped until its end, and publishes each dead letter unchanged (value, \
+key and headers) to its original topic and partition, where the running pipeline reads it again. Dead letters and offsets \
 are committed in one transaction, so none is replayed twice.")]
 pub(crate) struct ReplayArgs {
     #[command(flatten)]
