@@ -1,21 +1,24 @@
 //! embedmill: text records in, vectors out.
 //!
-//! The data's way:
+//! [`Embedder`] embeds texts that are in memory. Everything else runs pipelines ([`run`]), in these stages:
 //!
 //! 1. [`source`] reads records, partition by partition, within the memory [`budget`]
-//! 2. [`text`] finds each record's id, text and kept columns
-//! 3. [`tokenize`] turns texts into token sequences
-//! 4. [`window`] closes runs of records: the unit of delivery
-//! 5. [`batch`] cuts a window into micro-batches by length
-//! 6. [`encode`] runs the model on them, a worker thread a device
-//! 7. [`columnar`] puts the rows back in source order, as Arrow, with vectors as [`quantize`] writes them
-//! 8. [`delivery`] publishes the window through a [`sink`], rejected records through [`dead_letter`]
+//! 2. [`text`] extracts the id, the text and the kept columns of each record, and tokenizes the text
+//! 3. [`window`] groups consecutive records into windows, the unit of delivery
+//! 4. [`batch`] divides a window into micro-batches by text length
+//! 5. [`encode`] runs the [`model`] on the micro-batches, with one worker thread per device
+//! 6. [`output`] puts the rows back into source order, as Arrow, with vectors in the precision asked for
+//! 7. [`delivery`] publishes the window through a [`sink`], and rejected records as dead letters
 //!
-//! [`config`] is what the user wrote, [`plan`] the same checked, [`start`] makes it a [`pipeline`] that runs, and
-//! [`check`] looks whether it could;
-//! [`kafka`] is a source, a sink and the promise between them; [`record`] holds what flows, [`failure`] what errors mean;
-//! [`backoff`] is how long a try waits for the next, [`reload`] what can change while a run goes on;
-//! [`telemetry`] shows what a run does, [`graph`] draws what it will do, [`trial`] tries it on given records.
+//! Around the stages:
+//!
+//! - [`config`] is the pipeline file, [`plan`] the same after all checks, [`start`] makes a running [`pipeline`] of it
+//! - [`check`] checks a plan against this machine, [`graph`] draws it, [`pipeline_test`] runs it on given records
+//! - [`reload`] is what can change during a run, [`telemetry`] is metrics, status, logs and traces
+//! - [`kafka`] has the source and the sink for Kafka, and the transactions that connect them
+//! - [`record`] has the data that flows between stages, [`columnar`] its Arrow columns, [`matrix`] its vectors
+//! - [`failure`] classifies errors as to be retried, rejected or fatal; [`backoff`] is the time between retries
+//! - [`search`] finds nearest neighbours, and [`cli`] is the command line
 
 pub mod backoff;
 pub mod batch;
@@ -27,6 +30,7 @@ pub mod config;
 pub mod delivery;
 pub mod device;
 pub mod digest;
+pub mod embedder;
 pub mod encode;
 mod enum_names;
 pub mod failure;
@@ -47,7 +51,6 @@ pub mod start;
 pub mod telemetry;
 pub mod text;
 pub mod window;
-pub mod embedder;
 
 pub use config::{Config, ConfigError};
 pub use embedder::{EmbedError, Embedder};

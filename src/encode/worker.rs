@@ -172,7 +172,7 @@ fn run(
         };
         let took = start.elapsed();
         events::batch_encoded(device, number, took);
-        parent.batch((device, number), (batch.rows(), batch.tokens()), start, result.is_ok());
+        parent.batch(device, number, batch.rows(), batch.tokens(), start, result.is_ok());
         let size = result.is_ok().then_some((batch.rows(), batch.tokens()));
         counters.batch(took, size);
         // The receiver may be gone if the run was stopped meanwhile.

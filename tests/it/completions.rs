@@ -1,4 +1,4 @@
-//! Completions and the manual's pages, as packages ship them.
+//! Completion scripts and manual pages, as packages contain them.
 
 use std::collections::BTreeSet;
 use std::process::Command as Program;
@@ -39,7 +39,7 @@ fn every_shell_completes_every_command() {
 }
 
 #[test]
-fn every_command_has_a_page() {
+fn every_command_has_a_manual_page() {
     let folder = folder_with(&[]);
     embedmill(folder.path()).args(["man", "pages/"]).assert().success().stdout("");
     let page = |name: &str| std::fs::read_to_string(folder.path().join("pages").join(name)).expect(name);
