@@ -313,23 +313,23 @@ fn what_bert_cannot_honour_is_refused() {
         assert_eq!(found, format!("FOLDER/config.json: {expected}"));
     };
     let families = crate::encode::torch::families().join(", ");
-    let expected = format!("\"model_type\": \"bart\" is not supported by this version; expected one of {families}");
+    let expected = format!("\"model_type\": found \"bart\", which is not supported; expected one of {families}");
     check("model_type", json!("bart"), &expected);
     check(
         "hidden_act",
         json!("mish"),
-        "\"hidden_act\": \"mish\" is not supported by this version; expected one of gelu, gelu_new, relu, silu, tanh",
+        "\"hidden_act\": found \"mish\", which is not supported; expected one of gelu, gelu_new, relu, silu, tanh",
     );
     check(
         "position_embedding_type",
         json!("relative_key"),
-        "\"position_embedding_type\": \"relative_key\" is not supported by this version; expected \"absolute\"",
+        "\"position_embedding_type\": found \"relative_key\", which is not supported; expected \"absolute\"",
     );
-    check("is_decoder", json!(true), "\"is_decoder\": true is not supported by this version; expected false");
+    check("is_decoder", json!(true), "\"is_decoder\": found true, which is not supported; expected false");
     check(
         "add_cross_attention",
         json!(true),
-        "\"add_cross_attention\": true is not supported by this version; expected false",
+        "\"add_cross_attention\": found true, which is not supported; expected false",
     );
     check(
         "num_attention_heads",
@@ -344,6 +344,6 @@ fn what_bert_cannot_honour_is_refused() {
     check(
         "pruned_heads",
         json!({"0": [1]}),
-        "\"pruned_heads\": {\"0\":[1]} is not supported by this version; expected null or no such key",
+        "\"pruned_heads\": found {\"0\":[1]}, which is not supported; expected null or no such key",
     );
 }

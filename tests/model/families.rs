@@ -210,19 +210,19 @@ fn what_a_family_cannot_compute_is_refused_by_name() {
         let found = spec(&config, &nowhere(), &()).err().map(|error| error.to_string()).unwrap_or_default();
         assert_eq!(found, format!("{}: {expected}", path.display()));
     };
-    let unsupported = "is not supported by this version; expected";
-    check("roberta", "is_decoder", true.into(), &format!("\"is_decoder\": true {unsupported} false"));
+    let unsupported = "which is not supported; expected";
+    check("roberta", "is_decoder", true.into(), &format!("\"is_decoder\": found true, {unsupported} false"));
     check(
         "electra",
         "position_embedding_type",
         "relative_key".into(),
-        &format!("\"position_embedding_type\": \"relative_key\" {unsupported} \"absolute\""),
+        &format!("\"position_embedding_type\": found \"relative_key\", {unsupported} \"absolute\""),
     );
     check(
         "distilbert",
         "activation",
         "mish".into(),
-        &format!("\"activation\": \"mish\" {unsupported} one of gelu, gelu_new, relu, silu, tanh"),
+        &format!("\"activation\": found \"mish\", {unsupported} one of gelu, gelu_new, relu, silu, tanh"),
     );
     check(
         "mpnet",
@@ -234,22 +234,27 @@ fn what_a_family_cannot_compute_is_refused_by_name() {
         "deberta-v3",
         "pos_att_type",
         "p2p".into(),
-        &format!("\"pos_att_type\": \"p2p\" {unsupported} \"c2p\", \"p2c\" or both"),
+        &format!("\"pos_att_type\": found \"p2p\", {unsupported} \"c2p\", \"p2c\" or both"),
     );
     check("deberta-v2", "conv_kernel_size", 4.into(), "\"conv_kernel_size\": found 4; expected an odd number");
     check(
         "new",
         "rope_scaling",
         serde_json::json!({"type": "ntk", "factor": 2.0, "mixed_b": 0.6}),
-        &format!("\"rope_scaling.mixed_b\": 0.6 {unsupported} null or no such key"),
+        &format!("\"rope_scaling.mixed_b\": found 0.6, {unsupported} null or no such key"),
     );
-    check("nomic_bert", "prenorm", true.into(), &format!("\"prenorm\": true {unsupported} false"));
-    check("nomic_bert", "rotary_emb_fraction", 0.5.into(), &format!("\"rotary_emb_fraction\": 0.5 {unsupported} 1"));
+    check("nomic_bert", "prenorm", true.into(), &format!("\"prenorm\": found true, {unsupported} false"));
+    check(
+        "nomic_bert",
+        "rotary_emb_fraction",
+        0.5.into(),
+        &format!("\"rotary_emb_fraction\": found 0.5, {unsupported} 1"),
+    );
     check(
         "qwen3",
         "quantization_config",
         serde_json::json!({"bits": 4}),
-        &format!("\"quantization_config\": {{\"bits\":4}} {unsupported} null or no such key"),
+        &format!("\"quantization_config\": found {{\"bits\":4}}, {unsupported} null or no such key"),
     );
     check(
         "qwen2",
@@ -263,12 +268,17 @@ fn what_a_family_cannot_compute_is_refused_by_name() {
         serde_json::json!(["full_attention"]),
         "\"layer_types\": found [\"full_attention\"]; expected a list of 5 layers, each full_attention or sliding_attention",
     );
-    check("gemma3_text", "is_causal", false.into(), &format!("\"is_causal\": false {unsupported} true for Gemma"));
+    check(
+        "gemma3_text",
+        "is_causal",
+        false.into(),
+        &format!("\"is_causal\": found false, {unsupported} true for Gemma"),
+    );
     check(
         "t5",
         "feed_forward_proj",
         "gated-gelu".into(),
         "\"dense_act_fn\": found \"relu\"; expected a value that agrees with \"feed_forward_proj\", which is \"gated-gelu\"",
     );
-    check("t5", "is_decoder", true.into(), &format!("\"is_decoder\": true {unsupported} false"));
+    check("t5", "is_decoder", true.into(), &format!("\"is_decoder\": found true, {unsupported} false"));
 }

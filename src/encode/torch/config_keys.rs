@@ -74,7 +74,7 @@ pub fn flag_or(file: &ConfigFile, key: &str, default: bool) -> Result<bool, Load
 
 /// The error of a value that would change the vectors and is not implemented. `found` and `expected` are as JSON has them.
 pub fn unsupported(file: &ConfigFile, key: &str, found: &str, expected: &str) -> LoadError {
-    file.error(format!("{key:?}: {found} is not supported by this version; expected {expected}"))
+    file.error(format!("{key:?}: found {found}, which is not supported; expected {expected}"))
 }
 
 /// Refuses switches that are on, would change the vectors, and are not implemented.

@@ -180,7 +180,11 @@ impl SafetensorsFile {
             Dtype::F32 => Kind::Float,
             Dtype::F16 => Kind::Half,
             Dtype::BF16 => Kind::BFloat16,
-            other => return Err(refuse(format!("type {other:?} is not supported; expected one of F32, F16, BF16"))),
+            other => {
+                return Err(refuse(format!(
+                    "found type {other:?}, which is not supported; expected one of F32, F16, BF16"
+                )));
+            }
         };
         // The offsets lie within the file, so this allocates no more than the file's size.
         let (start, end) = info.data_offsets;
@@ -288,7 +292,10 @@ mod tests {
         let shape = json!({"w": tensor("F32", &[4], 0, 16)});
         check(bytes(&shape, &[0; 16]), "s0: tensor \"w\": found shape [4]; expected [2, 2] by config.json");
         let kind = json!({"w": tensor("I32", &[2, 2], 0, 16)});
-        check(bytes(&kind, &[0; 16]), "s0: tensor \"w\": type I32 is not supported; expected one of F32, F16, BF16");
+        check(
+            bytes(&kind, &[0; 16]),
+            "s0: tensor \"w\": found type I32, which is not supported; expected one of F32, F16, BF16",
+        );
         check(
             bytes(&json!({"v": tensor("F32", &[1], 0, 4)}), &[0; 4]),
             "s0: tensor \"w\": missing; expected shape [2, 2]",

@@ -19,7 +19,7 @@ use crate::encode::torch::rotary::frequencies::RopeFrequencies;
 use crate::encode::torch::tensor_names::TensorNames;
 use crate::encode::torch::transformer::Transformer;
 use crate::encode::torch::weights::Weights;
-use crate::model::config_file::ConfigFile;
+use crate::model::config_file::{ConfigFile, short};
 use crate::model::{LoadError, Sizes};
 
 const THETA: ThetaKey = ThetaKey { key: "rope_theta", default: 10_000.0 };
@@ -125,9 +125,8 @@ fn sliding_window(
     };
     match model_type {
         "mistral" => {
-            if file.get("layer_types").is_some() {
-                let message = "\"layer_types\": not supported for \"model_type\" \"mistral\"; expected no such key";
-                return Err(file.error(message));
+            if let Some(value) = file.get("layer_types") {
+                return Err(keys::unsupported(file, "layer_types", &short(value), "no such key for Mistral"));
             }
             let window = width()?;
             Ok((window, vec![LayerType::sliding_if(window.is_some()); layers]))

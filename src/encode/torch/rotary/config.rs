@@ -245,7 +245,7 @@ mod tests {
         };
         check(
             json!({"rope_scaling": {"rope_type": "longrope"}}),
-            "\"rope_type\": \"longrope\" is not supported by this version; expected one of default, linear, dynamic, llama3, yarn",
+            "\"rope_type\": found \"longrope\", which is not supported; expected one of default, linear, dynamic, llama3, yarn",
         );
         check(
             json!({"rope_scaling": {"rope_type": "linear"}}),
@@ -253,7 +253,7 @@ mod tests {
         );
         check(
             json!({"partial_rotary_factor": 0.5}),
-            "\"partial_rotary_factor\": 0.5 is not supported by this version; expected 1",
+            "\"partial_rotary_factor\": found 0.5, which is not supported; expected 1",
         );
         check(json!({"rope_theta": 1}), "\"rope_theta\": found 1; expected a finite number greater than 1");
         check(json!({"rope_scaling": 3}), "\"rope_scaling\": found 3; expected an object");
