@@ -336,21 +336,37 @@ fn what_bert_cannot_honour_is_refused() {
         assert_eq!(found, format!("FOLDER/config.json: {expected}"));
     };
     let families = crate::encode::torch::families().join(", ");
-    let expected = format!("`model_type` is \"bart\", which this version does not support; there are {families}");
+    let expected = format!("\"model_type\": found \"bart\", which is not supported; expected one of {families}");
     check("model_type", json!("bart"), &expected);
     check(
         "hidden_act",
         json!("mish"),
-        "`hidden_act` \"mish\" is not supported; there are gelu, gelu_new, relu, silu, tanh",
+        "\"hidden_act\": found \"mish\", which is not supported; expected one of gelu, gelu_new, relu, silu, tanh",
     );
     check(
         "position_embedding_type",
         json!("relative_key"),
-        "`position_embedding_type` \"relative_key\" is not supported; there is \"absolute\"",
+        "\"position_embedding_type\": found \"relative_key\", which is not supported; expected \"absolute\"",
     );
-    check("is_decoder", json!(true), "`is_decoder` is true, which this version does not support");
-    check("add_cross_attention", json!(true), "`add_cross_attention` is true, which this version does not support");
-    check("num_attention_heads", json!(4), "`hidden_size` 6 is not divisible by `num_attention_heads` 4");
-    check("layer_norm_eps", json!(-1.0), "`layer_norm_eps` must be between 0 and 1, found -1");
-    check("pruned_heads", json!({"0": [1]}), "`pruned_heads` is {\"0\":[1]}, which this version does not support");
+    check("is_decoder", json!(true), "\"is_decoder\": found true, which is not supported; expected false");
+    check(
+        "add_cross_attention",
+        json!(true),
+        "\"add_cross_attention\": found true, which is not supported; expected false",
+    );
+    check(
+        "num_attention_heads",
+        json!(4),
+        "\"hidden_size\": found 6; expected a multiple of \"num_attention_heads\", which is 4",
+    );
+    check(
+        "layer_norm_eps",
+        json!(-1.0),
+        "\"layer_norm_eps\": found -1; expected a number greater than 0 and less than 1",
+    );
+    check(
+        "pruned_heads",
+        json!({"0": [1]}),
+        "\"pruned_heads\": found {\"0\":[1]}, which is not supported; expected null or no such key",
+    );
 }

@@ -8,7 +8,7 @@ use crate::models::{golden_folder, real_model};
 use embedmill::device::Device;
 use embedmill::encode::factory;
 use embedmill::model::spec::ModelSpec;
-use embedmill::model::{ModelConfig, Precision};
+use embedmill::model::{LoadError, ModelConfig, Precision};
 use safetensors::SafeTensors;
 
 use crate::golden::{Model, difference, norm, nowhere, odd_texts};
@@ -65,7 +65,9 @@ fn spec(config: &ModelConfig) -> ModelSpec {
 fn float16_is_refused_on_a_cpu() {
     let spec = Arc::new(spec(&config(golden_folder().join("tiny/mean"), Precision::Float16, 1)));
     let error = factory(&spec, &[Device::Cpu])(&Device::Cpu).err().map(|error| error.to_string());
-    let expected = "model.precision: is float16, which is for GPUs: a CPU computes it slower than float32, and less exactly; \
-                    expected float32 or bfloat16 for devices: [cpu]";
-    assert_eq!(error.as_deref(), Some(expected));
+    let message = "float16 is for GPUs: a CPU computes it slower than float32, and less exactly; expected float32 or bfloat16 for \
+                   devices: [cpu]"
+        .into();
+    let expected = LoadError::Config { key: "model.precision", message }.to_string();
+    assert_eq!(error, Some(expected));
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use embedmill::batch::{BatchConfig, PaddingMode, plan};
 use embedmill::encode::spec;
 use embedmill::model::spec::ModelSpec;
-use embedmill::model::{ModelConfig, Precision};
+use embedmill::model::{LoadError, ModelConfig, Precision};
 
 use crate::golden::{Model, check_model, check_order, difference, nowhere, odd_texts};
 use crate::models::golden_folder;
@@ -30,7 +30,7 @@ fn read(config: &ModelConfig) -> ModelSpec {
 }
 
 /// A trace gives the transformer's vectors, or the text's; pooling and modules come after the first and not after the second.
-/// RoBERTa's places depend on the id that texts are filled up with.
+/// RoBERTa's positions depend on the id that texts are padded with.
 #[test]
 fn exported_models_compute_what_sentence_transformers_does() {
     let texts = odd_texts();
@@ -108,35 +108,42 @@ fn a_folder_with_a_tokenizer_is_enough() {
 }
 
 #[test]
-fn what_is_no_such_script_is_refused_before_any_data_moves() {
+fn unusable_scripts_are_refused_before_any_data_moves() {
     let check = |path: &Path, expected: &str| {
         let config = ModelConfig { script: Some(path.to_owned()), ..config("tiny/mean", "") };
         let error = spec(&config, &nowhere(), &()).err().map(|error| error.to_string());
         let found = error.unwrap_or_else(|| "it was taken".into());
-        let expected = format!("model.script: {}: {expected}", path.display());
+        let message = format!("{}{expected}", path.display());
+        let expected = LoadError::Config { key: "model.script", message }.to_string();
         assert!(found.starts_with(&expected), "   found {found}\nexpected {expected}");
     };
     let named = |name: &str, expected: &str| check(&script(name), expected);
-    named("without-mask", "argument \"attention_mask\" is missing in forward(__torch__.WithoutMask self, Tensor");
-    named("mask-ignored", "gives other vectors for a text when a longer one is beside it (");
+    named(
+        "without-mask",
+        ": does not take `attention_mask`; its declaration is forward(__torch__.WithoutMask self, Tensor",
+    );
+    named("mask-ignored", ": returns other vectors for a text when a longer one is beside it (");
     named(
         "flat-shape",
-        "gives a tensor of shape [2]; for 2 texts of up to 13 tokens, expected token vectors [2, 13, width]",
+        ": returns a tensor of shape [2] for 2 texts of up to 13 tokens; expected token vectors [2, 13, width]",
     );
-    named("not-finite", "gives values that are no finite numbers for a short text");
-    named("whole-numbers", "gives numbers of type Int64; expected Float, Half or BFloat16");
-    named("other-keys", "gives a dictionary of logits; expected a tensor, a tuple or list that begins with one, or a");
-    named("always-fails", "failed: RuntimeError: shape '[7, 1000003]' is invalid for input of size ");
-    named("no-forward", "cannot be called: Method 'forward' is not defined");
+    named("not-finite", ": returns NaN or infinity for a short text; expected finite values");
+    named("whole-numbers", ": returns values of type Int64; expected one of Float, Half, BFloat16");
+    named(
+        "other-keys",
+        ": returns a dictionary of logits; expected a tensor, a tuple or list that begins with one, or a",
+    );
+    named("always-fails", ": failed: RuntimeError: shape '[7, 1000003]' is invalid for input of size ");
+    named("no-forward", ": cannot be called: Method 'forward' is not defined");
     let folder = tempfile::tempdir().expect("a temporary folder");
-    check(folder.path(), "not a regular file; expected a TorchScript file");
-    check(&folder.path().join("none.pt"), "cannot be read: No such file or directory");
+    check(folder.path(), ": not a regular file; expected a TorchScript file");
+    check(&folder.path().join("none.pt"), ": cannot be read: No such file or directory");
     let weights = golden_folder().join("tiny/mean/model.safetensors");
-    check(&weights, "is no TorchScript file: ");
+    check(&weights, ": not a TorchScript file: ");
     let cut = folder.path().join("cut.pt");
     let whole = std::fs::read(script("mean")).expect("the script");
     std::fs::write(&cut, &whole[..whole.len() / 2]).expect("a file");
-    check(&cut, "is no TorchScript file: ");
+    check(&cut, ": not a TorchScript file: ");
 
     let refused = |config: ModelConfig, expected: &str| {
         let found = spec(&config, &nowhere(), &()).err().map(|error| error.to_string());
