@@ -78,10 +78,7 @@ impl Embedder {
     }
 
     /// [`Embedder::load_for_queries`], with its download shown.
-    pub(crate) fn load_for_queries_with(
-        config: &ModelConfig,
-        progress: &dyn Progress,
-    ) -> Result<Embedder, LoadError> {
+    pub(crate) fn load_for_queries_with(config: &ModelConfig, progress: &dyn Progress) -> Result<Embedder, LoadError> {
         let config = Embedder::of_texts(config);
         Embedder::from_spec(query_spec(&config, &hub_settings(&config), progress)?)
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Started, StartError, start};
+use super::{StartError, Started, start};
 use crate::config::hub_settings;
 use crate::pipeline::{Progress, RunError, Stop, Summary};
 use crate::plan::Plan;
