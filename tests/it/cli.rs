@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 
 use assert_cmd::Command;
-use embedmill::output::read::OutputFile;
+use embedmill::internal::output::read::OutputFile;
 use predicates::prelude::*;
 use serde_json::{Value, json};
 use tempfile::TempDir;

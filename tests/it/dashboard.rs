@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use embedmill::telemetry::names::{ALL, Metric, MetricKind};
+use embedmill::internal::telemetry::names::{ALL, Metric, MetricKind};
 use serde_json::Value;
 
 use super::repository::{read, root};

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use embedmill::digest::{hex, sha256_file};
-use embedmill::model::hub::{HubError, HubSettings, ModelFolder, Progress, Secret, resolve};
+use embedmill::internal::digest::{hex, sha256_file};
+use embedmill::internal::model::hub::{HubError, HubSettings, ModelFolder, Progress, Secret, resolve};
 use serde_json::json;
 
 const ID: &str = "acme/tiny";

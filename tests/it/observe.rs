@@ -7,7 +7,7 @@ use std::process::{Child, ChildStdin};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use embedmill::telemetry::names;
+use embedmill::internal::telemetry::names;
 use predicates::prelude::*;
 use serde_json::{Value, json};
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use embedmill::output::read::OutputFile;
+use embedmill::internal::output::read::OutputFile;
 use predicates::prelude::*;
 use serde_json::Value;
 use tempfile::TempDir;

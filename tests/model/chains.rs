@@ -3,13 +3,13 @@
 
 use std::path::{Path, PathBuf};
 
-use embedmill::batch::TokenBatch;
-use embedmill::device::Device;
-use embedmill::encode::{factory, query_spec, spec};
-use embedmill::matrix::Matrix;
-use embedmill::model::chain::DenseActivation;
-use embedmill::model::{ModelConfig, Pooling, PoolingMode};
-use embedmill::output::quantize::{OutputPrecision, Quantized, Quantizer, Ranges};
+use embedmill::internal::batch::TokenBatch;
+use embedmill::internal::device::Device;
+use embedmill::internal::encode::{factory, query_spec, spec};
+use embedmill::internal::matrix::Matrix;
+use embedmill::internal::model::chain::DenseActivation;
+use embedmill::internal::model::{ModelConfig, Pooling, PoolingMode};
+use embedmill::internal::output::quantize::{OutputPrecision, Quantized, Quantizer, Ranges};
 use safetensors::SafeTensors;
 
 use super::golden::{Model, difference, norm, nowhere, odd_texts};

@@ -4,10 +4,10 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use embedmill::encode::{spec, torch};
-use embedmill::model::config_file::ConfigFile;
-use embedmill::model::spec::ModelSpec;
-use embedmill::model::{LoadError, ModelConfig};
+use embedmill::internal::encode::{spec, torch};
+use embedmill::internal::model::config_file::ConfigFile;
+use embedmill::internal::model::spec::ModelSpec;
+use embedmill::internal::model::{LoadError, ModelConfig};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::models::{golden_folder, real_model};
-use embedmill::device::Device;
-use embedmill::encode::factory;
-use embedmill::model::spec::ModelSpec;
-use embedmill::model::{LoadError, ModelConfig, Precision};
+use embedmill::internal::device::Device;
+use embedmill::internal::encode::factory;
+use embedmill::internal::model::spec::ModelSpec;
+use embedmill::internal::model::{LoadError, ModelConfig, Precision};
 use safetensors::SafeTensors;
 
 use crate::golden::{Model, difference, norm, nowhere, odd_texts};
@@ -58,7 +58,7 @@ fn bfloat16_is_as_near_as_sentence_transformers_in_bfloat16() {
 }
 
 fn spec(config: &ModelConfig) -> ModelSpec {
-    embedmill::encode::spec(config, &nowhere(), &()).unwrap_or_else(|error| panic!("{error}"))
+    embedmill::internal::encode::spec(config, &nowhere(), &()).unwrap_or_else(|error| panic!("{error}"))
 }
 
 #[test]

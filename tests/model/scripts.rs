@@ -3,10 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
-use embedmill::batch::{BatchConfig, PaddingMode, plan};
-use embedmill::encode::spec;
-use embedmill::model::spec::ModelSpec;
-use embedmill::model::{LoadError, ModelConfig, Precision};
+use embedmill::internal::batch::{BatchConfig, PaddingMode, plan};
+use embedmill::internal::encode::spec;
+use embedmill::internal::model::spec::ModelSpec;
+use embedmill::internal::model::{LoadError, ModelConfig, Precision};
 
 use crate::golden::{Model, check_model, check_order, difference, nowhere, odd_texts};
 use crate::models::golden_folder;

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use crate::models::golden_folder;
-use embedmill::batch::TokenBatch;
-use embedmill::columnar::Tokens;
-use embedmill::device::Device;
-use embedmill::encode::{factory, spec};
-use embedmill::model::tokenizer::Tokenizer;
-use embedmill::model::{ModelConfig, OutputValue};
+use embedmill::internal::batch::TokenBatch;
+use embedmill::internal::columnar::Tokens;
+use embedmill::internal::device::Device;
+use embedmill::internal::encode::{factory, spec};
+use embedmill::internal::model::tokenizer::Tokenizer;
+use embedmill::internal::model::{ModelConfig, OutputValue};
 use safetensors::SafeTensors;
 
 use crate::golden::{difference, norm, nowhere, odd_texts};
