@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use super::{Config, ConfigError, Layers};
+use super::error::ConfigError;
+use super::file::Config;
+use super::layers::Layers;
 
 impl Config {
     /// Reads pipeline files, later ones over earlier ones, with the environment (`EMBEDMILL__A__B`) and then `set`

@@ -119,7 +119,7 @@ impl TestFile {
         let name = path.display().to_string();
         let read = |path: &Path, key: &str, what: &str| {
             let error = |cause: std::io::Error| ConfigError {
-                place: name.clone(),
+                location: name.clone(),
                 key: key.into(),
                 message: format!("{what} {} cannot be read: {cause}", path.display()),
             };

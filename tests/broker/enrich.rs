@@ -83,10 +83,10 @@ fn dead_letters_go_back_once_and_count_their_attempts() {
         let output = command.arg("replay").arg(pipeline.path()).args(arguments).assert().success();
         String::from_utf8_lossy(&output.get_output().stderr).into_owned()
     };
-    assert!(replay(&["--dry-run"]).contains("2 dead letters of v-dead would be put back"));
-    // With another setting, the record that had no text has one.
-    assert!(replay(&[]).contains("2 dead letters of v-dead put back"));
-    assert!(replay(&[]).contains("0 dead letters of v-dead put back"));
+    assert!(replay(&["--dry-run"]).contains("2 dead letters of v-dead would be replayed"));
+    // With another setting the record that had no text has one.
+    assert!(replay(&[]).contains("2 dead letters of v-dead replayed"));
+    assert!(replay(&[]).contains("0 dead letters of v-dead replayed"));
     let summary = pipeline.run(&["--set", "record.text=id"]);
     assert_eq!((&summary["rows"], &summary["dead_lettered"]), (&1.into(), &1.into()), "{summary}");
     assert_eq!(ids(addr, "v-out")[&1].last().map(String::as_str), Some("1-00001"));
@@ -94,7 +94,7 @@ fn dead_letters_go_back_once_and_count_their_attempts() {
     assert_eq!(dead.len(), 3);
     assert_eq!((&dead[2].value, dead[2].key.as_deref()), (&None, Some("0-00004")));
     assert_eq!((dead[2].headers["embedmill.attempt"].as_str(), dead[2].headers["origin"].as_str()), ("2", "test"));
-    assert!(replay(&["--stage", "encode"]).contains("1 are of other stages"));
+    assert!(replay(&["--stage", "encode"]).contains("skipped 1: they were rejected by other stages"));
 }
 
 #[test]

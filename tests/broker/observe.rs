@@ -144,7 +144,7 @@ fn metrics_add_up_to_what_went_in_and_came_out() {
         for partition in 0..3 {
             let place = &status["positions"][partition];
             assert_eq!(place["partition"], format!("{from}[{partition}]"));
-            assert_eq!((&place["next"], &place["end"]), (&200.into(), &200.into()), "{status}");
+            assert_eq!((&place["next_offset"], &place["end_offset"]), (&200.into(), &200.into()), "{status}");
         }
         run.stop();
     }

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::repository::{read, root};
-use embedmill::config::{Config, Layers};
-use embedmill::plan::{Plan, SourcePlan};
+use embedmill::internal::config::{Config, Layers};
+use embedmill::internal::plan::{Plan, SourcePlan};
 use serde_json::Value;
 
 /// A YAML document as JSON.
@@ -75,7 +75,7 @@ fn a_pod_has_the_time_that_the_code_takes() {
         }
     }
     // A group's member that is away is missed only after its session; a revocation must not wait longer than a poll may.
-    let kafka = embedmill::kafka::config::KafkaSourceConfig::default();
+    let kafka = embedmill::internal::kafka::config::KafkaSourceConfig::default();
     assert!(kafka.revoke_drain_ms < value("drainSeconds") * 1_000);
     assert_eq!(values["observe"]["port"], 9464, "the port of the code's default and of the documentation");
 }

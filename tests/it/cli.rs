@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 
 use assert_cmd::Command;
-use embedmill::output::read::OutputFile;
+use embedmill::internal::output::read::OutputFile;
 use predicates::prelude::*;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -204,19 +204,19 @@ fn wrong_usage_is_refused_with_what_to_do() {
     };
     let hash = ["--backend", "hash"];
     let with = |args: &[&'static str]| [args, &hash].concat();
-    check(&["validate", "typo.yaml"], "typo.yaml:1: modle: there is no such key; did you mean `model`?");
-    check(&["validate", "none.yaml"], "none.yaml: the pipeline file cannot be read");
+    check(&["validate", "typo.yaml"], "typo.yaml:1: modle: unknown key; did you mean `model`?");
+    check(&["validate", "none.yaml"], "none.yaml: cannot be read: No such file");
     check(&["encode", "a.jsonl", "-o", "o.arrow"], "--model");
     check(&["encode", "a.jsonl", "-o", "o.arrow", "--model", "./nowhere"], "./nowhere");
     check(&["encode", "a.jsonl", "-o", "o.arrow", "--model", "model"], "model");
     check(&with(&["encode", "nowhere.jsonl", "-o", "o.arrow"]), "nowhere.jsonl");
     check(&with(&["encode", "*.csv", "-o", "o.arrow"]), "*.csv");
     check(&with(&["encode", "empty", "-o", "o.arrow"]), "empty");
-    check(&with(&["encode", "a.jsonl", "-o", "o.txt"]), "cannot tell the format");
+    check(&with(&["encode", "a.jsonl", "-o", "o.txt"]), "--output: \"o.txt\": unknown format; expected");
     check(&with(&["encode", "a.jsonl", "-o", "no/such/o.arrow"]), "no/such/o.arrow: cannot be created");
     check(&with(&["encode", "a.jsonl", "-o", "o.arrow", "--device", "cuda:0"]), "cuda:0");
     check(&with(&["encode", "a.jsonl", "-o", "o.arrow", "--keep", "nothing"]), "expected a type, as in");
-    check(&with(&["encode", "a.jsonl", "-o", "o.arrow", "--batch-tokens", "0"]), "expected at least 1, found 0");
+    check(&with(&["encode", "a.jsonl", "-o", "o.arrow", "--batch-tokens", "0"]), "--batch-tokens: found 0; expected at least 1");
     check(&["inspect", "a.jsonl"], "expected an Arrow or Parquet file");
 }
 
@@ -254,7 +254,7 @@ fn an_empty_file_gives_an_empty_output_and_a_warning() {
     encode(folder.path(), &["a.jsonl"], "out.arrow")
         .assert()
         .success()
-        .stderr(predicate::str::contains("warning: there was no record in the input"));
+        .stderr(predicate::str::contains("warning: the input contains no records"));
     assert!(rows(&folder.path().join("out.arrow")).is_empty());
 }
 

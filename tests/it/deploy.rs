@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use embedmill::config::{Config, Layers};
-use embedmill::plan::Plan;
+use embedmill::internal::config::{Config, Layers};
+use embedmill::internal::plan::Plan;
 
 use super::repository::read;
 use super::walls::sources;

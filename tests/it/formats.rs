@@ -4,10 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use embedmill::budget::Budget;
-use embedmill::record::{Body, Payload};
-use embedmill::source::file::{FileSource, FilesConfig, Format};
-use embedmill::source::{RecordSender, Source};
+use embedmill::internal::budget::Budget;
+use embedmill::internal::record::{Body, Payload};
+use embedmill::internal::source::file::{FileSource, FilesConfig, Format};
+use embedmill::internal::source::{RecordSender, Source};
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;

@@ -3,6 +3,7 @@
 
 mod chart;
 mod cli;
+mod completions;
 mod dashboard;
 mod deploy;
 mod formats;
@@ -15,7 +16,6 @@ mod pipeline_test;
 mod quantization;
 mod rejected;
 mod shards;
-mod shipped;
 mod signals;
 mod traces;
 mod walls;

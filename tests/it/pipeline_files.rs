@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use embedmill::config::{Config, Layers, schema};
-use embedmill::graph::mermaid;
-use embedmill::plan::Plan;
+use embedmill::internal::config::{Config, Layers, schema};
+use embedmill::internal::graph::mermaid;
+use embedmill::internal::plan::Plan;
 use serde_json::Value;
 
 fn folder() -> PathBuf {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use embedmill::output::read::OutputFile;
+use embedmill::internal::output::read::OutputFile;
 use predicates::prelude::*;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -145,10 +145,10 @@ fn what_does_not_fit_together_is_refused() {
         2,
         "--ranges: found [3, 2]; expected two numbers, the smaller one first",
     );
-    check(&with(&["int4"]), 2, "`int4` is no output precision; there are float32, int8, uint8, binary, ubinary");
+    check(&with(&["int4"]), 2, "unknown output precision \"int4\"; expected one of float32, int8, uint8, binary, ubinary");
     check(&["calibrate", "one.jsonl", "-o", "o.json"], 1, "found 1 vectors; expected at least 2");
     check(&["calibrate", "a.jsonl", "-o", "no/such/o.json"], 2, "no/such/o.json: cannot be created");
-    check(&["encode", "a.jsonl", "-o", "o.arrow", "--pooling", "cls+first"], 2, "`first` is no pooling");
+    check(&["encode", "a.jsonl", "-o", "o.arrow", "--pooling", "cls+first"], 2, "unknown pooling mode \"first\"");
     check(&["encode", "a.jsonl", "-o", "o.arrow", "--route", "query"], 2, "--route: is given, but there is no --model");
 }
 
@@ -164,7 +164,7 @@ fn models_are_listed_and_what_is_not_there_is_told() {
         .args(["models", "show", "acme/nothing", "--cache", "cache"])
         .assert()
         .code(2)
-        .stderr(predicate::str::contains("`embedmill models pull acme/nothing` fetches it"));
+        .stderr(predicate::str::contains("(`embedmill models pull acme/nothing` downloads it)"));
     embedmill(folder.path())
         .args(["models", "pull", "acme/nothing", "--cache", "cache", "--offline"])
         .assert()
@@ -212,7 +212,7 @@ fn token_vectors_are_a_list_a_row() {
             .code(2)
             .stderr(predicate::str::contains(expected));
     };
-    refused(&["--output-precision", "binary"], "--output-precision: is binary, but --output-value is token_embeddings");
+    refused(&["--output-precision", "binary"], "--output-precision: found binary; expected float32 with --output-value: token_embeddings");
     refused(&["--pooling", "max"], "--pooling: is given, which is about a text's one vector");
 }
 
@@ -227,11 +227,11 @@ fn token_vectors_make_windows_smaller() {
         .args(["explain", "p.yaml"])
         .assert()
         .success()
-        .stdout(predicate::str::contains("output   a list of token vectors a text, as float32"));
+        .stdout(predicate::str::contains("output   one list of token vectors per text, as float32"));
     embedmill(folder.path()).args(["run", "p.yaml"]).assert().success();
     embedmill(folder.path()).args(["run", "p.yaml", "--set", "model.hash_dim=65536"]).assert().code(2).stderr(
         predicate::str::contains(
-            "window.in_flight_bytes: 33554432 bytes do not hold the 268435456 of the longest text's token vectors",
+            "window.in_flight_bytes: found 33554432; expected at least 268435456 bytes for the token vectors of the longest text",
         ),
     );
 }

@@ -141,5 +141,5 @@ fn a_shard_that_there_is_not_is_refused_where_it_was_written() {
         .env("JOB_COMPLETION_COUNT", "2")
         .assert()
         .code(2)
-        .stderr(predicate::str::contains("p.yaml:1: source.files.shard.index: invalid type: string \"first\""));
+        .stderr(predicate::str::contains("p.yaml:1: source.files.shard.index: found \"first\"; expected"));
 }

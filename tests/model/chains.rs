@@ -3,13 +3,13 @@
 
 use std::path::{Path, PathBuf};
 
-use embedmill::batch::TokenBatch;
-use embedmill::device::Device;
-use embedmill::encode::{factory, query_spec, spec};
-use embedmill::matrix::Matrix;
-use embedmill::model::chain::DenseActivation;
-use embedmill::model::{ModelConfig, Pooling, PoolingMode};
-use embedmill::output::quantize::{OutputPrecision, Quantized, Quantizer, Ranges};
+use embedmill::internal::batch::TokenBatch;
+use embedmill::internal::device::Device;
+use embedmill::internal::encode::{factory, query_spec, spec};
+use embedmill::internal::matrix::Matrix;
+use embedmill::internal::model::chain::DenseActivation;
+use embedmill::internal::model::{ModelConfig, Pooling, PoolingMode};
+use embedmill::internal::output::quantize::{OutputPrecision, Quantized, Quantizer, Ranges};
 use safetensors::SafeTensors;
 
 use super::golden::{Model, difference, norm, nowhere, odd_texts};
@@ -239,22 +239,26 @@ fn broken_modules_are_refused_before_any_data_moves() {
     };
     let bias: (&str, &[usize], &[f32]) = ("linear.bias", &[6], &[0.5]);
     let file = "2_Dense/model.safetensors";
-    check(dense(&[bias]), &format!("{file}: tensor linear.weight [6, 10] is missing"));
-    check(dense(&[("linear.weight", &[6, 10], &[0.5])]), &format!("{file}: tensor linear.bias [6] is missing"));
+    check(dense(&[bias]), &format!("{file}: tensor \"linear.weight\": missing; expected shape [6, 10]"));
+    check(
+        dense(&[("linear.weight", &[6, 10], &[0.5])]),
+        &format!("{file}: tensor \"linear.bias\": missing; expected shape [6]"),
+    );
     check(
         dense(&[bias, ("linear.weight", &[10, 6], &[0.5])]),
-        &format!("{file}: tensor linear.weight: config.json makes its shape [6, 10], found [10, 6]"),
+        &format!("{file}: tensor \"linear.weight\": found shape [10, 6]; expected [6, 10] by config.json"),
     );
     check(
         dense(&[bias, ("linear.weight", &[6, 10], &[0.5, f32::NAN])]),
-        &format!("{file}: tensor linear.weight: has values that are not finite (NaN or infinity)"),
+        &format!("{file}: tensor \"linear.weight\": found NaN or infinity; expected finite values"),
     );
     check(
         dense(&[bias, ("linear.weight", &[6, 10], &[0.5]), ("residual.weight", &[6, 10], &[0.5])]),
-        &format!("{file}: tensor residual.weight has no place in the model that config.json describes"),
+        &format!("{file}: tensor \"residual.weight\": unused; expected only the tensors that config.json describes"),
     );
-    check(b"pickle".to_vec(), &format!("{file}: is no safetensors file: it has 6 bytes, a header needs 8"));
+    check(b"pickle".to_vec(), &format!("{file}: not a safetensors file: found 6 bytes; expected at least 8"));
     let huge = br#"{"linear.weight":{"dtype":"F32","shape":[1099511627776,1024],"data_offsets":[0,4503599627370496]}}"#;
     let huge = [&(huge.len() as u64).to_le_bytes(), &huge[..]].concat();
-    check(huge, &format!("{file}: is cut off or has been changed: its header describes 4503599627"));
+    let found = huge.len();
+    check(huge, &format!("{file}: truncated or changed: found {found} bytes; expected 4503599627"));
 }

@@ -4,10 +4,10 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use embedmill::encode::{spec, torch};
-use embedmill::model::config_file::ConfigFile;
-use embedmill::model::spec::ModelSpec;
-use embedmill::model::{LoadError, ModelConfig};
+use embedmill::internal::encode::{spec, torch};
+use embedmill::internal::model::config_file::ConfigFile;
+use embedmill::internal::model::spec::ModelSpec;
+use embedmill::internal::model::{LoadError, ModelConfig};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
@@ -58,7 +58,7 @@ fn described(folder: &Path) -> ModelSpec {
     spec(&config, &nowhere(), &()).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// `threads` decides whether embedmill's own loops run or libtorch's operations.
+/// With 1 for `threads` the loops of `encode/torch/simd` run, with more libtorch's operations.
 fn load(folder: &Path, threads: usize) -> Result<Model, LoadError> {
     let config =
         ModelConfig { id: Some(folder.display().to_string()), threads: Some(threads), ..ModelConfig::default() };
@@ -79,7 +79,7 @@ fn every_family_computes_what_sentence_transformers_does() {
 
 /// A WeightedLayerPooling sees what each layer gives, and the embeddings. The weights are those of `families.py`.
 #[test]
-fn layers_are_weighed_in_every_family() {
+fn layers_are_summed_up_by_weight_in_every_family() {
     let texts: Vec<String> = odd_texts().into_iter().step_by(8).collect();
     let module =
         |kind: &str, path: &str| json!({ "type": format!("sentence_transformers.models.{kind}"), "path": path });
@@ -169,18 +169,21 @@ fn every_family_has_a_model_here() {
     assert_eq!(folders, MODELS.into_iter().map(str::to_owned).collect());
 }
 
-/// RoBERTa and MPNet begin to count places after the padding's id; a longer text would have none.
+/// RoBERTa and MPNet count positions from the padding token's id on; a longer text would have no row in the table.
 #[test]
-fn places_before_the_first_token_do_not_count() {
-    for (name, places) in [("roberta", 47), ("xlm-roberta", 51), ("camembert", 50), ("mpnet", 148), ("electra", 47)] {
+fn positions_before_the_first_token_do_not_count() {
+    for (name, positions) in [("roberta", 47), ("xlm-roberta", 51), ("camembert", 50), ("mpnet", 148), ("electra", 47)]
+    {
         let limit = |length| {
             let id = Some(folder(name).display().to_string());
             let config = ModelConfig { id, max_seq_length: Some(length), ..ModelConfig::default() };
             spec(&config, &nowhere(), &()).map(|spec| spec.max_seq_length).map_err(|error| error.to_string())
         };
-        assert_eq!(limit(places), Ok(places), "{name}");
-        let over = places + 1;
-        let expected = format!("model.max_seq_length is {over}, but the model has positions for {places} tokens");
+        assert_eq!(limit(positions), Ok(positions), "{name}");
+        let over = positions + 1;
+        let expected = format!(
+            "model.max_seq_length: found {over}; expected at most {positions}, the number of the model's positions"
+        );
         assert_eq!(limit(over), Err(expected), "{name}");
     }
 }
@@ -198,7 +201,7 @@ fn the_readme_has_every_family() {
 
 /// A family's config.json with one key changed, and how the model is then refused: before any weight is read.
 #[test]
-fn what_a_family_cannot_honour_is_refused_by_name() {
+fn what_a_family_cannot_compute_is_refused_by_name() {
     let check = |name: &str, key: &str, value: serde_json::Value, expected: &str| {
         let changed = tempfile::tempdir().expect("a temporary folder");
         let path = changed.path().join("config.json");
@@ -210,70 +213,75 @@ fn what_a_family_cannot_honour_is_refused_by_name() {
         let found = spec(&config, &nowhere(), &()).err().map(|error| error.to_string()).unwrap_or_default();
         assert_eq!(found, format!("{}: {expected}", path.display()));
     };
-    let unsupported = "which this version does not support";
-    check("roberta", "is_decoder", true.into(), &format!("`is_decoder` is true, {unsupported}"));
+    let unsupported = "which is not supported; expected";
+    check("roberta", "is_decoder", true.into(), &format!("\"is_decoder\": found true, {unsupported} false"));
     check(
         "electra",
         "position_embedding_type",
         "relative_key".into(),
-        "`position_embedding_type` \"relative_key\" is not supported; there is \"absolute\"",
+        &format!("\"position_embedding_type\": found \"relative_key\", {unsupported} \"absolute\""),
     );
     check(
         "distilbert",
         "activation",
         "mish".into(),
-        "`activation` \"mish\" is not supported; there are gelu, gelu_new, relu, silu, tanh",
+        &format!("\"activation\": found \"mish\", {unsupported} one of gelu, gelu_new, relu, silu, tanh"),
     );
     check(
         "mpnet",
         "relative_attention_num_buckets",
         8.into(),
-        "`relative_attention_num_buckets` must be a whole number from 32 to 10000000, found 8",
+        "\"relative_attention_num_buckets\": found 8; expected a whole number from 32 to 10000000",
     );
     check(
         "deberta-v3",
         "pos_att_type",
         "p2p".into(),
-        "`pos_att_type` \"p2p\" is not supported; there are \"c2p\" and \"p2c\"",
+        &format!("\"pos_att_type\": found \"p2p\", {unsupported} \"c2p\", \"p2c\" or both"),
     );
-    check(
-        "deberta-v2",
-        "conv_kernel_size",
-        4.into(),
-        "`conv_kernel_size` 4 must be odd, and `conv_groups` 4 divide 20",
-    );
+    check("deberta-v2", "conv_kernel_size", 4.into(), "\"conv_kernel_size\": found 4; expected an odd number");
     check(
         "new",
         "rope_scaling",
         serde_json::json!({"type": "ntk", "factor": 2.0, "mixed_b": 0.6}),
-        "`rope_scaling` of type \"ntk\" is not supported; there is \"ntk\" without `mixed_b`",
+        &format!("\"rope_scaling.mixed_b\": found 0.6, {unsupported} null or no such key"),
     );
-    check("nomic_bert", "prenorm", true.into(), &format!("`prenorm` is true, {unsupported}"));
-    check("nomic_bert", "rotary_emb_fraction", 0.5.into(), &format!("`rotary_emb_fraction` is 0.5, {unsupported}"));
+    check("nomic_bert", "prenorm", true.into(), &format!("\"prenorm\": found true, {unsupported} false"));
+    check(
+        "nomic_bert",
+        "rotary_emb_fraction",
+        0.5.into(),
+        &format!("\"rotary_emb_fraction\": found 0.5, {unsupported} 1"),
+    );
     check(
         "qwen3",
         "quantization_config",
         serde_json::json!({"bits": 4}),
-        &format!("`quantization_config` is {{\"bits\":4}}, {unsupported}"),
+        &format!("\"quantization_config\": found {{\"bits\":4}}, {unsupported} null or no such key"),
     );
     check(
         "qwen2",
         "num_key_value_heads",
         4.into(),
-        "`num_attention_heads` 6 is not divisible by `num_key_value_heads` 4",
+        "\"num_attention_heads\": found 6; expected a multiple of \"num_key_value_heads\", which is 4",
     );
     check(
         "modernbert",
         "layer_types",
         serde_json::json!(["full_attention"]),
-        "`layer_types` must name 5 layers, each full_attention or sliding_attention; found [\"full_attention\"]",
+        "\"layer_types\": found [\"full_attention\"]; expected a list of 5 layers, each full_attention or sliding_attention",
     );
-    check("gemma3_text", "is_causal", false.into(), &format!("`is_causal` is false, {unsupported} for Gemma"));
+    check(
+        "gemma3_text",
+        "is_causal",
+        false.into(),
+        &format!("\"is_causal\": found false, {unsupported} true for Gemma"),
+    );
     check(
         "t5",
         "feed_forward_proj",
         "gated-gelu".into(),
-        "`dense_act_fn` contradicts `feed_forward_proj` \"gated-gelu\"",
+        "\"dense_act_fn\": found \"relu\"; expected a value that agrees with \"feed_forward_proj\", which is \"gated-gelu\"",
     );
-    check("t5", "is_decoder", true.into(), &format!("`is_decoder` is true, {unsupported}"));
+    check("t5", "is_decoder", true.into(), &format!("\"is_decoder\": found true, {unsupported} false"));
 }

@@ -6,9 +6,9 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use crate::models::golden_folder;
-use embedmill::encode::spec;
-use embedmill::model::spec::ModelSpec;
-use embedmill::model::{LoadError, ModelConfig};
+use embedmill::internal::encode::spec;
+use embedmill::internal::model::spec::ModelSpec;
+use embedmill::internal::model::{LoadError, ModelConfig};
 
 use crate::golden::{Model, check_model, check_order, difference, nowhere, odd_texts};
 
@@ -38,14 +38,14 @@ fn code() -> &'static Path {
     path
 }
 
-/// A package as torch puts it together: what it says it was compiled for, and its code.
-fn package(folder: &Path, says: &str) -> PathBuf {
+/// A package as torch puts it together: metadata on what it was compiled for, and its code.
+fn package(folder: &Path, metadata: &str) -> PathBuf {
     let path = folder.join("model.pt2");
     let write = "import sys, zipfile\n\
                  with zipfile.ZipFile(sys.argv[1], 'w') as package:\n    \
                      package.writestr('model/data/aotinductor/model/model.wrapper_metadata.json', sys.argv[2])\n    \
                      package.write(sys.argv[3], 'model/data/aotinductor/model/model.wrapper.so')";
-    let written = Command::new("python3").args(["-c", write]).arg(&path).arg(says).arg(code()).status();
+    let written = Command::new("python3").args(["-c", write]).arg(&path).arg(metadata).arg(code()).status();
     assert!(written.expect("python3 runs").success());
     path
 }
@@ -72,20 +72,24 @@ fn a_package_takes_and_gives_by_name_in_every_worker() {
 }
 
 #[test]
-fn what_is_no_package_for_here_is_refused_before_its_code_is_loaded() {
+fn unusable_packages_are_refused_before_their_code_is_loaded() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let check = |path: &Path, expected: &str| {
         let found = read(&config("tiny/plain", path)).err().map(|error| error.to_string()).unwrap_or_default();
-        let expected = format!("model.script {} is no package that can be used: {expected}", path.display());
+        let message = format!("{}: cannot be used as a package: {expected}", path.display());
+        let expected = LoadError::Config { key: "model.script", message }.to_string();
         assert!(found.starts_with(&expected), "   found {found}\nexpected {expected}");
-        assert!(found.ends_with("scripts/export_package.py makes such a file"), "{found}");
+        assert!(found.ends_with("(scripts/export_package.py makes such a file)"), "{found}");
     };
-    let says = |says: &str| package(folder.path(), says);
+    let compiled_for = |metadata: &str| package(folder.path(), metadata);
     check(
-        &says(r#"{"AOTI_DEVICE_KEY": "cuda"}"#),
-        "was compiled for \"cuda\", and is to run on \"cpu\"; compile it there (--device)",
+        &compiled_for(r#"{"AOTI_DEVICE_KEY": "cuda"}"#),
+        "compiled for \"cuda\", not for \"cpu\" (compile it for that device: --device)",
     );
-    check(&says(r#"{"AOTI_DEVICE_KEY": "cpu", "AOTI_MACHINE": "s390x"}"#), "was compiled on s390x, this machine is ");
+    check(
+        &compiled_for(r#"{"AOTI_DEVICE_KEY": "cpu", "AOTI_MACHINE": "s390x"}"#),
+        "compiled on \"s390x\", but this machine is ",
+    );
     let text = folder.path().join("text.pt2");
     std::fs::write(&text, "the river").expect("a file");
     check(&text, "Failed to initialize zip archive");
@@ -97,13 +101,13 @@ fn what_is_no_package_for_here_is_refused_before_its_code_is_loaded() {
 #[test]
 fn an_error_in_a_package_is_the_batchs_error() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    // Its places end beyond what the package's code takes.
+    // The limit lies beyond what the package's code takes.
     let spec = read(&config("tiny/plain", &package(folder.path(), FOR_THIS))).unwrap_or_else(|error| panic!("{error}"));
     let spec = ModelSpec { max_seq_length: 1_000, ..spec };
-    let devices = [embedmill::device::Device::Cpu];
+    let devices = [embedmill::internal::device::Device::Cpu];
     let spec = std::sync::Arc::new(spec);
     let mut encoder =
-        embedmill::encode::factory(&spec, &devices)(&devices[0]).unwrap_or_else(|error| panic!("{error}"));
+        embedmill::internal::encode::factory(&spec, &devices)(&devices[0]).unwrap_or_else(|error| panic!("{error}"));
     let long = vec![5i32 as u32; 400];
     let found = encoder.encode(&[long.as_slice()].into_iter().collect()).err().map(|error| error.to_string());
     assert!(found.as_ref().is_some_and(|error| error.contains("400 tokens")), "{found:?}");

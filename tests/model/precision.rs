@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::models::{golden_folder, real_model};
-use embedmill::device::Device;
-use embedmill::encode::factory;
-use embedmill::model::spec::ModelSpec;
-use embedmill::model::{ModelConfig, Precision};
+use embedmill::internal::device::Device;
+use embedmill::internal::encode::factory;
+use embedmill::internal::model::spec::ModelSpec;
+use embedmill::internal::model::{LoadError, ModelConfig, Precision};
 use safetensors::SafeTensors;
 
 use crate::golden::{Model, difference, norm, nowhere, odd_texts};
@@ -58,14 +58,16 @@ fn bfloat16_is_as_near_as_sentence_transformers_in_bfloat16() {
 }
 
 fn spec(config: &ModelConfig) -> ModelSpec {
-    embedmill::encode::spec(config, &nowhere(), &()).unwrap_or_else(|error| panic!("{error}"))
+    embedmill::internal::encode::spec(config, &nowhere(), &()).unwrap_or_else(|error| panic!("{error}"))
 }
 
 #[test]
 fn float16_is_refused_on_a_cpu() {
     let spec = Arc::new(spec(&config(golden_folder().join("tiny/mean"), Precision::Float16, 1)));
     let error = factory(&spec, &[Device::Cpu])(&Device::Cpu).err().map(|error| error.to_string());
-    let expected = "model.precision is float16, which is for GPUs: a CPU computes it slower than float32, and less exactly; \
-                    expected float32 or bfloat16 for devices: [cpu]";
-    assert_eq!(error.as_deref(), Some(expected));
+    let message = "float16 is for GPUs: a CPU computes it slower than float32, and less exactly; expected float32 or bfloat16 for \
+                   devices: [cpu]"
+        .into();
+    let expected = LoadError::Config { key: "model.precision", message }.to_string();
+    assert_eq!(error, Some(expected));
 }

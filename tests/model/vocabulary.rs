@@ -3,10 +3,10 @@
 
 use std::path::Path;
 
-use embedmill::columnar::Tokens;
-use embedmill::encode::spec;
-use embedmill::model::tokenizer::Tokenizer;
-use embedmill::model::{Backend, ModelConfig};
+use embedmill::internal::columnar::Tokens;
+use embedmill::internal::encode::spec;
+use embedmill::internal::model::tokenizer::Tokenizer;
+use embedmill::internal::model::{Backend, ModelConfig};
 use safetensors::SafeTensors;
 use serde_json::Value;
 

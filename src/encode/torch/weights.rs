@@ -1,9 +1,9 @@
 //! Weights out of safetensors files, checked: each tensor's name, shape, type and values.
 //!
-//! A header is read whole, bounded and validated; a tensor is then read from its place in the file, one at a time, so
+//! A header is read whole, bounded and validated. A tensor is then read from its position in the file, one at a time, so
 //! memory never holds a file beside the model, and nothing is mapped: a file that changes underneath is a read error, not
-//! a crash. f16 and bf16 become f32, or what the model is to compute in. A missing tensor, a wrong shape, or a value that is not finite is an error with
-//! the tensor's name, what was expected and what was found.
+//! a crash. Every type becomes f32, or the type that the model computes in. A missing tensor, another shape, or a value
+//! that is not finite is an error with the tensor's name, what was found and what was expected.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -14,25 +14,25 @@ use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 use tch::{Kind, TchError, Tensor};
 
-use super::device;
-use super::names::Names;
+use super::libtorch::{self, first_line};
+use super::tensor_names::TensorNames;
 use crate::device::Device;
 use crate::model::{LoadError, Precision};
 
-/// A header has about a hundred bytes a tensor; this is room for a few hundred thousand.
+/// A header has about a hundred bytes for each tensor; this has space for a few hundred thousand tensors.
 const HEADER_BYTES_MAX: u64 = 32 << 20;
 
 /// The open files of a model's weights.
 pub struct Weights {
-    files: Vec<Shard>,
+    files: Vec<SafetensorsFile>,
     device: Device,
-    /// What tensors become.
-    kind: Kind,
-    /// Names as the files have them, of tensors that were taken.
+    /// The precision that tensors are converted to.
+    precision: Precision,
+    /// Names, as the files have them, of the tensors that were taken.
     taken: HashSet<String>,
 }
 
-struct Shard {
+struct SafetensorsFile {
     path: PathBuf,
     file: File,
     header: Metadata,
@@ -41,136 +41,152 @@ struct Shard {
 }
 
 impl Weights {
+    /// Opens files whose tensors become float32 on the device.
+    ///
+    /// # Errors
+    /// If a file cannot be read, its header is not valid, or two files have a tensor of the same name.
     pub fn open(paths: &[PathBuf], device: Device) -> Result<Weights, LoadError> {
-        Weights::in_precision(paths, device, Precision::Float32)
+        Weights::open_in_precision(paths, device, Precision::Float32)
     }
 
-    pub fn in_precision(paths: &[PathBuf], device: Device, precision: Precision) -> Result<Weights, LoadError> {
-        let files = paths.iter().map(|path| Shard::open(path)).collect::<Result<Vec<_>, _>>()?;
-        let weights = Weights { files, device, kind: device::kind(precision), taken: HashSet::new() };
+    /// The same in another precision.
+    pub fn open_in_precision(paths: &[PathBuf], device: Device, precision: Precision) -> Result<Weights, LoadError> {
+        let files = paths.iter().map(|path| SafetensorsFile::open(path)).collect::<Result<Vec<_>, _>>()?;
         let mut seen = HashSet::new();
-        for shard in &weights.files {
-            if let Some(name) = shard.header.offset_keys().into_iter().find(|name| !seen.insert(name.clone())) {
-                return Err(LoadError::model(&shard.path, format!("tensor {name} is in another shard as well")));
+        for file in &files {
+            if let Some(name) = file.header.offset_keys().into_iter().find(|name| !seen.insert(name.clone())) {
+                let message = format!("tensor {name:?}: found in another file as well; expected each tensor once");
+                return Err(LoadError::model(&file.path, message));
             }
         }
-        Ok(weights)
+        Ok(Weights { files, device, precision, taken: HashSet::new() })
     }
 
-    /// Reads the tensor that goes by one of `names`, which must have this shape, on the device.
-    pub fn take(&mut self, names: &[String], shape: &[i64]) -> Result<Tensor, LoadError> {
+    /// Reads the tensor that has one of `names` to the device.
+    ///
+    /// # Errors
+    /// If no file has it, its shape is not `shape`, its type is not supported, or it has values that are not finite, in the
+    /// file or in the model's precision.
+    pub fn take(&mut self, names: &TensorNames, shape: &[i64]) -> Result<Tensor, LoadError> {
         let Some((index, name)) = self.find(names) else {
-            let first = names.first().map(String::as_str).unwrap_or_default();
-            let place = self.files.first().map(|shard| shard.path.clone()).unwrap_or_default();
-            return Err(LoadError::model(place, format!("tensor {first} {shape:?} is missing")));
+            let first = names.as_slice().first().map(String::as_str).unwrap_or_default();
+            let path = self.files.first().map(|file| file.path.clone()).unwrap_or_default();
+            return Err(LoadError::model(path, format!("tensor {first:?}: missing; expected shape {shape:?}")));
         };
         let tensor = self.files[index].read(&name, shape)?;
         self.taken.insert(name);
-        if self.kind == Kind::Float {
-            return tensor.f_to_device(device::torch(self.device)).map_err(|error| self.failed(&error));
+        let device = libtorch::device(self.device);
+        if self.precision == Precision::Float32 {
+            return tensor.f_to_device(device).map_err(|error| self.load_error(&error));
         }
-        let converted = || -> Result<(Tensor, bool), TchError> {
-            let tensor = tensor.f_to_kind(self.kind)?;
-            let finite = tensor.f_isfinite()?.f_all()?.f_int64_value(&[])? != 0;
-            Ok((tensor.f_to_device(device::torch(self.device))?, finite))
+        let convert = || -> Result<(Tensor, bool), TchError> {
+            let tensor = tensor.f_to_kind(libtorch::kind(self.precision))?;
+            let finite = is_finite(&tensor)?;
+            Ok((tensor.f_to_device(device)?, finite))
         };
-        match converted() {
+        match convert() {
             Ok((tensor, true)) => Ok(tensor),
             Ok((_, false)) => {
-                let message =
-                    format!("cannot be {:?}: a weight is too large for it; use bfloat16 or float32", self.kind);
+                let message = format!("a weight is too large for {}; expected bfloat16 or float32", self.precision);
                 Err(LoadError::Config { key: "model.precision", message })
             }
-            Err(error) => Err(self.failed(&error)),
+            Err(error) => Err(self.load_error(&error)),
         }
     }
 
-    /// Whether there is a tensor that goes by one of these names.
-    pub fn has(&self, names: &Names) -> bool {
-        self.find(names.as_slice()).is_some()
+    /// Whether the files have a tensor of one of these names.
+    pub fn has(&self, names: &TensorNames) -> bool {
+        self.find(names).is_some()
     }
 
-    /// What a failing operation on weights means: most likely that the device is full.
-    pub fn failed(&self, error: &TchError) -> LoadError {
+    /// The error of a failing operation on weights. Most likely the device's memory is full.
+    pub fn load_error(&self, error: &TchError) -> LoadError {
         LoadError::Load { device: self.device, message: first_line(error) }
     }
 
-    /// Refuses tensors under `prefix` that nobody took: a checkpoint with more layers than its config says is not the
-    /// model that the config describes.
-    pub fn none_left_under(&self, prefix: &str) -> Result<(), LoadError> {
-        for shard in &self.files {
-            let mut names = shard.header.offset_keys();
+    /// Refuses tensors that nobody took and whose name contains `prefix`: a checkpoint with more layers than its config
+    /// says is not the model that the config describes.
+    pub fn ensure_all_used(&self, prefix: &str) -> Result<(), LoadError> {
+        for file in &self.files {
+            let mut names = file.header.offset_keys();
             names.sort_unstable();
-            if let Some(name) = names.iter().find(|name| self.is_left_under(prefix, name)) {
-                let message = format!("tensor {name} has no place in the model that config.json describes");
-                return Err(LoadError::model(&shard.path, message));
+            if let Some(name) = names.iter().find(|name| self.is_unused(prefix, name)) {
+                let message = format!("tensor {name:?}: unused; expected only the tensors that config.json describes");
+                return Err(LoadError::model(&file.path, message));
             }
         }
         Ok(())
     }
 
-    /// Frequencies of rotary places are not weights: they follow from config.json, and old checkpoints have them all the same.
-    fn is_left_under(&self, prefix: &str, name: &str) -> bool {
+    /// Old checkpoints contain the frequencies of rotary position embeddings, which are not weights: they follow from
+    /// config.json.
+    fn is_unused(&self, prefix: &str, name: &str) -> bool {
         name.contains(prefix) && !self.taken.contains(name) && !name.ends_with(".rotary_emb.inv_freq")
     }
 
-    fn find(&self, names: &[String]) -> Option<(usize, String)> {
-        names.iter().find_map(|name| {
-            let index = self.files.iter().position(|shard| shard.header.info(name).is_some())?;
+    /// The file that has a tensor of one of these names, and the name.
+    fn find(&self, names: &TensorNames) -> Option<(usize, String)> {
+        names.as_slice().iter().find_map(|name| {
+            let index = self.files.iter().position(|file| file.header.info(name).is_some())?;
             Some((index, name.clone()))
         })
     }
 }
 
-impl Shard {
-    fn open(path: &Path) -> Result<Shard, LoadError> {
+impl SafetensorsFile {
+    /// Reads and checks the header.
+    fn open(path: &Path) -> Result<SafetensorsFile, LoadError> {
         let refuse = |message: String| LoadError::model(path, message);
         let unreadable = |error: std::io::Error| refuse(format!("cannot be read: {error}"));
         let mut file = File::open(path).map_err(unreadable)?;
         let bytes = file.metadata().map_err(unreadable)?.len();
         if bytes < 8 {
-            return Err(refuse(format!("is no safetensors file: it has {bytes} bytes, a header needs 8")));
+            return Err(refuse(format!("not a safetensors file: found {bytes} bytes; expected at least 8")));
         }
         let mut length = [0; 8];
         file.read_exact(&mut length).map_err(unreadable)?;
         let header_bytes = u64::from_le_bytes(length);
-        if header_bytes > HEADER_BYTES_MAX.min(bytes - 8) {
-            let most = HEADER_BYTES_MAX.min(bytes - 8);
+        let header_bytes_max = HEADER_BYTES_MAX.min(bytes - 8);
+        if header_bytes > header_bytes_max {
             return Err(refuse(format!(
-                "is no safetensors file: its header claims {header_bytes} bytes, at most {most} fit"
+                "not a safetensors file: found a header of {header_bytes} bytes; expected at most {header_bytes_max}"
             )));
         }
         let mut header = Vec::new();
         file.by_ref().take(header_bytes).read_to_end(&mut header).map_err(unreadable)?;
         let header: Metadata = serde_json::from_slice(&header)
-            .map_err(|error| refuse(format!("has a broken safetensors header: {error}")))?;
+            .map_err(|error| refuse(format!("the safetensors header is not valid: {error}")))?;
         let data_start = 8 + header_bytes;
-        // Offsets are contiguous and fit their shapes: the header's own check. Here only the end is left to compare.
+        // Deserialising the header checks that offsets are contiguous and fit their shapes. Only the end is left to compare.
         let expected = data_start.checked_add(header.data_len() as u64);
         if expected != Some(bytes) {
             let expected = expected.unwrap_or(u64::MAX);
             return Err(refuse(format!(
-                "is cut off or has been changed: its header describes {expected} bytes, found {bytes}"
+                "truncated or changed: found {bytes} bytes; expected {expected} bytes by its header"
             )));
         }
-        Ok(Shard { path: path.to_owned(), file, header, data_start })
+        Ok(SafetensorsFile { path: path.to_owned(), file, header, data_start })
     }
 
     /// Reads one tensor as f32 on the CPU.
     fn read(&mut self, name: &str, shape: &[i64]) -> Result<Tensor, LoadError> {
-        let refuse = |message: String| LoadError::model(&self.path, format!("tensor {name}: {message}"));
-        let Some(info) = self.header.info(name) else { return Err(refuse("is missing".into())) };
+        let refuse = |message: String| LoadError::model(&self.path, format!("tensor {name:?}: {message}"));
+        let Some(info) = self.header.info(name) else { return Err(refuse("missing".into())) };
         let found: Vec<i64> = info.shape.iter().map(|&size| size as i64).collect();
         if found != shape {
-            return Err(refuse(format!("config.json makes its shape {shape:?}, found {found:?}")));
+            return Err(refuse(format!("found shape {found:?}; expected {shape:?} by config.json")));
         }
         let kind = match info.dtype {
             Dtype::F32 => Kind::Float,
             Dtype::F16 => Kind::Half,
             Dtype::BF16 => Kind::BFloat16,
-            other => return Err(refuse(format!("its type is {other:?}; there are F32, F16 and BF16"))),
+            other => {
+                return Err(refuse(format!(
+                    "found type {other:?}, which is not supported; expected one of F32, F16, BF16"
+                )));
+            }
         };
-        // The offsets lie within the file, so this allocates no more than the file has.
+        // The offsets lie within the file, so this allocates no more than the file's size.
         let (start, end) = info.data_offsets;
         let mut bytes = vec![0; end - start];
         let read = self.file.seek(SeekFrom::Start(self.data_start + start as u64));
@@ -178,19 +194,20 @@ impl Shard {
             .map_err(|error| refuse(format!("cannot be read: {error}")))?;
         let convert = || -> Result<(Tensor, bool), TchError> {
             let tensor = Tensor::f_from_data_size(&bytes, shape, kind)?.f_to_kind(Kind::Float)?;
-            let finite = tensor.f_isfinite()?.f_all()?.f_int64_value(&[])? != 0;
+            let finite = is_finite(&tensor)?;
             Ok((tensor, finite))
         };
         match convert() {
             Ok((tensor, true)) => Ok(tensor),
-            Ok((_, false)) => Err(refuse("has values that are not finite (NaN or infinity)".into())),
+            Ok((_, false)) => Err(refuse("found NaN or infinity; expected finite values".into())),
             Err(error) => Err(refuse(first_line(&error))),
         }
     }
 }
 
-fn first_line(error: &TchError) -> String {
-    error.to_string().lines().next().unwrap_or_default().to_owned()
+/// Whether no value is NaN or infinite.
+fn is_finite(tensor: &Tensor) -> Result<bool, TchError> {
+    Ok(tensor.f_isfinite()?.f_all()?.f_int64_value(&[])? != 0)
 }
 
 #[cfg(test)]
@@ -221,8 +238,8 @@ mod tests {
             std::fs::write(path, content).expect("a file");
         }
         let result = Weights::open(&paths, Device::Cpu).and_then(|mut weights| {
-            let tensor = weights.take(&["w".into(), "bert.w".into()], &[2, 2])?;
-            weights.none_left_under("layer.")?;
+            let tensor = weights.take(&TensorNames::root(&["bert"]).at("w"), &[2, 2])?;
+            weights.ensure_all_used("layer.")?;
             Ok(tensor)
         });
         let flat = result.map(|tensor| Vec::<f32>::try_from(tensor.flatten(0, 1)).expect("they are floats"));
@@ -252,35 +269,58 @@ mod tests {
             assert!(found.starts_with(expected), "   found {found}\nexpected {expected}");
         };
         let good = json!({"w": tensor("F32", &[2, 2], 0, 16)});
-        check(vec![], "s0: is no safetensors file: it has 0 bytes");
+        check(vec![], "s0: not a safetensors file: found 0 bytes; expected ");
         check(
             u64::MAX.to_le_bytes().to_vec(),
-            "s0: is no safetensors file: its header claims 18446744073709551615 bytes, at most 0",
+            "s0: not a safetensors file: found a header of 18446744073709551615 bytes; expected at most 0",
         );
-        check(bytes(&json!([1]), &[]), "s0: has a broken safetensors header: ");
-        check([3u64.to_le_bytes().as_slice(), b"{\"a"].concat(), "s0: has a broken safetensors header: ");
-        check(bytes(&good, &floats(&ONE[..3])), "s0: is cut off or has been changed: its header describes ");
-        check(bytes(&good, &floats(&[0.0; 5])), "s0: is cut off or has been changed: its header describes ");
+        check(bytes(&json!([1]), &[]), "s0: the safetensors header is not valid: ");
+        check([3u64.to_le_bytes().as_slice(), b"{\"a"].concat(), "s0: the safetensors header is not valid: ");
+        let check_length = |content: Vec<u8>, expected: &str| {
+            let found = content.len();
+            check(content, &format!("s0: truncated or changed: found {found} bytes; expected {expected}"));
+        };
+        let whole = bytes(&good, &floats(&ONE)).len().to_string();
+        check_length(bytes(&good, &floats(&ONE[..3])), &whole);
+        check_length(bytes(&good, &floats(&[0.0; 5])), &whole);
         let overlap = json!({"w": tensor("F32", &[2, 2], 0, 16), "v": tensor("F32", &[2, 2], 8, 24)});
-        check(bytes(&overlap, &[0; 24]), "s0: has a broken safetensors header: ");
+        check(bytes(&overlap, &[0; 24]), "s0: the safetensors header is not valid: ");
         let huge = json!({"w": tensor("F32", &[usize::MAX, usize::MAX], 0, 16)});
-        check(bytes(&huge, &[0; 16]), "s0: has a broken safetensors header: ");
+        check(bytes(&huge, &[0; 16]), "s0: the safetensors header is not valid: ");
         let lying = json!({"w": tensor("F32", &[1 << 40, 1 << 10], 0, 1 << 52)});
-        check(bytes(&lying, &[0; 16]), "s0: is cut off or has been changed: its header describes 4503599627");
+        check_length(bytes(&lying, &[0; 16]), "4503599627");
         let shape = json!({"w": tensor("F32", &[4], 0, 16)});
-        check(bytes(&shape, &[0; 16]), "s0: tensor w: config.json makes its shape [2, 2], found [4]");
+        check(bytes(&shape, &[0; 16]), "s0: tensor \"w\": found shape [4]; expected [2, 2] by config.json");
         let kind = json!({"w": tensor("I32", &[2, 2], 0, 16)});
-        check(bytes(&kind, &[0; 16]), "s0: tensor w: its type is I32; there are F32, F16 and BF16");
-        check(bytes(&json!({"v": tensor("F32", &[1], 0, 4)}), &[0; 4]), "s0: tensor w [2, 2] is missing");
-        check(bytes(&good, &floats(&[1.0, f32::NAN, 0.0, 0.0])), "s0: tensor w: has values that are not finite");
-        check(bytes(&good, &floats(&[1.0, f32::INFINITY, 0.0, 0.0])), "s0: tensor w: has values that are not finite");
+        check(
+            bytes(&kind, &[0; 16]),
+            "s0: tensor \"w\": found type I32, which is not supported; expected one of F32, F16, BF16",
+        );
+        check(
+            bytes(&json!({"v": tensor("F32", &[1], 0, 4)}), &[0; 4]),
+            "s0: tensor \"w\": missing; expected shape [2, 2]",
+        );
+        check(
+            bytes(&good, &floats(&[1.0, f32::NAN, 0.0, 0.0])),
+            "s0: tensor \"w\": found NaN or infinity; expected finite values",
+        );
+        check(
+            bytes(&good, &floats(&[1.0, f32::INFINITY, 0.0, 0.0])),
+            "s0: tensor \"w\": found NaN or infinity; expected finite values",
+        );
         let more = json!({"w": tensor("F32", &[2, 2], 0, 16), "bert.layer.9.x": tensor("F32", &[1], 16, 20)});
-        check(bytes(&more, &[0; 20]), "s0: tensor bert.layer.9.x has no place in the model that config.json describes");
+        check(
+            bytes(&more, &[0; 20]),
+            "s0: tensor \"bert.layer.9.x\": unused; expected only the tensors that config.json describes",
+        );
     }
 
     #[test]
     fn a_tensor_in_two_shards_is_refused() {
         let file = bytes(&json!({"w": tensor("F32", &[2, 2], 0, 16)}), &floats(&ONE));
-        assert_eq!(take(&[file.clone(), file]), Err("s1: tensor w is in another shard as well".into()));
+        assert_eq!(
+            take(&[file.clone(), file]),
+            Err("s1: tensor \"w\": found in another file as well; expected each tensor once".into())
+        );
     }
 }

@@ -7,7 +7,6 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use arrow::error::ArrowError;
 use rdkafka::error::{KafkaError as RdKafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{Header, OwnedHeaders, ToBytes};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
@@ -283,7 +282,7 @@ fn connect(cluster: &Cluster) -> Result<Admin, KafkaError> {
     configuration(cluster, &[]).create_with_context(QueryContext::default()).map_err(creation_failed)
 }
 
-fn split_failed(error: ArrowError) -> KafkaError {
+fn split_failed(error: impl std::fmt::Display) -> KafkaError {
     KafkaError::Failed {
         subject: "splitting rows into messages".into(),
         message: error.to_string(),

@@ -10,7 +10,7 @@ use crate::telemetry::{events, names};
 
 /// How often librdkafka emits statistics, some 10 KB of JSON each time; "0", never, where no metrics are recorded.
 pub fn interval_ms() -> &'static str {
-    if names::are_recorded() { "2000" } else { "0" }
+    if names::is_recording() { "2000" } else { "0" }
 }
 
 /// Reports what the statistics say about the brokers and the assigned partitions.

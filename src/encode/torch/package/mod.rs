@@ -1,8 +1,8 @@
-//! A package of AOTInductor (`.pt2`): a model compiled ahead of time, loaded by libtorch and run on tensors.
+//! An AOTInductor package (`.pt2`): a model compiled ahead of time, loaded by libtorch and run on tensors.
 //!
-//! package.cpp is libtorch's side of it. A package is machine code for one kind of device and processor: what it was compiled
-//! for is compared with what is here before it is loaded. One is shared by all workers of a device.
-#![allow(unsafe_code, reason = "libtorch's loader of packages has no binding; package.cpp is one")]
+//! package.cpp wraps libtorch's loader in C functions. A package is machine code for one kind of device and processor, so what
+//! it was compiled for is compared with this machine before it is loaded. The workers of a device share one package.
+#![allow(unsafe_code, reason = "libtorch's loader of packages is C++; package.cpp gives it a C interface")]
 
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::path::Path;
@@ -13,22 +13,22 @@ use torch_sys::C_tensor;
 
 use crate::device::Device;
 
-/// This kind of machine, by Python's name for it, which packages have.
+/// This machine's architecture by Python's `platform.machine()`, which packages record.
 const MACHINE: &str = match (cfg!(target_arch = "x86_64"), cfg!(target_os = "macos")) {
     (true, _) => "x86_64",
     (false, true) => "arm64",
     (false, false) => "aarch64",
 };
 
-/// libtorch's loader, which is only ever a pointer here.
+/// libtorch's loader, an opaque type that is used only behind a pointer.
 #[repr(C)]
 struct Loader {
     _opaque: [u8; 0],
 }
 
-#[allow(improper_ctypes, reason = "C_tensor is only ever behind a pointer")]
+#[allow(improper_ctypes, reason = "C_tensor is used only behind a pointer")]
 unsafe extern "C" {
-    fn embedmill_package_says(path: *const c_char, key: *const c_char, error: *mut *mut c_char) -> *mut c_char;
+    fn embedmill_package_metadata(path: *const c_char, key: *const c_char, error: *mut *mut c_char) -> *mut c_char;
     fn embedmill_package_open(
         path: *const c_char,
         device: c_int,
@@ -48,34 +48,38 @@ unsafe extern "C" {
     fn embedmill_text_free(text: *mut c_char);
 }
 
+/// A loaded package.
 pub struct Package {
     loader: NonNull<Loader>,
 }
 
 // SAFETY: libtorch's loader keeps its runners behind a lock and may be called, and freed, from any thread.
 unsafe impl Send for Package {}
-// SAFETY: as above; `run` of several threads at once is what its runners are for.
+// SAFETY: as above; the loader has several runners so that several threads may call `run` at once.
 unsafe impl Sync for Package {}
 
 impl Package {
-    /// Loads the code in the file. `runners` may run it at once; others wait.
+    /// Loads the code in the file. `runners` threads may run it at once; others wait.
     ///
     /// # Errors
-    /// In libtorch's words, or why the package is not for this device or processor.
+    /// If the package was compiled for another device or processor, or, in libtorch's words, if it does not load.
     pub fn open(file: &Path, device: Device, runners: usize) -> Result<Package, String> {
-        let path =
-            file.to_str().and_then(|path| CString::new(path).ok()).ok_or("has a name that libtorch cannot take")?;
-        check_made_for(&path, device)?;
+        let path = file.to_str().and_then(|path| CString::new(path).ok());
+        let path = path.ok_or("its path is not UTF-8 or contains a NUL byte")?;
+        check_compiled_for(&path, device)?;
         let index = match device {
             Device::Cpu => -1,
-            Device::Cuda(index) => c_int::try_from(index).map_err(|_| "is for no such device")?,
+            Device::Cuda(index) => c_int::try_from(index).map_err(|_| "the device's index is too large")?,
         };
-        // SAFETY: the path is a text that ends in NUL and lives through the call.
+        // SAFETY: the path is a C string that lives through the call.
         let loader = checked(|error| unsafe { embedmill_package_open(path.as_ptr(), index, runners, error) })?;
-        NonNull::new(loader).map(|loader| Package { loader }).ok_or_else(|| "gives nothing".to_owned())
+        NonNull::new(loader).map(|loader| Package { loader }).ok_or_else(|| "libtorch returned no loader".to_owned())
     }
 
-    /// How its inputs and its outputs are nested: torch's tree specifications, in JSON.
+    /// torch's tree specifications of its inputs and its outputs, in JSON: how the tensors are nested.
+    ///
+    /// # Errors
+    /// In libtorch's words.
     pub fn call_spec(&self) -> Result<[String; 2], String> {
         let spec = |which| {
             // SAFETY: the loader lives as long as `self`.
@@ -84,19 +88,22 @@ impl Package {
         Ok([spec(0)?, spec(1)?])
     }
 
-    /// The first `wanted` of its outputs, or all if there are fewer.
+    /// Runs the code. Returns the first `wanted` of its outputs, or all if it has fewer.
+    ///
+    /// # Errors
+    /// In libtorch's words.
     pub fn run(&self, inputs: &[&Tensor], wanted: usize) -> Result<Vec<Tensor>, String> {
         let inputs: Vec<*const C_tensor> = inputs.iter().map(|tensor| tensor.as_ptr()).collect();
         let mut outputs = vec![ptr::null_mut(); wanted];
-        // SAFETY: the loader lives as long as `self`; the inputs are tensors that the caller holds through the call; there is
-        // room for `wanted` outputs.
+        // SAFETY: the loader lives as long as `self`; the inputs are tensors that the caller holds through the call; `outputs`
+        // has room for `wanted` pointers.
         let count = checked(|error| unsafe {
-            let (given, places) = (inputs.as_ptr(), outputs.as_mut_ptr());
-            embedmill_package_run(self.loader.as_ptr(), given, inputs.len(), places, wanted, error)
+            let (arguments, results) = (inputs.as_ptr(), outputs.as_mut_ptr());
+            embedmill_package_run(self.loader.as_ptr(), arguments, inputs.len(), results, wanted, error)
         })?;
         outputs.truncate(count);
         let owned = outputs.into_iter().filter(|output| !output.is_null());
-        // SAFETY: each is a tensor of its own on the heap, which nobody else has.
+        // SAFETY: package.cpp allocates each tensor on the heap and hands it over, so this side is its only owner.
         Ok(owned.map(|output| unsafe { Tensor::from_ptr(output) }).collect())
     }
 }
@@ -108,33 +115,37 @@ impl Drop for Package {
     }
 }
 
-/// Machine code for another processor would end the process, and for another device would not load.
-fn check_made_for(path: &CStr, device: Device) -> Result<(), String> {
-    let says = |key: &CStr| {
-        // SAFETY: both are texts that end in NUL and live through the call.
-        text(|error| unsafe { embedmill_package_says(path.as_ptr(), key.as_ptr(), error) })
+/// Refuses machine code for another processor, which would end the process, and for another device, which would not load.
+fn check_compiled_for(path: &CStr, device: Device) -> Result<(), String> {
+    let metadata = |key: &CStr| {
+        // SAFETY: both are C strings that live through the call.
+        text(|error| unsafe { embedmill_package_metadata(path.as_ptr(), key.as_ptr(), error) })
     };
-    let kind = says(c"AOTI_DEVICE_KEY")?;
+    let compiled_for = metadata(c"AOTI_DEVICE_KEY")?;
     let wanted = match device {
         Device::Cpu => "cpu",
         Device::Cuda(_) => "cuda",
     };
-    if kind != wanted {
-        return Err(format!("was compiled for {kind:?}, and is to run on {wanted:?}; compile it there (--device)"));
+    if compiled_for != wanted {
+        return Err(format!(
+            "compiled for {compiled_for:?}, not for {wanted:?} (compile it for that device: --device)"
+        ));
     }
-    let machine = says(c"AOTI_MACHINE")?;
+    let machine = metadata(c"AOTI_MACHINE")?;
     if !machine.is_empty() && machine != MACHINE {
-        return Err(format!("was compiled on {machine}, this machine is {MACHINE}; compile it here"));
+        return Err(format!("compiled on {machine:?}, but this machine is {MACHINE:?} (compile it on such a machine)"));
     }
-    match says(c"AOTI_CPU_ISA")?.split(' ').find(|name| !has(name)) {
-        Some(name) => Err(format!("was compiled for processors with {name}, which this one has not; compile it here")),
+    match metadata(c"AOTI_CPU_ISA")?.split(' ').find(|name| !has_instructions(name)) {
+        Some(name) => {
+            Err(format!("compiled for processors with {name}, which this one lacks (compile it on this one)"))
+        }
         None => Ok(()),
     }
 }
 
-/// Whether the processor has a set of instructions, by torch's name for it; of names that are not known here, yes.
+/// Whether this processor has a set of instructions, by torch's name for it. Unknown names are accepted.
 #[cfg(target_arch = "x86_64")]
-fn has(name: &str) -> bool {
+fn has_instructions(name: &str) -> bool {
     match name {
         "AVX2" => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
         "AVX512" => {
@@ -149,25 +160,26 @@ fn has(name: &str) -> bool {
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-fn has(_: &str) -> bool {
+fn has_instructions(_: &str) -> bool {
     true
 }
 
-/// Calls the other side with a place for its error.
+/// Calls a function of package.cpp with a pointer for its error.
 fn checked<T>(call: impl FnOnce(*mut *mut c_char) -> T) -> Result<T, String> {
     let mut error = ptr::null_mut();
-    let found = call(&mut error);
-    if error.is_null() { Ok(found) } else { Err(taken(error)) }
+    let result = call(&mut error);
+    if error.is_null() { Ok(result) } else { Err(take_text(error)) }
 }
 
+/// The same for a function that returns a text; null counts as an empty one.
 fn text(call: impl FnOnce(*mut *mut c_char) -> *mut c_char) -> Result<String, String> {
-    let found = checked(call)?;
-    if found.is_null() { Ok(String::new()) } else { Ok(taken(found)) }
+    let text = checked(call)?;
+    if text.is_null() { Ok(String::new()) } else { Ok(take_text(text)) }
 }
 
-/// A text that the other side made, freed.
-fn taken(text: *mut c_char) -> String {
-    // SAFETY: package.cpp makes its texts by strdup, so this one ends in NUL, and this side owns it; it is freed once, here.
+/// Copies a text that package.cpp allocated, and frees it.
+fn take_text(text: *mut c_char) -> String {
+    // SAFETY: package.cpp allocates its texts with strdup, so this is a C string, and this side owns it and frees it once, here.
     unsafe {
         let copy = CStr::from_ptr(text).to_string_lossy().into_owned();
         embedmill_text_free(text);

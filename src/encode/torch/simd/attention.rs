@@ -1,21 +1,21 @@
-//! softmax(q kᵀ / √head_dim) v (Vaswani et al. 2017) over short sequences, a head at a time.
+//! softmax(q kᵀ / √head_dim) v, scaled dot-product attention (Vaswani et al. 2017), over short sequences, one head at a time.
 //!
-//! A register holds one token's score with each of a run of queries, so the softmax goes down registers and never across
-//! one. Eight registers are in work at once, which is what hides the latency of multiply-add. Scores live in a scratch of
-//! a few kilobytes; for long sequences libtorch's blocked products are faster.
+//! A register holds the scores of one key with several queries, so the softmax combines registers lane by lane and never the
+//! lanes of one register. Eight registers are accumulated at once, which hides the latency of multiply-add. Scores lie in a
+//! scratch buffer of a few kilobytes; for long sequences libtorch's blocked matrix products are faster.
 
 use pulp::{Arch, Simd, WithSimd};
 
 use super::exp2;
 
-/// Sequences of more tokens are left to libtorch: with heads of 32 both take as long near 110 tokens with AVX-512, and near
-/// 64 with AVX2.
+/// Sequences of more tokens are left to libtorch. With heads of 32 both take equally long near 110 tokens with AVX-512, and
+/// near 64 tokens with AVX2.
 pub const LENGTH_MAX: usize = 96;
 
-/// Registers in work at once.
+/// Registers that are accumulated at once.
 const ROWS: usize = 8;
 
-/// Sequences of equal length, end to end.
+/// Attention over sequences of equal length that lie end to end.
 pub struct ShortAttention<'a> {
     pub heads: usize,
     pub head_dim: usize,
@@ -25,18 +25,19 @@ pub struct ShortAttention<'a> {
     pub qkv: &'a [f32],
     /// `[3, heads, head_dim]`
     pub bias: &'a [f32],
-    /// The mixtures of the values. `[rows * length, heads, head_dim]`
+    /// The attention's output. `[rows * length, heads, head_dim]`
     pub out: &'a mut [f32],
 }
 
-/// Whether heads of this size fill whole registers, whatever the processor's (16 floats at most).
+/// Whether heads of this size fill whole registers on every processor (16 floats at most).
 pub fn supports(head_dim: usize) -> bool {
     head_dim > 0 && head_dim.is_multiple_of(16)
 }
 
 impl ShortAttention<'_> {
+    /// Computes `out`.
     pub fn run(self) {
-        debug_assert!(supports(self.head_dim) && self.length > 0, "asked before");
+        debug_assert!(supports(self.head_dim) && self.length > 0, "the caller asks `supports` first");
         Arch::new().dispatch(self);
     }
 }
@@ -53,27 +54,27 @@ impl WithSimd for ShortAttention<'_> {
             weights: vec![0.0; length * lanes],
             inverse_sums: vec![0.0; lanes],
         };
-        for (tokens, mixed) in qkv.chunks_exact(length * 3 * hidden).zip(out.chunks_exact_mut(length * hidden)) {
+        for (tokens, out) in qkv.chunks_exact(length * 3 * hidden).zip(out.chunks_exact_mut(length * hidden)) {
             for head in 0..heads {
                 let head = Head { tokens, bias, hidden, start: head * head_dim, head_dim };
                 for first in (0..length).step_by(lanes) {
                     let queries = lanes.min(length - first);
                     head.gather_queries(first, queries, lanes, &mut scratch.queries);
-                    head.weigh(simd, &mut scratch);
-                    head.mix(simd, first, queries, &scratch, mixed);
+                    head.compute_weights(simd, &mut scratch);
+                    head.sum_values(simd, first, queries, &scratch, out);
                 }
             }
         }
     }
 }
 
-/// A run of as many queries as a register has lanes; the lanes that are too many hold what an earlier run left.
+/// Intermediate results for as many queries as a register has lanes. Unused lanes hold what earlier queries left.
 struct Scratch {
-    /// Biased and scaled. `[head_dim, lanes]`
+    /// With bias, and scaled. `[head_dim, lanes]`
     queries: Vec<f32>,
-    /// How much of each token goes to each query, up to the factor in `inverse_sums`. `[length, lanes]`
+    /// The softmax's numerators: the weight of each key for each query before division by their sum. `[length, lanes]`
     weights: Vec<f32>,
-    /// `[lanes]`
+    /// 1 / the sum of a query's weights. `[lanes]`
     inverse_sums: Vec<f32>,
 }
 
@@ -81,6 +82,7 @@ struct Scratch {
 struct Head<'a> {
     /// `[length, 3, hidden]`
     tokens: &'a [f32],
+    /// `[3, hidden]`
     bias: &'a [f32],
     hidden: usize,
     /// Where the head's part of `hidden` begins.
@@ -89,32 +91,35 @@ struct Head<'a> {
 }
 
 impl<'a> Head<'a> {
+    /// Copies `count` queries from token `first` on into `queries`, `[head_dim, lanes]`.
     fn gather_queries(&self, first: usize, count: usize, lanes: usize, queries: &mut [f32]) {
-        // In the base of `exp2`.
+        // log2(e) makes e^score the 2^score that `exp2` computes.
         let scale = std::f32::consts::LOG2_E / (self.head_dim as f32).sqrt();
         let bias = &self.bias[self.start..][..self.head_dim];
         for lane in 0..count {
             let query = &self.tokens[(first + lane) * 3 * self.hidden + self.start..][..self.head_dim];
-            for ((value, bias), place) in query.iter().zip(bias).zip(queries.chunks_exact_mut(lanes)) {
-                place[lane] = (value + bias) * scale;
+            for ((value, bias), column) in query.iter().zip(bias).zip(queries.chunks_exact_mut(lanes)) {
+                column[lane] = (value + bias) * scale;
             }
         }
     }
 
+    /// The first `width` values of a token's key, without bias.
     #[inline(always)]
     fn key(&self, token: usize, width: usize) -> &'a [f32] {
         &self.tokens[token * 3 * self.hidden + self.hidden + self.start..][..width]
     }
 
-    /// The keys' bias is left out: it adds the same to a query's every score, which the softmax takes away again.
+    /// Computes `scratch.weights` and `scratch.inverse_sums`. The keys' bias is left out: it adds the same number to every
+    /// score of a query, which does not change the softmax.
     #[inline(always)]
-    fn weigh<S: Simd>(&self, simd: S, scratch: &mut Scratch) {
+    fn compute_weights<S: Simd>(&self, simd: S, scratch: &mut Scratch) {
         let queries = S::as_simd_f32s(&scratch.queries).0;
         let weights = S::as_mut_simd_f32s(&mut scratch.weights).0;
         let last = weights.len() - 1;
-        let mut most = simd.splat_f32s(f32::NEG_INFINITY);
+        let mut max = simd.splat_f32s(f32::NEG_INFINITY);
         for first in (0..weights.len()).step_by(ROWS) {
-            // The last token stands in for those past the end: its score is computed again and written to the same place.
+            // Past the end the last token is repeated: its score is computed again and written to the same position.
             let mut keys = [self.key(last, queries.len()); ROWS];
             for (row, key) in keys.iter_mut().enumerate() {
                 *key = self.key((first + row).min(last), queries.len());
@@ -126,40 +131,41 @@ impl<'a> Head<'a> {
                 }
             }
             for row in 0..ROWS {
-                most = simd.max_f32s(most, scores[row]);
+                max = simd.max_f32s(max, scores[row]);
                 weights[(first + row).min(last)] = scores[row];
             }
         }
         let mut sum = simd.splat_f32s(0.0);
         for weight in weights {
-            *weight = exp2(simd, simd.sub_f32s(*weight, most));
+            *weight = exp2(simd, simd.sub_f32s(*weight, max));
             sum = simd.add_f32s(sum, *weight);
         }
         let inverse = simd.div_f32s(simd.splat_f32s(1.0), sum);
         S::as_mut_simd_f32s(&mut scratch.inverse_sums).0[0] = inverse;
     }
 
-    /// The values' bias is added once at the end, as the weights of a query add up to 1.
+    /// Writes the weighted sums of the values for `count` queries from token `first` on to `out`, `[length, hidden]`. The
+    /// values' bias is added once at the end, since the weights of a query add up to 1.
     #[inline(always)]
-    fn mix<S: Simd>(&self, simd: S, first: usize, count: usize, scratch: &Scratch, mixed: &mut [f32]) {
+    fn sum_values<S: Simd>(&self, simd: S, first: usize, count: usize, scratch: &Scratch, out: &mut [f32]) {
         let (lanes, hidden) = (S::F32_LANES, self.hidden);
         let rows_max = ROWS.min(lanes);
         let bias = S::as_simd_f32s(&self.bias[2 * hidden + self.start..][..self.head_dim]).0;
         for (block, bias) in bias.iter().enumerate() {
-            let place = self.start + block * lanes;
+            let column = self.start + block * lanes;
             for row in (0..count).step_by(rows_max) {
                 let mut sums = [simd.splat_f32s(0.0); ROWS];
                 for (weights, token) in scratch.weights.chunks_exact(lanes).zip(self.tokens.chunks_exact(3 * hidden)) {
-                    let value = S::as_simd_f32s(&token[2 * hidden + place..][..lanes]).0[0];
+                    let value = S::as_simd_f32s(&token[2 * hidden + column..][..lanes]).0[0];
                     let weights = &weights[row..][..rows_max];
                     for (sum, weight) in sums.iter_mut().zip(weights) {
                         *sum = simd.mul_add_e_f32s(simd.splat_f32s(*weight), value, *sum);
                     }
                 }
                 for row in row..count.min(row + rows_max) {
-                    let out = S::as_mut_simd_f32s(&mut mixed[(first + row) * hidden + place..][..lanes]).0;
+                    let target = S::as_mut_simd_f32s(&mut out[(first + row) * hidden + column..][..lanes]).0;
                     let inverse = simd.splat_f32s(scratch.inverse_sums[row]);
-                    out[0] = simd.mul_add_e_f32s(sums[row % rows_max], inverse, *bias);
+                    target[0] = simd.mul_add_e_f32s(sums[row % rows_max], inverse, *bias);
                 }
             }
         }
@@ -198,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn every_length_is_mixed_as_defined() {
+    fn every_length_is_computed_as_defined() {
         let mut state = 1_u32;
         let mut random = || {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

@@ -1,4 +1,4 @@
-//! x + b, then GELU (Hendrycks & Gimpel 2016) with the true error function, in one pass.
+//! x + b, then GELU by the error function (Hendrycks & Gimpel 2016), in one pass over memory.
 
 use pulp::{Arch, Simd, WithSimd};
 
@@ -18,6 +18,7 @@ const Q: [f32; 8] = [
     -2.805_693_8e-5,
     1.902_065_5e-6,
 ];
+/// The largest |x| that [`Q`] is fitted for.
 const Q_MAX: f32 = 6.0;
 
 /// Adds `bias` to each row and applies GELU, in place. `x` is `[tokens, bias.len()]`.
@@ -50,16 +51,17 @@ impl WithSimd for Gelu<'_> {
     }
 }
 
+/// The formula at [`Q`], for one register.
 #[inline(always)]
 fn gelu<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
-    let size = simd.abs_f32s(x);
-    let within = simd.min_f32s(size, simd.splat_f32s(Q_MAX));
+    let magnitude = simd.abs_f32s(x);
+    let clamped = simd.min_f32s(magnitude, simd.splat_f32s(Q_MAX));
     let mut q = simd.splat_f32s(Q[Q.len() - 1]);
     for coefficient in Q.iter().rev().skip(1) {
-        q = simd.mul_add_e_f32s(q, within, simd.splat_f32s(*coefficient));
+        q = simd.mul_add_e_f32s(q, clamped, simd.splat_f32s(*coefficient));
     }
-    let t = exp2(simd, simd.neg_f32s(simd.mul_f32s(q, within)));
-    let half = simd.mul_f32s(simd.splat_f32s(-0.5), size);
+    let t = exp2(simd, simd.neg_f32s(simd.mul_f32s(q, clamped)));
+    let half = simd.mul_f32s(simd.splat_f32s(-0.5), magnitude);
     simd.mul_add_e_f32s(half, t, simd.max_f32s(x, simd.splat_f32s(0.0)))
 }
 

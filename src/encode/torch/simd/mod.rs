@@ -1,22 +1,24 @@
-//! Loops of our own for a CPU worker of one thread, where libtorch's general ones cost more than the arithmetic: attention
-//! over short sequences, and GELU with the bias before it. Slices in, slices out; no tensor.
+//! Vectorised loops for a CPU worker of one thread, for cases where libtorch's general operations cost more than the
+//! arithmetic: attention over short sequences, and GELU with the bias before it. Slices in, slices out; no tensors.
 //!
-//! The instructions are chosen when the program runs (`pulp`); each loop is written once for all of them. A worker of
-//! several threads uses libtorch's operations instead, which share the work among them.
+//! The instruction set is chosen when the program runs (`pulp`); each loop is written once for all of them. A worker of
+//! several threads uses libtorch's operations instead, which divide the work among its threads.
 
 pub mod attention;
 pub mod gelu;
 
 use pulp::Simd;
 
-/// 2^x for x ≤ 0; below -126 it is 0 as far as a sum with larger terms can tell (2⁻¹²⁶). Relative error 2e-7 at most.
+/// 2^x for x ≤ 0, with a relative error of 2e-7 at most. Below -126 it is 2⁻¹²⁶, which makes no difference in a sum with
+/// larger terms.
 ///
-/// x is split into a whole number, which goes to the exponent's bits, and the rest in [-½, ½], for which the series of
-/// e^(rest · ln 2) is cut after the seventh power (5e-9).
+/// x is split into an integer, which becomes the exponent's bits, and a rest in [-½, ½], for which the Taylor series of
+/// e^(rest · ln 2) up to the seventh power is exact to 5e-9.
 #[inline(always)]
 fn exp2<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
-    /// Added to a small number, it leaves the nearest whole number in the lowest bits: 1.5 · 2²³.
+    /// 1.5 · 2²³: added to a small number, it leaves the nearest integer in the lowest bits of the sum.
     const ROUND: f32 = 12_582_912.0;
+    /// (ln 2)ⁿ / n!, highest power first.
     const SERIES: [f32; 8] = [
         1.525_273_4e-5,
         1.540_353e-4,
@@ -59,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn powers_of_two_are_those_of_double_precision() {
+    fn powers_of_two_agree_with_double_precision() {
         let exponents: Vec<f32> = (0..16 * 8_000).map(|step| -(step as f32) / 1_000.0).collect();
         let mut powers = exponents.clone();
         Arch::new().dispatch(Exp2(&mut powers));
