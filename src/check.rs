@@ -15,7 +15,7 @@ use crate::source::file::{FileSource, FilesConfig};
 
 /// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
+pub(crate) struct Finding {
     /// The section of the pipeline file.
     pub part: &'static str,
     /// What was found; or what is wrong, and what to do.
@@ -23,7 +23,7 @@ pub struct Finding {
 }
 
 /// Runs the checks, and passes each finding to `report` as soon as it is known. This blocks, and may download the model.
-pub fn check(plan: &Plan, hub: &HubSettings, progress: &dyn Progress, report: &mut dyn FnMut(Finding)) {
+pub(crate) fn check(plan: &Plan, hub: &HubSettings, progress: &dyn Progress, report: &mut dyn FnMut(Finding)) {
     let mut report = |part, result: Result<String, String>| report(Finding { part, result });
     let route = plan.route();
     match route {

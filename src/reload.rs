@@ -13,11 +13,11 @@ use crate::pipeline::Tuning;
 use crate::plan::Plan;
 
 /// The keys that can change while a pipeline runs. The others determine what is opened and loaded at the start.
-pub const RELOADABLE: [&str; 6] =
+pub(crate) const RELOADABLE: [&str; 6] =
     ["batch.rows", "batch.tokens", "drain_ms", "log", "window.linger_ms", "window.tokens"];
 
 /// The settings of a plan that can change while it runs.
-pub fn tuning_of(plan: &Plan) -> Tuning {
+pub(crate) fn tuning_of(plan: &Plan) -> Tuning {
     Tuning {
         window_tokens: plan.window.tokens,
         linger: Duration::from_millis(plan.window.linger_ms),
@@ -28,7 +28,7 @@ pub fn tuning_of(plan: &Plan) -> Tuning {
 
 /// The changes of a reload.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Changes {
+pub(crate) struct Changes {
     /// The configuration in force from now on: the running one with the reloaded values of [`RELOADABLE`].
     pub running: Config,
     /// Keys that changed and are applied.
@@ -38,7 +38,7 @@ pub struct Changes {
 }
 
 /// Compares the running configuration with the `reloaded` one. Only keys are returned, because values may be secrets.
-pub fn changes(running: &Config, reloaded: &Config) -> Changes {
+pub(crate) fn changes(running: &Config, reloaded: &Config) -> Changes {
     let mut changed = Vec::new();
     compare(&as_json(running), &as_json(reloaded), String::new(), &mut changed);
     let (applied, needs_restart) = changed.into_iter().partition(|key| RELOADABLE.contains(&key.as_str()));

@@ -113,7 +113,7 @@ impl Window {
 
 /// Groups blocks into windows, and splits a block where a window ends. Pure: the time is an argument.
 #[derive(Debug)]
-pub struct WindowBuilder {
+pub(crate) struct WindowBuilder {
     config: WindowConfig,
     /// `None` if windows do not close by age.
     linger: Option<Duration>,
@@ -135,13 +135,13 @@ struct OpenWindow {
 
 impl WindowBuilder {
     /// `live` windows also close by age. Others do not, since their output would then depend on timing.
-    pub fn new(config: WindowConfig, live: bool) -> Self {
+    pub(crate) fn new(config: WindowConfig, live: bool) -> Self {
         let linger = live.then(|| Duration::from_millis(config.linger_ms));
         WindowBuilder { config, linger, next_number: 0, open: OpenWindow::default(), ready: VecDeque::new() }
     }
 
     /// Changes the limits of the open and all later windows. `linger` has no effect unless windows close by age.
-    pub fn tune(&mut self, tokens: usize, linger: Duration) {
+    pub(crate) fn tune(&mut self, tokens: usize, linger: Duration) {
         self.config.tokens = tokens;
         if self.linger.is_some() {
             self.linger = Some(linger);
@@ -149,7 +149,7 @@ impl WindowBuilder {
     }
 
     /// Adds the next block of the source; closes windows that are full.
-    pub fn push(&mut self, mut block: Block, now: Instant) {
+    pub(crate) fn push(&mut self, mut block: Block, now: Instant) {
         while let Some((at, closed)) = self.first_over_limit(&block) {
             let tail = block.split_off(at);
             if at > 0 {
@@ -169,7 +169,7 @@ impl WindowBuilder {
     }
 
     /// The next closed window. Closes the open window first if it has reached its maximum age at `now`.
-    pub fn next_ready(&mut self, now: Instant) -> Option<Window> {
+    pub(crate) fn next_ready(&mut self, now: Instant) -> Option<Window> {
         if self.deadline().is_some_and(|deadline| deadline <= now) {
             self.close(WindowClosed::Linger);
         }
@@ -177,12 +177,12 @@ impl WindowBuilder {
     }
 
     /// When the open window reaches its maximum age.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         Some(self.open.opened? + self.linger?)
     }
 
     /// Closes the open window, at the end of input.
-    pub fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         self.close(WindowClosed::End);
     }
 

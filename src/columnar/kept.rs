@@ -58,7 +58,7 @@ pub struct KeptSchema {
 }
 
 /// Rows that are invalid: the index of each, ascending, and why.
-pub type InvalidRows = Vec<(usize, String)>;
+pub(crate) type InvalidRows = Vec<(usize, String)>;
 
 impl KeptSchema {
     /// Takes the type of each field as it was given, else infers it from `sample`.

@@ -1,7 +1,7 @@
 //! Columns: a [`Table`] is a batch of a columnar source, [`Columns`] are the kept columns of a block (typed by
 //! [`kept`]). Both wrap an Arrow batch. [`Strings`] and [`Tokens`] are the columns that the stages themselves read.
 
-pub mod kept;
+pub(crate) mod kept;
 mod strings;
 mod tokens;
 
@@ -12,7 +12,7 @@ use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, Schema};
 use std::sync::Arc;
 
-pub use strings::Strings;
+pub(crate) use strings::Strings;
 pub use tokens::Tokens;
 
 /// A batch of a columnar source.

@@ -10,7 +10,7 @@ use crate::telemetry::otlp::{self, OtlpConfig, OtlpSettings};
 
 /// The settings for the model hub: the environment variables of the Hugging Face tools, overridden by `model.cache` and
 /// `model.offline`.
-pub fn hub_settings(model: &ModelConfig) -> HubSettings {
+pub(crate) fn hub_settings(model: &ModelConfig) -> HubSettings {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let home = variable("HF_HOME").map(PathBuf::from).unwrap_or_else(|| {
         let cache = variable("XDG_CACHE_HOME").map(PathBuf::from);
@@ -32,7 +32,7 @@ pub fn hub_settings(model: &ModelConfig) -> HubSettings {
 ///
 /// # Errors
 /// If no endpoint is given, or a variable asks for something that is not supported.
-pub fn otlp_settings(config: &Config) -> Result<Option<OtlpSettings>, ConfigError> {
+pub(crate) fn otlp_settings(config: &Config) -> Result<Option<OtlpSettings>, ConfigError> {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     otlp_from(config.observe.as_ref().and_then(|observe| observe.otlp.as_ref()), &variable)
 }
@@ -92,7 +92,7 @@ fn otlp_from(
 }
 
 /// The log filter from the environment, such as `EMBEDMILL_LOG=debug`; `None` if it is unset or empty.
-pub fn log_filter() -> Option<String> {
+pub(crate) fn log_filter() -> Option<String> {
     std::env::var("EMBEDMILL_LOG").ok().filter(|filter| !filter.is_empty())
 }
 

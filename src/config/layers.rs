@@ -152,7 +152,7 @@ impl Layers {
 ///
 /// # Errors
 /// If it is not valid YAML, or has keys or types other than those of `T`.
-pub fn document<T: serde::de::DeserializeOwned>(name: &str, text: &str) -> Result<T, ConfigError> {
+pub(crate) fn document<T: serde::de::DeserializeOwned>(name: &str, text: &str) -> Result<T, ConfigError> {
     check_yaml(name, text)?;
     let layers = Layers { files: vec![(name.to_string(), text.to_string())], ..Layers::default() };
     let parsed = config::Config::builder().add_source(File::from_str(text, FileFormat::Yaml)).build();

@@ -17,8 +17,9 @@ mod read;
 mod variables;
 mod yaml;
 
-pub use ends::{DeadLetterConfig, SinkConfig, SourceConfig};
-pub use environment::{hub_settings, log_filter, otlp_settings};
+pub(crate) use ends::{DeadLetterConfig, SinkConfig, SourceConfig};
+pub(crate) use environment::{hub_settings, log_filter, otlp_settings};
 pub use error::ConfigError;
 pub use file::{Config, schema};
-pub use layers::{Layers, document};
+pub use layers::Layers;
+pub(crate) use layers::document;

@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 use crate::record::Partition;
 
 /// A topic's name and a partition's number.
-pub type TopicPartition = (Arc<str>, i32);
+pub(crate) type TopicPartition = (Arc<str>, i32);
 
 /// The partitions that are assigned to this consumer, and their offsets.
 #[derive(Debug, Default)]
-pub struct Assignment {
+pub(crate) struct Assignment {
     /// Locked by delivery while it settles a window, and by a revocation. It is always taken before `state`, which is only
     /// ever held for a moment.
     settling: Mutex<()>,
@@ -56,7 +56,7 @@ impl Assignment {
     }
 
     /// Begins a new epoch, in which these partitions are owned in addition to those that already were.
-    pub fn assign(&self, partitions: impl IntoIterator<Item = TopicPartition>) {
+    pub(crate) fn assign(&self, partitions: impl IntoIterator<Item = TopicPartition>) {
         let mut state = self.state();
         state.epoch += 1;
         let epoch = state.epoch;
@@ -70,7 +70,7 @@ impl Assignment {
     /// Waits up to `drain` until every record that was handed out from these partitions is settled, lets `commit` commit
     /// the offsets that are settled but not yet committed, and then removes the partitions. Records that are not settled by
     /// then never will be: the partition's next owner reads them again.
-    pub fn revoke(
+    pub(crate) fn revoke(
         &self,
         partitions: &[TopicPartition],
         drain: Duration,
@@ -104,7 +104,7 @@ impl Assignment {
     }
 
     /// The partition under its present epoch; `None` if it is not owned.
-    pub fn partition(&self, topic: &str, number: i32) -> Option<Arc<Partition>> {
+    pub(crate) fn partition(&self, topic: &str, number: i32) -> Option<Arc<Partition>> {
         let state = self.state();
         // A search is enough for few partitions, and a key for a lookup would have to be allocated for every message.
         let found = state.owned.iter().find(|((name, partition), _)| *partition == number && &**name == topic);
@@ -113,7 +113,7 @@ impl Assignment {
 
     /// Records that the pipeline has got all records before offset `next`. Returns `false` if the partition is no longer
     /// owned.
-    pub fn hand_out(&self, partition: &Partition, next: i64) -> bool {
+    pub(crate) fn hand_out(&self, partition: &Partition, next: i64) -> bool {
         match self.state().owned_mut(partition) {
             Some(owned) => {
                 owned.handed_out = Some(next);
@@ -124,35 +124,35 @@ impl Assignment {
     }
 
     /// Whether the partition is owned, under the same epoch.
-    pub fn owns(&self, partition: &Partition) -> bool {
+    pub(crate) fn owns(&self, partition: &Partition) -> bool {
         self.state().owned_mut(partition).is_some()
     }
 
     /// The owned partitions.
-    pub fn topic_partitions(&self) -> Vec<TopicPartition> {
+    pub(crate) fn topic_partitions(&self) -> Vec<TopicPartition> {
         self.state().owned.keys().cloned().collect()
     }
 
     /// The owned partitions, each with the offset after its last settled record.
-    pub fn settled(&self) -> Vec<(Arc<str>, i32, Option<i64>)> {
+    pub(crate) fn settled(&self) -> Vec<(Arc<str>, i32, Option<i64>)> {
         let state = self.state();
         state.owned.iter().map(|((topic, number), owned)| (topic.clone(), *number, owned.settled)).collect()
     }
 
     /// Whether every record that was handed out from an owned partition is settled.
-    pub fn all_settled(&self) -> bool {
+    pub(crate) fn all_settled(&self) -> bool {
         self.state().owned.values().all(OwnedPartition::is_settled)
     }
 
     /// The offsets that are settled and not yet committed.
-    pub fn uncommitted(&self) -> Vec<(TopicPartition, i64)> {
+    pub(crate) fn uncommitted(&self) -> Vec<(TopicPartition, i64)> {
         let state = self.state();
         let uncommitted = state.owned.iter().filter(|(_, owned)| owned.settled != owned.committed);
         uncommitted.filter_map(|(key, owned)| Some((key.clone(), owned.settled?))).collect()
     }
 
     /// Keeps partitions from being revoked for as long as the guard lives.
-    pub fn lock(&self) -> AssignmentGuard<'_> {
+    pub(crate) fn lock(&self) -> AssignmentGuard<'_> {
         AssignmentGuard { assignment: self, _settling: self.settling.lock().unwrap_or_else(PoisonError::into_inner) }
     }
 }
@@ -166,25 +166,25 @@ impl AssignmentState {
 }
 
 /// The assignment, from which no partition is revoked while this guard lives.
-pub struct AssignmentGuard<'a> {
+pub(crate) struct AssignmentGuard<'a> {
     assignment: &'a Assignment,
     _settling: MutexGuard<'a, ()>,
 }
 
 impl AssignmentGuard<'_> {
     /// Whether the partition is owned, under the same epoch.
-    pub fn owns(&self, partition: &Partition) -> bool {
+    pub(crate) fn owns(&self, partition: &Partition) -> bool {
         self.assignment.owns(partition)
     }
 
     /// Whether the partition's revocation has begun.
-    pub fn is_revoking(&self, partition: &Partition) -> bool {
+    pub(crate) fn is_revoking(&self, partition: &Partition) -> bool {
         let Partition::Topic { topic, partition: number, .. } = partition else { return false };
         self.assignment.state().revoking.iter().any(|(name, revoking)| revoking == number && name == topic)
     }
 
     /// Records that all records before offset `next` are settled, and whether the group's committed offset says so too.
-    pub fn settle(&self, partition: &Partition, next: i64, committed: bool) {
+    pub(crate) fn settle(&self, partition: &Partition, next: i64, committed: bool) {
         if let Some(owned) = self.assignment.state().owned_mut(partition) {
             owned.settled = Some(next);
             if committed {

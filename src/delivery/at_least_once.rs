@@ -6,7 +6,7 @@ use super::{Attempt, CommitStrategy, DeliveryError, OffsetCommitter};
 use crate::record::Settled;
 
 /// Commits a window's offsets once its rows are durable.
-pub struct AtLeastOnce {
+pub(crate) struct AtLeastOnce {
     pub committer: Box<dyn OffsetCommitter>,
 }
 

@@ -4,7 +4,7 @@ use super::{Attempt, CommitStrategy, DeliveryError, Transaction};
 use crate::record::{Position, Settled};
 
 /// Publishes each window in a transaction that also stores the position after which a later run resumes.
-pub struct Checkpointed {
+pub(crate) struct Checkpointed {
     pub checkpoint: Box<dyn Transaction<Position>>,
 }
 

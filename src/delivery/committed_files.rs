@@ -15,7 +15,7 @@ use crate::sink::partition_files::{Ownership, PartitionFiles};
 const MAINTAIN_EVERY: Duration = Duration::from_millis(200);
 
 /// Commits the end of a file once it is finished.
-pub struct CommittedFiles {
+pub(crate) struct CommittedFiles {
     pub committer: Box<dyn OffsetCommitter>,
     pub files: PartitionFiles,
 }

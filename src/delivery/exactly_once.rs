@@ -6,7 +6,7 @@ use super::{Attempt, CommitStrategy, DeliveryError, NextOffsets, OffsetCommitter
 use crate::record::Settled;
 
 /// Publishes each window and its offsets in one transaction.
-pub struct ExactlyOnce {
+pub(crate) struct ExactlyOnce {
     pub committer: Box<dyn OffsetCommitter>,
     pub transaction: Box<dyn Transaction<NextOffsets>>,
 }

@@ -17,7 +17,7 @@
 //!
 //! The blocks of a partition that was revoked in the meantime are abandoned: the partition's next owner reads them again.
 
-pub mod assignment;
+pub(crate) mod assignment;
 mod at_least_once;
 mod attempt;
 mod checkpointed;
@@ -31,13 +31,13 @@ use std::time::{Duration, Instant};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use at_least_once::AtLeastOnce;
-pub use attempt::Attempt;
-pub use checkpointed::Checkpointed;
-pub use committed_files::CommittedFiles;
-pub use exactly_once::ExactlyOnce;
+pub(crate) use at_least_once::AtLeastOnce;
+pub(crate) use attempt::Attempt;
+pub(crate) use checkpointed::Checkpointed;
+pub(crate) use committed_files::CommittedFiles;
+pub(crate) use exactly_once::ExactlyOnce;
 pub use no_commit::NoCommit;
-pub use offsets::{NextOffsets, OffsetCommitter, Transaction};
+pub(crate) use offsets::{NextOffsets, OffsetCommitter, Transaction};
 
 use crate::backoff::Backoff;
 use crate::failure::{ClientError, Failure};
@@ -71,16 +71,19 @@ pub struct EncodedWindow {
 }
 
 /// Why a window could not be settled.
+#[allow(missing_docs, reason = "the message of each variant says what its fields are")]
 #[derive(Debug, thiserror::Error)]
 pub enum DeliveryError {
     /// A record was rejected, and the pipeline has no output for dead letters.
     #[error("{position}: {cause} ({}; to continue without rejected records, {DEAD_LETTER_HINT})", stage.as_str())]
     Rejected { position: Position, stage: Stage, cause: String },
+    /// The sink failed.
     #[error(transparent)]
     Sink(#[from] SinkError),
     /// Dead letters could not be written.
     #[error("{0}")]
     DeadLetter(SinkError),
+    /// A client of the source or of the sink failed.
     #[error(transparent)]
     Client(#[from] ClientError),
 }

@@ -6,10 +6,10 @@ use crate::record::Partition;
 use crate::window::Window;
 
 /// For each partition, the offset of the next record to read.
-pub type NextOffsets = [(TopicPartition, i64)];
+pub(crate) type NextOffsets = [(TopicPartition, i64)];
 
 /// Commits the offsets of a consumer group.
-pub trait OffsetCommitter: Send {
+pub(crate) trait OffsetCommitter: Send {
     /// Keeps partitions from being revoked while a window is settled.
     fn lock(&self) -> AssignmentGuard<'_>;
 
@@ -21,7 +21,7 @@ pub trait OffsetCommitter: Send {
 }
 
 /// Makes everything written between `begin` and `commit` visible together with the source's progress, which `At` describes.
-pub trait Transaction<At: ?Sized>: Send {
+pub(crate) trait Transaction<At: ?Sized>: Send {
     /// Begins a transaction.
     fn begin(&mut self) -> Result<(), ClientError>;
     /// Commits the transaction, with the source's progress in it.

@@ -8,7 +8,7 @@ use crate::device::{Device, DeviceError, Devices};
 ///
 /// # Errors
 /// If a listed device is not available.
-pub fn resolve(devices: &Devices) -> Result<Vec<Device>, DeviceError> {
+pub(crate) fn resolve(devices: &Devices) -> Result<Vec<Device>, DeviceError> {
     resolve_among(devices, &available(), usable_cores())
 }
 
@@ -31,7 +31,7 @@ fn resolve_among(devices: &Devices, available: &[Device], cores: usize) -> Resul
 }
 
 /// Every device that this process can use, the CPU first.
-pub fn available() -> Vec<Device> {
+pub(crate) fn available() -> Vec<Device> {
     std::iter::once(Device::Cpu).chain((0..torch::cuda_devices()).map(Device::Cuda)).collect()
 }
 
@@ -47,7 +47,7 @@ fn usable_cores() -> usize {
 }
 
 /// The number of threads of each of `workers` CPU workers: the usable cores, divided evenly, and at least 1.
-pub fn threads_per_worker(workers: usize) -> usize {
+pub(crate) fn threads_per_worker(workers: usize) -> usize {
     (usable_cores() / workers.max(1)).max(1)
 }
 

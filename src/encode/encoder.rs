@@ -19,6 +19,7 @@ pub trait Encoder {
 }
 
 /// Why a batch was not encoded.
+#[allow(missing_docs, reason = "the message of each variant says what its fields are")]
 #[derive(Debug, thiserror::Error)]
 pub enum EncodeError {
     /// The batch does not fit the device's memory; a smaller one may.

@@ -11,19 +11,19 @@ use crate::matrix::Matrix;
 use crate::model::OutputValue;
 
 /// Encodes token ids by hashing. See the module for how.
-pub struct HashEncoder {
+pub(crate) struct HashEncoder {
     dim: usize,
     value: OutputValue,
 }
 
 impl HashEncoder {
     /// An encoder of sentence embeddings with `dim` values.
-    pub fn new(dim: usize) -> Self {
+    pub(crate) fn new(dim: usize) -> Self {
         HashEncoder { dim: dim.max(1), value: OutputValue::SentenceEmbedding }
     }
 
     /// The same encoder for another kind of output. A token embedding is the vector of a sequence of that one token.
-    pub fn with_value(self, value: OutputValue) -> Self {
+    pub(crate) fn with_value(self, value: OutputValue) -> Self {
         HashEncoder { value, ..self }
     }
 }

@@ -7,19 +7,19 @@
 //!
 //! The rest of the program gets from the `model:` section to running workers by [`spec`] and [`factory`].
 
-pub mod devices;
+pub(crate) mod devices;
 mod encoder;
-pub mod hash;
+pub(crate) mod hash;
 #[cfg(feature = "torch")]
-pub mod torch;
+pub(crate) mod torch;
 #[cfg(not(feature = "torch"))]
-pub mod torch_disabled;
-pub mod worker;
+pub(crate) mod torch_disabled;
+pub(crate) mod worker;
 
 use std::sync::Arc;
 
 #[cfg(not(feature = "torch"))]
-pub use torch_disabled as torch;
+pub(crate) use torch_disabled as torch;
 
 pub use encoder::{EncodeError, Encoder};
 
@@ -32,7 +32,7 @@ use worker::EncoderFactory;
 
 /// The model families and scripts that this build runs, for [`model::find`].
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Libtorch;
+pub(crate) struct Libtorch;
 
 impl ModelRuntime for Libtorch {
     fn check(&self, model_type: &str, file: &ConfigFile) -> Result<Sizes, LoadError> {

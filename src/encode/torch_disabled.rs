@@ -16,7 +16,7 @@ use crate::model::spec::ModelSpec;
 ///
 /// # Errors
 /// If a size is missing or out of range.
-pub fn check(_model_type: &str, file: &ConfigFile) -> Result<Sizes, LoadError> {
+pub(crate) fn check(_model_type: &str, file: &ConfigFile) -> Result<Sizes, LoadError> {
     let count = |keys: [&str; 3], max: usize| {
         let key = keys.into_iter().find(|key| file.get(key).is_some()).unwrap_or(keys[0]);
         file.required_count(key, 1..=max)
@@ -40,12 +40,12 @@ const LAYERS_MAX: usize = 1_024;
 const COUNT_MAX: usize = 10_000_000;
 
 /// The number of GPUs: none.
-pub fn cuda_devices() -> usize {
+pub(crate) fn cuda_devices() -> usize {
     0
 }
 
 /// The reason for [`DeviceError::Unavailable`](crate::device::DeviceError::Unavailable).
-pub fn why_no_cuda() -> &'static str {
+pub(crate) fn why_no_cuda() -> &'static str {
     "; this embedmill was built without libtorch (feature `torch`)"
 }
 
@@ -53,7 +53,7 @@ pub fn why_no_cuda() -> &'static str {
 ///
 /// # Errors
 /// Always.
-pub fn probe_script(_script: &Script) -> Result<ScriptOutput, LoadError> {
+pub(crate) fn probe_script(_script: &Script) -> Result<ScriptOutput, LoadError> {
     Err(LoadError::Load { device: Device::Cpu, message: NO_LIBTORCH.into() })
 }
 
@@ -62,13 +62,13 @@ const NO_LIBTORCH: &str = "this embedmill was built without libtorch (build it w
 
 /// Weights that workers share: none.
 #[derive(Default)]
-pub struct SharedModel {}
+pub(crate) struct SharedModel {}
 
 /// Refuses every model.
 ///
 /// # Errors
 /// Always.
-pub fn load(
+pub(crate) fn load(
     _spec: &Arc<ModelSpec>,
     device: Device,
     _threads: usize,

@@ -9,7 +9,7 @@ use super::Cluster;
 
 /// librdkafka's properties by their own names, such as `security.protocol` and `sasl.username`; they take precedence over
 /// what embedmill sets. Keep secrets in the environment: `sasl.password: ${KAFKA_PASSWORD:?}`.
-pub type Properties = BTreeMap<String, String>;
+pub(crate) type Properties = BTreeMap<String, String>;
 
 /// `source.kafka:` in the pipeline file.
 #[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

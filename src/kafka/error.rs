@@ -6,6 +6,7 @@ use crate::sink::SinkError;
 use crate::source::SourceError;
 
 /// An error of a Kafka client.
+#[allow(missing_docs, reason = "the message of each variant says what its fields are")]
 #[derive(Debug, thiserror::Error)]
 pub enum KafkaError {
     /// librdkafka rejected a property. The message leaves the value out, since it may be a secret.

@@ -10,18 +10,18 @@ use arrow::ipc::writer::StreamWriter;
 use crate::output::Output;
 
 /// The value of every message's `content-type` header.
-pub const CONTENT_TYPE: &str = "application/vnd.apache.arrow.stream";
+pub(crate) const CONTENT_TYPE: &str = "application/vnd.apache.arrow.stream";
 
 /// A message's value, and how many rows it holds.
 #[derive(Debug, PartialEq, Eq)]
-pub struct RowsMessage {
+pub(crate) struct RowsMessage {
     pub value: Vec<u8>,
     pub rows: usize,
 }
 
 /// A row that is larger than a message may be.
 #[derive(Debug, PartialEq, Eq)]
-pub struct OversizedRow {
+pub(crate) struct OversizedRow {
     /// The row's index in the output.
     pub row: usize,
     /// The size of a message with only this row.
@@ -30,7 +30,7 @@ pub struct OversizedRow {
 
 /// Rows of a window, split into messages.
 #[derive(Debug, Default)]
-pub struct SplitRows {
+pub(crate) struct SplitRows {
     pub messages: Vec<RowsMessage>,
     pub too_large: Vec<OversizedRow>,
 }
@@ -40,7 +40,7 @@ pub struct SplitRows {
 ///
 /// # Errors
 /// If Arrow cannot write the rows, which is a bug.
-pub fn split_rows(output: &Output, ranges: &[Range<usize>], bytes_max: usize) -> Result<SplitRows, ArrowError> {
+pub(crate) fn split_rows(output: &Output, ranges: &[Range<usize>], bytes_max: usize) -> Result<SplitRows, ArrowError> {
     let slices: Vec<RecordBatch> = ranges.iter().map(|range| output.batch.slice(range.start, range.len())).collect();
     let batch = match slices.as_slice() {
         [] => return Ok(SplitRows::default()),

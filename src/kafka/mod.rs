@@ -5,19 +5,19 @@
 //! - `librdkafka` holds the clients; `disabled` has the same interface in a build without the feature `kafka`, where opening
 //!   any of them fails
 
-pub mod config;
+pub(crate) mod config;
 #[cfg(not(feature = "kafka"))]
 mod disabled;
 mod error;
 #[cfg(feature = "kafka")]
 mod librdkafka;
-pub mod messages;
+pub(crate) mod messages;
 mod options;
-pub mod topic_names;
+pub(crate) mod topic_names;
 
 #[cfg(not(feature = "kafka"))]
-pub use disabled::{KafkaCheckpoint, KafkaConsumer, KafkaProducer, replay};
+pub(crate) use disabled::{KafkaConsumer, KafkaProducer, replay};
 pub use error::KafkaError;
 #[cfg(feature = "kafka")]
-pub use librdkafka::{KafkaCheckpoint, KafkaConsumer, KafkaProducer, replay};
-pub use options::{Cluster, ReplayOptions, ReplaySummary, TransactionMode};
+pub(crate) use librdkafka::{KafkaConsumer, KafkaProducer, replay};
+pub(crate) use options::{Cluster, ReplayOptions, ReplaySummary, TransactionMode};

@@ -26,7 +26,7 @@ pub enum TransactionMode {
 
 /// Which dead letters [`replay`](super::replay) puts back.
 #[derive(Debug, Clone, Default)]
-pub struct ReplayOptions {
+pub(crate) struct ReplayOptions {
     /// Only those that this stage rejected.
     pub stage: Option<String>,
     /// Count them, but put none back.
@@ -35,7 +35,7 @@ pub struct ReplayOptions {
 
 /// How many dead letters [`replay`](super::replay) put back, and how many it did not, by reason.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct ReplaySummary {
+pub(crate) struct ReplaySummary {
     pub put_back: u64,
     /// Their values were too large for the dead-letter topic and were left out of it.
     pub incomplete: u64,

@@ -4,7 +4,7 @@
 use regex::Regex;
 
 /// Topic names and patterns.
-pub struct TopicNames {
+pub(crate) struct TopicNames {
     names: Vec<String>,
     patterns: Vec<Regex>,
 }
@@ -12,7 +12,7 @@ pub struct TopicNames {
 impl TopicNames {
     /// # Errors
     /// If a pattern is not a regular expression: a message for the user, without the key.
-    pub fn new(names: &[String]) -> Result<TopicNames, String> {
+    pub(crate) fn new(names: &[String]) -> Result<TopicNames, String> {
         let (patterns, names): (Vec<&String>, Vec<&String>) = names.iter().partition(|name| name.starts_with('^'));
         let compile = |pattern: &&String| {
             Regex::new(pattern)
@@ -23,12 +23,12 @@ impl TopicNames {
     }
 
     /// Whether a name or a pattern matches the topic.
-    pub fn contains(&self, topic: &str) -> bool {
+    pub(crate) fn contains(&self, topic: &str) -> bool {
         self.names.iter().any(|name| name == topic) || self.patterns.iter().any(|pattern| pattern.is_match(topic))
     }
 
     /// Whether topics that do not exist yet may match later.
-    pub fn has_patterns(&self) -> bool {
+    pub(crate) fn has_patterns(&self) -> bool {
         !self.patterns.is_empty()
     }
 }

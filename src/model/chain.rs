@@ -7,7 +7,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
-pub use super::dense::{Dense, DenseActivation};
+pub(crate) use super::dense::Dense;
+pub use super::dense::DenseActivation;
 use super::pooling::{self, PoolingMode};
 
 /// A module after the transformer.
@@ -30,7 +31,7 @@ pub enum Module {
 
 /// The checked modules of one model.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ChainSpec {
+pub(crate) struct ChainSpec {
     /// Exactly one is a Pooling, except for token embeddings and for a script that returns sentence embeddings, where none is.
     pub modules: Vec<Module>,
     /// Length of an output vector.
@@ -41,7 +42,7 @@ pub struct ChainSpec {
 
 impl ChainSpec {
     /// The files of the modules' own weights, in the chain's order.
-    pub fn weights(&self) -> Vec<PathBuf> {
+    pub(crate) fn weights(&self) -> Vec<PathBuf> {
         let weights = self.modules.iter().filter_map(|module| match module {
             Module::Dense(Dense { weights, .. })
             | Module::LayerNorm { weights, .. }

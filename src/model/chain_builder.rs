@@ -22,7 +22,11 @@ use super::{LoadError, ModelConfig, OutputValue, files};
 ///
 /// # Errors
 /// If config.json is broken, or the pipeline file contradicts the model.
-pub fn for_plain_model(file: Option<&ConfigFile>, hidden: usize, config: &ModelConfig) -> Result<ChainSpec, LoadError> {
+pub(super) fn for_plain_model(
+    file: Option<&ConfigFile>,
+    hidden: usize,
+    config: &ModelConfig,
+) -> Result<ChainSpec, LoadError> {
     let architectures = file.and_then(|file| file.get("architectures"));
     let architecture = architectures.and_then(|list| list.get(0)).and_then(Value::as_str);
     let is_causal = match file {
@@ -39,7 +43,11 @@ pub fn for_plain_model(file: Option<&ConfigFile>, hidden: usize, config: &ModelC
 ///
 /// # Errors
 /// If the pipeline file asks for something that needs token embeddings.
-pub fn for_text_vectors(dim: usize, truncate_dim: Option<usize>, config: &ModelConfig) -> Result<ChainSpec, LoadError> {
+pub(super) fn for_text_vectors(
+    dim: usize,
+    truncate_dim: Option<usize>,
+    config: &ModelConfig,
+) -> Result<ChainSpec, LoadError> {
     let refuse = |key, message: &str| Err(LoadError::Config { key, message: message.into() });
     for (key, is_set) in [("model.pooling", config.pooling.is_some()), ("model.dense", config.dense.is_some())] {
         if is_set {
@@ -65,7 +73,7 @@ pub fn for_text_vectors(dim: usize, truncate_dim: Option<usize>, config: &ModelC
 ///
 /// # Errors
 /// If a module is broken, not supported or does not fit the one before it, or if the pipeline file contradicts the model.
-pub fn for_modules(
+pub(super) fn for_modules(
     folder: &Path,
     entries: &[ModuleEntry],
     hidden: usize,

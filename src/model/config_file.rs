@@ -28,7 +28,7 @@ pub struct ConfigFile {
 ///
 /// # Errors
 /// If it is not a regular file, cannot be read, is too large or is not JSON.
-pub fn read_json(path: &Path) -> Result<Option<Value>, LoadError> {
+pub(crate) fn read_json(path: &Path) -> Result<Option<Value>, LoadError> {
     // Opening a pipe would block until somebody writes to it.
     if std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
         return Err(LoadError::model(path, "not a regular file; expected a JSON file"));
@@ -157,7 +157,7 @@ fn whole_number(range: &std::ops::RangeInclusive<usize>) -> String {
 }
 
 /// A JSON value for an error message: on one line, and cut off after 60 characters.
-pub fn shorten(value: &Value) -> String {
+pub(crate) fn shorten(value: &Value) -> String {
     let text = value.to_string();
     match text.char_indices().nth(60) {
         Some((end, _)) => format!("{}…", &text[..end]),

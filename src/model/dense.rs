@@ -9,7 +9,7 @@ use super::{LoadError, files};
 use crate::enum_names::enum_names;
 
 /// Maximum width of a module's vectors. It keeps a hostile number from becoming an allocation.
-pub const WIDTH_MAX: usize = 65_536;
+pub(crate) const WIDTH_MAX: usize = 65_536;
 
 /// A Dense module: `activation(x Wᵀ + b)`. If it is residual, x is added, or a projection of x where the widths differ.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +46,7 @@ impl Dense {
 }
 
 /// The supported activations: torch's elementwise activations without weights, by the names of their classes in `torch.nn`.
+#[allow(missing_docs, reason = "each is the class of that name in `torch.nn`")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DenseActivation {
     Identity,

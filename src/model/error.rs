@@ -8,6 +8,7 @@ use crate::failure::Failure;
 
 /// Why a model cannot be loaded. Every cause is found before any data moves. Each message begins with what it is about: the
 /// pipeline key, the file, the hub's endpoint or the device.
+#[allow(missing_docs, reason = "the message of each variant says what its fields are")]
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// A value of the pipeline file that no model supports, or that this model does not support.

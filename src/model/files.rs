@@ -12,14 +12,14 @@ use super::config_file::ConfigFile;
 use crate::digest::{hex, sha256_file};
 
 /// Whether a path from a file or a server stays inside the folder that it is joined to.
-pub fn stays_inside(name: &str) -> bool {
+pub(crate) fn stays_inside(name: &str) -> bool {
     !name.contains(['\\', '\0']) && Path::new(name).components().all(|part| matches!(part, Component::Normal(_)))
 }
 
 /// The file of a model whose weights are in one file.
-pub const WEIGHTS: &str = "model.safetensors";
+pub(crate) const WEIGHTS: &str = "model.safetensors";
 /// The file that names the shards of a model whose weights are in several.
-pub const WEIGHTS_INDEX: &str = "model.safetensors.index.json";
+pub(crate) const WEIGHTS_INDEX: &str = "model.safetensors.index.json";
 /// Files of weights in other formats, which are not read. Most of them are pickles, and loading a pickle executes the code in it.
 const OTHER_WEIGHTS: [&str; 6] = [
     "pytorch_model.bin",
@@ -33,14 +33,14 @@ const OTHER_WEIGHTS: [&str; 6] = [
 const SHARDS_MAX: usize = 4_096;
 
 /// What is expected of a model without safetensors, and how to get there.
-pub const SAFETENSORS_ONLY: &str = "expected safetensors (take a revision of the model that has them, or convert it with \
+pub(crate) const SAFETENSORS_ONLY: &str = "expected safetensors (take a revision of the model that has them, or convert it with \
      python -c \"from sentence_transformers import SentenceTransformer as S; S('MODEL').save('FOLDER')\")";
 
 /// The files of the weights in a folder, sorted by name.
 ///
 /// # Errors
 /// If the folder has no weights, has them in another format only, or lacks a shard.
-pub fn weights(folder: &Path) -> Result<Vec<PathBuf>, LoadError> {
+pub(crate) fn weights(folder: &Path) -> Result<Vec<PathBuf>, LoadError> {
     let single = folder.join(WEIGHTS);
     if single.is_file() {
         return Ok(vec![single]);
@@ -75,7 +75,7 @@ fn existing_shard(folder: &Path, index: &ConfigFile, name: &str) -> Result<PathB
 ///
 /// # Errors
 /// If the index lists none, too many, or one outside the folder.
-pub fn shards(index: &ConfigFile) -> Result<Vec<String>, LoadError> {
+pub(crate) fn shards(index: &ConfigFile) -> Result<Vec<String>, LoadError> {
     let expected = "an object of tensor names and file names";
     let map = match index.get("weight_map") {
         Some(Value::Object(map)) => map,
@@ -105,7 +105,7 @@ pub fn shards(index: &ConfigFile) -> Result<Vec<String>, LoadError> {
 ///
 /// # Errors
 /// If a file cannot be read.
-pub fn sha256(files: &[PathBuf]) -> Result<String, LoadError> {
+pub(crate) fn sha256(files: &[PathBuf]) -> Result<String, LoadError> {
     let mut hashes = Vec::new();
     for path in files {
         hashes.push(sha256_file(path).map_err(|error| LoadError::model(path, format!("cannot be read: {error}")))?);

@@ -10,7 +10,7 @@ use super::{Backend, LoadError, ModelConfig, ModelRuntime, ModelSpec, modules_js
 ///
 /// # Errors
 /// If the configuration contradicts itself or the model, or if the model cannot be found, downloaded or supported.
-pub fn find(
+pub(crate) fn find(
     config: &ModelConfig,
     hub: &HubSettings,
     progress: &dyn Progress,
@@ -28,7 +28,7 @@ pub fn find(
 ///
 /// # Errors
 /// Those of [`find`].
-pub fn find_for_queries(
+pub(crate) fn find_for_queries(
     config: &ModelConfig,
     hub: &HubSettings,
     progress: &dyn Progress,

@@ -15,7 +15,7 @@ const POSITIONS_MAX: usize = 10_000_000;
 ///
 /// # Errors
 /// If it exceeds the model's positions, or nothing states it.
-pub fn max_seq_length(
+pub(super) fn max_seq_length(
     transformer: &Path,
     sentence_bert: &SentenceBertConfig,
     file: Option<&ConfigFile>,

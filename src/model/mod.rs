@@ -17,30 +17,30 @@
 //! - [`tokenizer`] turns texts into token ids as the model's own tokenizer does
 //! - [`script`] is a TorchScript file or a compiled package in place of the transformer, which only the user can name
 
-pub mod chain;
+pub(crate) mod chain;
 mod chain_builder;
-pub mod config;
-pub mod config_file;
-pub mod dense;
+pub(crate) mod config;
+pub(crate) mod config_file;
+pub(crate) mod dense;
 mod error;
-pub mod files;
+pub(crate) mod files;
 mod find;
-pub mod hub;
+pub(crate) mod hub;
 mod max_seq_length;
-pub mod module_classes;
-pub mod modules_json;
-pub mod pooling;
+pub(crate) mod module_classes;
+pub(crate) mod modules_json;
+pub(crate) mod pooling;
 mod read;
-pub mod runtime;
-pub mod script;
-pub mod sentence_bert_config;
-pub mod sentence_transformers_config;
-pub mod spec;
-pub mod tokenizer;
+pub(crate) mod runtime;
+pub(crate) mod script;
+pub(crate) mod sentence_bert_config;
+pub(crate) mod sentence_transformers_config;
+pub(crate) mod spec;
+pub(crate) mod tokenizer;
 
 pub use config::{Backend, DenseChoice, ModelConfig, OutputValue, Precision};
 pub use error::LoadError;
-pub use find::{find, find_for_queries};
+pub(crate) use find::{find, find_for_queries};
 pub use pooling::{Pooling, PoolingMode};
-pub use runtime::{ModelRuntime, Sizes};
-pub use spec::ModelSpec;
+pub(crate) use runtime::{ModelRuntime, Sizes};
+pub(crate) use spec::ModelSpec;

@@ -3,7 +3,7 @@
 
 /// A supported class of sentence-transformers' modules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ModuleClass {
+pub(crate) enum ModuleClass {
     Transformer,
     /// Is replaced by the modules of one of its routes.
     Router,
@@ -31,18 +31,18 @@ const CLASSES: [(ModuleClass, &[&str], bool); 8] = [
 impl ModuleClass {
     /// The class of a module by its `type` in modules.json, such as `sentence_transformers.models.Pooling`; `None` if it is not
     /// a supported class of sentence-transformers.
-    pub fn of(module_type: &str) -> Option<ModuleClass> {
+    pub(crate) fn of(module_type: &str) -> Option<ModuleClass> {
         let name = module_type.strip_prefix("sentence_transformers.")?.rsplit('.').next()?;
         CLASSES.iter().find(|(_, names, _)| names.contains(&name)).map(|(class, ..)| *class)
     }
 
     /// Whether a module of this class has weights of its own.
-    pub fn has_weights(self) -> bool {
+    pub(crate) fn has_weights(self) -> bool {
         CLASSES.iter().any(|(class, _, has_weights)| *class == self && *has_weights)
     }
 
     /// The current names of all classes, for errors.
-    pub fn names() -> String {
+    pub(crate) fn names() -> String {
         CLASSES.map(|(_, names, _)| names[0]).join(", ")
     }
 }

@@ -15,7 +15,7 @@ use super::module_classes::ModuleClass;
 
 /// A module as modules.json or a Router lists it.
 #[derive(Debug, Clone)]
-pub struct ModuleEntry {
+pub(crate) struct ModuleEntry {
     /// Its class; `None` if it is not supported.
     pub class: Option<ModuleClass>,
     /// Its type as the file has it.
@@ -41,7 +41,7 @@ impl ModuleEntry {
     }
 
     /// Refuses the module: `PATH/modules.json: module 2: PROBLEM "TYPE"; expected EXPECTED`.
-    pub fn refuse(&self, problem: &str, expected: impl std::fmt::Display) -> LoadError {
+    pub(crate) fn refuse(&self, problem: &str, expected: impl std::fmt::Display) -> LoadError {
         let message = format!("{}: {problem} {:?}; expected {expected}", self.position, self.module_type);
         LoadError::model(&self.listed_in, message)
     }
@@ -53,7 +53,7 @@ impl ModuleEntry {
 
 /// The modules of one route, in the order in which a text goes through them.
 #[derive(Debug)]
-pub struct RoutedModules {
+pub(crate) struct RoutedModules {
     /// The modules, without a Router.
     pub entries: Vec<ModuleEntry>,
     /// Whether a Router selected some of them.
@@ -67,7 +67,7 @@ const MODULES_MAX: usize = 256;
 ///
 /// # Errors
 /// If the files are broken, or have no such route, or if a Router is inside a Router.
-pub fn route(folder: &Path, task: Option<&str>) -> Result<Option<RoutedModules>, LoadError> {
+pub(crate) fn route(folder: &Path, task: Option<&str>) -> Result<Option<RoutedModules>, LoadError> {
     let Some(entries) = list(folder)? else {
         return match task {
             Some(_) => Err(no_router(task)),
@@ -106,7 +106,7 @@ fn no_router(task: Option<&str>) -> LoadError {
 ///
 /// # Errors
 /// If the files are broken.
-pub fn has_route(folder: &Path, task: &str) -> Result<bool, LoadError> {
+pub(crate) fn has_route(folder: &Path, task: &str) -> Result<bool, LoadError> {
     for entry in list(folder)?.into_iter().flatten().filter(ModuleEntry::is_router) {
         if !Router::read(folder, &entry)?.knows(task) {
             return Ok(false);
@@ -117,7 +117,7 @@ pub fn has_route(folder: &Path, task: &str) -> Result<bool, LoadError> {
 
 /// The folders of a model's modules, relative to the model's folder, for all routes together.
 #[derive(Debug)]
-pub struct ModulePaths {
+pub(crate) struct ModulePaths {
     /// The Transformer's folder; with a Router, that of each route.
     pub transformers: Vec<String>,
     /// The folders of all other modules that have one of their own.
@@ -126,7 +126,7 @@ pub struct ModulePaths {
 
 /// The folder of a module.
 #[derive(Debug)]
-pub struct ModulePath {
+pub(crate) struct ModulePath {
     /// The folder, relative to the model's folder.
     pub path: String,
     /// Whether the module has weights.
@@ -138,7 +138,7 @@ impl ModulePaths {
     ///
     /// # Errors
     /// If the files are broken.
-    pub fn read(folder: &Path) -> Result<ModulePaths, LoadError> {
+    pub(crate) fn read(folder: &Path) -> Result<ModulePaths, LoadError> {
         let mut entries: Vec<ModuleEntry> = Vec::new();
         for entry in list(folder)?.unwrap_or_default() {
             if entry.is_router() {
@@ -174,7 +174,7 @@ impl ModulePaths {
 
 /// The files that may hold a Router's routes, relative to the model's folder; the first that exists counts. `None` for another
 /// module.
-pub fn router_files(entry: &ModuleEntry) -> Option<[String; 2]> {
+pub(crate) fn router_files(entry: &ModuleEntry) -> Option<[String; 2]> {
     entry.is_router().then(|| ["router_config.json", "config.json"].map(|name| join(&entry.path, name)))
 }
 
@@ -182,7 +182,7 @@ pub fn router_files(entry: &ModuleEntry) -> Option<[String; 2]> {
 ///
 /// # Errors
 /// If the file is broken, lists too many modules, or has a path that leaves the folder.
-pub fn list(folder: &Path) -> Result<Option<Vec<ModuleEntry>>, LoadError> {
+pub(crate) fn list(folder: &Path) -> Result<Option<Vec<ModuleEntry>>, LoadError> {
     let path = folder.join("modules.json");
     let values = match read_json(&path)? {
         None => return Ok(None),
@@ -209,7 +209,7 @@ pub fn list(folder: &Path) -> Result<Option<Vec<ModuleEntry>>, LoadError> {
 }
 
 /// The path of a file in a folder, relative to the model's folder, where an empty `path` is the model's folder itself.
-pub fn join(path: &str, name: &str) -> String {
+pub(crate) fn join(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") }
 }
 

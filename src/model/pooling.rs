@@ -95,7 +95,7 @@ impl FromStr for Pooling {
 }
 
 /// The names of modes joined by `+`, as in `cls+mean`.
-pub fn join(modes: &[PoolingMode]) -> String {
+pub(crate) fn join(modes: &[PoolingMode]) -> String {
     modes.iter().map(|mode| mode.as_str()).collect::<Vec<_>>().join("+")
 }
 
@@ -103,7 +103,7 @@ pub fn join(modes: &[PoolingMode]) -> String {
 ///
 /// # Errors
 /// What was found and what was expected.
-pub fn check(modes: &[PoolingMode]) -> Result<(), String> {
+pub(crate) fn check(modes: &[PoolingMode]) -> Result<(), String> {
     if modes.is_empty() {
         return Err("found no mode; expected at least one".into());
     }
@@ -127,7 +127,7 @@ const POOLING_FLAGS: [(&str, PoolingMode); 6] = [
 ///
 /// # Errors
 /// If a mode is unknown or repeated, or a value has another type.
-pub fn modes_of(file: &ConfigFile) -> Result<Vec<PoolingMode>, LoadError> {
+pub(crate) fn modes_of(file: &ConfigFile) -> Result<Vec<PoolingMode>, LoadError> {
     let mode = |name: &str| name.parse().map_err(|error| file.error(format!("\"pooling_mode\": {error}")));
     let modes = match file.get("pooling_mode") {
         Some(Value::String(name)) => vec![mode(name)?],

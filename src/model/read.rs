@@ -31,7 +31,11 @@ const INSTRUCTORS: [&str; 3] = ["hkunlp/instructor-base", "hkunlp/instructor-lar
 ///
 /// # Errors
 /// If a file is missing, broken or contradicts another one, or if it asks for something that is not supported.
-pub fn read(folder: &ModelFolder, config: &ModelConfig, runtime: &dyn ModelRuntime) -> Result<ModelSpec, LoadError> {
+pub(super) fn read(
+    folder: &ModelFolder,
+    config: &ModelConfig,
+    runtime: &dyn ModelRuntime,
+) -> Result<ModelSpec, LoadError> {
     let path = folder.path.as_path();
     let model = SentenceTransformersConfig::read(path)?;
     let entries = modules_json::route(path, config.route.as_deref())?.map(|route| route.entries);

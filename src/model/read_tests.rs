@@ -8,7 +8,7 @@ use crate::model::files::stays_inside;
 use crate::model::{Pooling, PoolingMode};
 
 /// The files of a small model in the older generation of names, as (name, content).
-pub fn good() -> Vec<(String, Value)> {
+pub(super) fn good() -> Vec<(String, Value)> {
     let files = [
         (
             "config.json",
@@ -32,7 +32,7 @@ pub fn good() -> Vec<(String, Value)> {
 }
 
 /// Writes the good folder with `changes` (a null removes a file; strings are written as they are) and reads it.
-pub fn read(config: &ModelConfig, changes: &[(&str, Value)]) -> Result<ModelSpec, String> {
+pub(super) fn read(config: &ModelConfig, changes: &[(&str, Value)]) -> Result<ModelSpec, String> {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut files = good();
     for (name, content) in changes {
@@ -50,12 +50,12 @@ pub fn read(config: &ModelConfig, changes: &[(&str, Value)]) -> Result<ModelSpec
     spec.map_err(|error| error.to_string().replace(&format!("{}", folder.path().display()), "FOLDER"))
 }
 
-pub fn config() -> ModelConfig {
+pub(super) fn config() -> ModelConfig {
     ModelConfig { id: Some("test".into()), ..ModelConfig::default() }
 }
 
 /// One key of the good config.json replaced.
-pub fn with_key(key: &str, value: Value) -> Value {
+pub(super) fn with_key(key: &str, value: Value) -> Value {
     let mut config = good().swap_remove(0).1;
     config[key] = value;
     config

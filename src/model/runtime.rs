@@ -5,7 +5,7 @@ use super::config_file::ConfigFile;
 use super::script::{Script, ScriptOutput};
 
 /// Knows the model families, and runs a script to see what it returns.
-pub trait ModelRuntime {
+pub(crate) trait ModelRuntime {
     /// The sizes that config.json states for a model of the family `model_type`.
     ///
     /// # Errors
@@ -21,7 +21,7 @@ pub trait ModelRuntime {
 
 /// The sizes of a model by config.json, whatever its family calls them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sizes {
+pub(crate) struct Sizes {
     /// Length of a token's vector.
     pub hidden: usize,
     /// The number of transformer layers.
@@ -30,13 +30,4 @@ pub struct Sizes {
     pub vocab_size: usize,
     /// The maximum number of tokens of a text, or `None` where the architecture does not limit it.
     pub positions: Option<usize>,
-}
-
-impl Sizes {
-    /// Converts sizes from torch's integers. They were read from config.json as positive numbers.
-    #[cfg(feature = "torch")]
-    pub fn of((hidden, layers): (i64, usize), vocab_size: i64, positions: Option<i64>) -> Sizes {
-        let size = |number: i64| number as usize;
-        Sizes { hidden: size(hidden), layers, vocab_size: size(vocab_size), positions: positions.map(size) }
-    }
 }

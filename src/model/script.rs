@@ -14,7 +14,7 @@ use super::Precision;
 
 /// The format of the file, by its extension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ScriptFormat {
+pub(crate) enum ScriptFormat {
     /// A file of `torch.jit.save`.
     TorchScript,
     /// A `.pt2` file of `torch._inductor.aoti_compile_and_package`.
@@ -23,7 +23,7 @@ pub enum ScriptFormat {
 
 impl ScriptFormat {
     /// The format of a file.
-    pub fn of(file: &Path) -> ScriptFormat {
+    pub(crate) fn of(file: &Path) -> ScriptFormat {
         match file.extension() {
             Some(extension) if extension.eq_ignore_ascii_case("pt2") => ScriptFormat::Package,
             _ => ScriptFormat::TorchScript,
@@ -31,7 +31,7 @@ impl ScriptFormat {
     }
 
     /// The name that takes the place of a model's family.
-    pub fn family(self) -> &'static str {
+    pub(crate) fn family(self) -> &'static str {
         match self {
             ScriptFormat::TorchScript => "torchscript",
             ScriptFormat::Package => "aotinductor",
@@ -52,7 +52,7 @@ pub struct Script {
 
 /// What a script returns for a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ScriptOutput {
+pub(crate) struct ScriptOutput {
     /// Whether it returns one vector per token or per text.
     pub kind: OutputKind,
     /// Length of each vector.
@@ -63,7 +63,7 @@ pub struct ScriptOutput {
 
 /// What the vectors that a script returns belong to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OutputKind {
+pub(crate) enum OutputKind {
     /// One vector per token. Pooling and the other modules come after it.
     TokenVectors,
     /// One vector per text. The script has done the work of all modules.
@@ -81,7 +81,7 @@ impl fmt::Display for OutputKind {
 
 /// An argument of `forward`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Input {
+pub(crate) enum Input {
     /// Token ids, padded: `[rows, length]`.
     Ids,
     /// The attention mask, 1 for a token and 0 for padding: `[rows, length]`.
@@ -93,7 +93,7 @@ pub enum Input {
 }
 
 /// What is expected of the signature of `forward`, for errors.
-pub const EXPECTED: &str = "expected forward(input_ids, attention_mask) or forward(input_ids, attention_mask, token_type_ids), \
+pub(crate) const EXPECTED: &str = "expected forward(input_ids, attention_mask) or forward(input_ids, attention_mask, token_type_ids), \
                             all Tensors (scripts/export_torchscript.py makes such a file)";
 
 /// The arguments to call `forward` with, from its declaration as libtorch prints it:
@@ -102,7 +102,7 @@ pub const EXPECTED: &str = "expected forward(input_ids, attention_mask) or forwa
 ///
 /// # Errors
 /// If an argument has another type, a required one is unknown, or ids or mask are not among them.
-pub fn inputs(declaration: &str) -> Result<Vec<Input>, String> {
+pub(crate) fn inputs(declaration: &str) -> Result<Vec<Input>, String> {
     let refuse = |problem: String| Err(format!("{problem} in {declaration}; {EXPECTED}"));
     let arguments = arguments(declaration);
     let named = |name: &str| match name {
@@ -136,7 +136,7 @@ pub fn inputs(declaration: &str) -> Result<Vec<Input>, String> {
 }
 
 /// The keys of vectors in a dictionary that a script returns. The first that exists counts.
-pub const VECTORS: [&str; 3] = ["sentence_embedding", "token_embeddings", "last_hidden_state"];
+pub(crate) const VECTORS: [&str; 3] = ["sentence_embedding", "token_embeddings", "last_hidden_state"];
 
 /// What is expected of a package's inputs, for errors.
 const PACKAGE_EXPECTED: &str = "expected input_ids and attention_mask, in this order or by these names, and perhaps \
@@ -147,7 +147,7 @@ const PACKAGE_EXPECTED: &str = "expected input_ids and attention_mask, in this o
 ///
 /// # Errors
 /// If the specification is unreadable, or has other inputs.
-pub fn package_inputs(spec: &str) -> Result<Vec<Input>, String> {
+pub(crate) fn package_inputs(spec: &str) -> Result<Vec<Input>, String> {
     let refuse = |problem: &str| Err(format!("{problem}; {PACKAGE_EXPECTED}"));
     let Some([positional, keyword]) = tree(spec).and_then(|tree| <[Value; 2]>::try_from(children(&tree)).ok()) else {
         return refuse("the specification of its inputs is unreadable");
@@ -178,7 +178,7 @@ pub fn package_inputs(spec: &str) -> Result<Vec<Input>, String> {
 ///
 /// # Errors
 /// If the specification is unreadable, or has no such tensor.
-pub fn package_output(spec: &str) -> Result<usize, String> {
+pub(crate) fn package_output(spec: &str) -> Result<usize, String> {
     let expected = format!(
         "expected a tensor, a tuple or list that begins with one, or a dictionary with one of {}",
         VECTORS.join(", ")

@@ -11,7 +11,7 @@ use super::config_file::ConfigFile;
 
 /// What the file says; the defaults if it does not exist.
 #[derive(Debug, Default)]
-pub struct SentenceBertConfig {
+pub(crate) struct SentenceBertConfig {
     /// The maximum number of tokens of a text.
     pub max_seq_length: Option<usize>,
     /// Whether texts are lowercased before the tokenizer's own normalizer.
@@ -21,7 +21,7 @@ pub struct SentenceBertConfig {
 }
 
 /// The names of the file over the years. The first that exists counts.
-pub const SENTENCE_BERT_CONFIGS: [&str; 7] = [
+pub(crate) const SENTENCE_BERT_CONFIGS: [&str; 7] = [
     "sentence_bert_config.json",
     "sentence_roberta_config.json",
     "sentence_distilbert_config.json",
@@ -62,7 +62,7 @@ impl SentenceBertConfig {
     ///
     /// # Errors
     /// If the file is broken, or has a setting that is not supported.
-    pub fn read(transformer: &Path) -> Result<SentenceBertConfig, LoadError> {
+    pub(crate) fn read(transformer: &Path) -> Result<SentenceBertConfig, LoadError> {
         for name in SENTENCE_BERT_CONFIGS {
             let Some(file) = ConfigFile::read(transformer.join(name))? else { continue };
             for (key, supported) in SWITCHES {

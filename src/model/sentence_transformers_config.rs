@@ -12,7 +12,7 @@ use super::{LoadError, ModelConfig};
 
 /// What the file says; the defaults if it does not exist.
 #[derive(Debug, Clone, Default)]
-pub struct SentenceTransformersConfig {
+pub(crate) struct SentenceTransformersConfig {
     path: PathBuf,
     /// The prompts by name, sorted by name.
     pub prompts: Vec<(String, String)>,
@@ -32,7 +32,7 @@ impl SentenceTransformersConfig {
     ///
     /// # Errors
     /// If the file is broken, or describes a cross encoder or a sparse encoder, which make no embeddings.
-    pub fn read(folder: &Path) -> Result<SentenceTransformersConfig, LoadError> {
+    pub(crate) fn read(folder: &Path) -> Result<SentenceTransformersConfig, LoadError> {
         // In the folder of a plain Hugging Face model, sentence-transformers ignores the file.
         if !folder.join("modules.json").is_file() {
             return Ok(SentenceTransformersConfig::default());
@@ -60,7 +60,7 @@ impl SentenceTransformersConfig {
     }
 
     /// The prompt for queries.
-    pub fn query_prompt(&self) -> &str {
+    pub(crate) fn query_prompt(&self) -> &str {
         self.prompt("query").unwrap_or_default()
     }
 
@@ -68,7 +68,7 @@ impl SentenceTransformersConfig {
     ///
     /// # Errors
     /// If the model has no prompt of the name.
-    pub fn prompt_for(&self, config: &ModelConfig) -> Result<String, LoadError> {
+    pub(crate) fn prompt_for(&self, config: &ModelConfig) -> Result<String, LoadError> {
         if let Some(prompt) = &config.prompt {
             return Ok(prompt.clone());
         }

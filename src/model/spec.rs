@@ -72,9 +72,9 @@ pub struct ModelSpec {
 }
 
 /// Maximum length of a text for the whitespace tokenizer where nothing else limits it.
-pub const HASH_MAX_SEQ_LENGTH: usize = 512;
+pub(crate) const HASH_MAX_SEQ_LENGTH: usize = 512;
 /// Number of token ids of the whitespace tokenizer. Batches hold ids as i32, so ids stay below 2^31.
-pub const HASH_VOCAB_SIZE: usize = 1 << 31;
+pub(crate) const HASH_VOCAB_SIZE: usize = 1 << 31;
 
 impl ModelSpec {
     /// The hash backend without a model: the whitespace tokenizer, and vectors of `hash_dim` values.

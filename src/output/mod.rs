@@ -6,12 +6,13 @@
 
 mod assemble;
 mod config;
-pub mod quantize;
-pub mod read;
+pub(crate) mod quantize;
+pub(crate) mod read;
 mod schema;
 mod vectors;
 
-pub use assemble::Output;
-pub use config::OutputConfig;
-pub use schema::{FORMAT_VERSION, OWN_COLUMNS, OutputSchema};
+pub(crate) use assemble::Output;
+pub(crate) use config::OutputConfig;
+pub use schema::OutputSchema;
+pub(crate) use schema::{FORMAT_VERSION, OWN_COLUMNS};
 pub use vectors::Vectors;

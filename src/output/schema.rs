@@ -27,10 +27,10 @@ use crate::digest::hex;
 use crate::model::OutputValue;
 
 /// The version of the columns; it changes whenever the name, type or meaning of a column changes.
-pub const FORMAT_VERSION: &str = "1";
+pub(crate) const FORMAT_VERSION: &str = "1";
 
 /// The names of the columns that embedmill writes by itself; kept columns cannot have them.
-pub const OWN_COLUMNS: [&str; 9] =
+pub(crate) const OWN_COLUMNS: [&str; 9] =
     ["id", "text", "vector", "token_vectors", "tokens", "truncated", "content_hash", "source", "source_offset"];
 
 /// The columns and metadata of a run's output.

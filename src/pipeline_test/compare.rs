@@ -10,7 +10,7 @@ use crate::record::DeadLetter;
 
 /// One difference between a result and the expected one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Difference {
+pub(crate) struct Difference {
     /// What differs, such as `row 1, text`.
     pub subject: String,
     /// The expected value.
@@ -23,7 +23,7 @@ pub struct Difference {
 const NOTHING: &str = "none";
 
 /// All differences, in this order: whether the run stopped, rows, columns, dead letters, deletes.
-pub fn differences(expect: &Expect, found: &CaseResult) -> Vec<Difference> {
+pub(crate) fn differences(expect: &Expect, found: &CaseResult) -> Vec<Difference> {
     let mut all = Differences::default();
     match (&expect.stops, &found.stopped) {
         (None, None) => {}

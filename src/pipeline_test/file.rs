@@ -14,7 +14,7 @@ use crate::plan::Plan;
 use crate::record::Stage;
 
 /// The endings of the names of test files.
-pub const ENDINGS: [&str; 2] = [".test.yaml", ".test.yml"];
+pub(crate) const ENDINGS: [&str; 2] = [".test.yaml", ".test.yml"];
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -33,7 +33,7 @@ struct TestFileContent {
 /// Records and the expected result.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Case {
+pub(crate) struct Case {
     /// The name that a report shows.
     pub name: String,
     /// Keys of the pipeline file that this case overrides.
@@ -49,7 +49,7 @@ pub struct Case {
 /// The complete expected result: by default, no rows, no dead letters and no deletes.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Expect {
+pub(crate) struct Expect {
     /// The rows.
     pub rows: ExpectedRows,
     /// The types of columns, in Arrow's notation; other columns may have any type.
@@ -67,7 +67,7 @@ pub struct Expect {
 /// The expected rows in source order, each with the columns to compare; or only the number of rows.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(untagged, expecting = "expected a list of rows, each a map of columns, or a number of rows")]
-pub enum ExpectedRows {
+pub(crate) enum ExpectedRows {
     /// The number of rows.
     Count(usize),
     /// Some columns of each row.
@@ -83,7 +83,7 @@ impl Default for ExpectedRows {
 /// An expected dead letter; a field that is left out may have any value.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct ExpectedDeadLetter {
+pub(crate) struct ExpectedDeadLetter {
     /// The number of the record in the case, counted from 1.
     pub record: Option<usize>,
     /// The stage that rejected it.
@@ -102,7 +102,7 @@ fn stage<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Sta
 
 /// A test file and its pipeline file.
 #[derive(Debug)]
-pub struct TestFile {
+pub(crate) struct TestFile {
     name: String,
     text: String,
     content: TestFileContent,
@@ -115,7 +115,7 @@ impl TestFile {
     ///
     /// # Errors
     /// If one of them cannot be read, or the test file has a mistake.
-    pub fn read(path: &Path) -> Result<TestFile, ConfigError> {
+    pub(crate) fn read(path: &Path) -> Result<TestFile, ConfigError> {
         let name = path.display().to_string();
         let read = |path: &Path, key: &str, what: &str| {
             let error = |cause: std::io::Error| ConfigError {
@@ -155,12 +155,12 @@ impl TestFile {
     }
 
     /// The cases, in the order of the file.
-    pub fn cases(&self) -> &[Case] {
+    pub(crate) fn cases(&self) -> &[Case] {
         &self.content.cases
     }
 
     /// An error about the key at `path` of the test file.
-    pub fn error(&self, path: &str, message: String) -> ConfigError {
+    pub(crate) fn error(&self, path: &str, message: String) -> ConfigError {
         Layers::from_texts(&[(&self.name, &self.text)], &[], &[]).error(path, message)
     }
 
@@ -168,7 +168,7 @@ impl TestFile {
     ///
     /// # Errors
     /// If the pipeline file is invalid, possibly only with these keys.
-    pub fn plan(&self, case: &Case) -> Result<Plan, ConfigError> {
+    pub(crate) fn plan(&self, case: &Case) -> Result<Plan, ConfigError> {
         let TestFileContent { set, environment, .. } = &self.content;
         // JSON is valid YAML, so values are passed on as JSON.
         let set: Vec<String> = set.iter().chain(&case.set).map(|(key, value)| format!("{key}={value}")).collect();

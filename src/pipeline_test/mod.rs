@@ -8,6 +8,6 @@
 //! contacted and no model is loaded. Tokens are the hash encoder's words, and a vector has `model.truncate_dim` or
 //! `model.hash_dim` values.
 
-pub mod compare;
-pub mod file;
-pub mod run;
+pub(crate) mod compare;
+pub(crate) mod file;
+pub(crate) mod run;

@@ -35,7 +35,7 @@ use crate::text::extract::{Extractor, infer_kept};
 
 /// The result of a case.
 #[derive(Debug, Default)]
-pub struct CaseResult {
+pub(crate) struct CaseResult {
     /// Each column's name and type.
     pub columns: Vec<(String, String)>,
     /// Each row's columns except the vector, in source order.
@@ -53,7 +53,7 @@ pub struct CaseResult {
 /// Why a case cannot be run.
 #[derive(Debug, thiserror::Error)]
 #[error("{key}: {message}")]
-pub struct CaseError {
+pub(crate) struct CaseError {
     /// The key within the case, such as `records.0`; empty if the plan is at fault.
     pub key: String,
     /// What is wrong.
@@ -72,7 +72,7 @@ const FILE: &str = "records";
 /// # Errors
 /// If the plan's source could not give such records, or the plan cannot be started. An error of the run itself is part of the
 /// result.
-pub async fn run(plan: Plan, records: &[Value]) -> Result<CaseResult, CaseError> {
+pub(crate) async fn run(plan: Plan, records: &[Value]) -> Result<CaseResult, CaseError> {
     let source = memory_source(&plan.source, records)?;
     let spec = Arc::new(ModelSpec::hash_backend(&hash_model(&plan.model)));
     if plan.model.max_seq_length.is_some() {

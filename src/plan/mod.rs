@@ -11,10 +11,11 @@ mod kafka;
 mod route;
 mod sections;
 
-pub use ends::{DeadLetterPlan, LocalSink, SinkPlan, SourcePlan, TopicSink};
+pub use ends::SourcePlan;
+pub(crate) use ends::{DeadLetterPlan, LocalSink, SinkPlan, TopicSink};
 pub use error::PlanError;
 pub use execution::Plan;
-pub use route::Route;
+pub(crate) use route::Route;
 
 #[cfg(test)]
 mod tests;

@@ -12,9 +12,10 @@ mod position;
 mod records;
 mod rejection;
 
-pub use block::Block;
+pub(crate) use block::Block;
 pub use dead_letter::DeadLetter;
 pub use outcome::Settled;
-pub use position::{Partition, Position};
-pub use records::{Body, Envelope, Payload, Record, Records, Timestamps};
-pub use rejection::{Rejection, Stage};
+pub(crate) use position::{Partition, Position};
+pub use records::{Body, Payload};
+pub(crate) use records::{Envelope, Record, Records, Timestamps};
+pub(crate) use rejection::{Rejection, Stage};

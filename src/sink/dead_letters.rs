@@ -14,7 +14,7 @@ use crate::record::DeadLetter;
 
 /// Writes one JSON object per dead letter.
 #[derive(Debug)]
-pub struct DeadLetterFile {
+pub(crate) struct DeadLetterFile {
     file: WholeFile,
 }
 
@@ -23,7 +23,7 @@ impl DeadLetterFile {
     ///
     /// # Errors
     /// As [`WholeFile::create`].
-    pub fn create(path: &Path) -> Result<Self, SinkError> {
+    pub(crate) fn create(path: &Path) -> Result<Self, SinkError> {
         Ok(DeadLetterFile { file: WholeFile::create(path)? })
     }
 }

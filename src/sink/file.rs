@@ -70,7 +70,7 @@ impl Target {
 }
 
 /// Writes rows to a [`Target`].
-pub struct FileSink {
+pub(crate) struct FileSink {
     format: FileFormat,
     target: Target,
     schema: OutputSchema,
@@ -79,7 +79,7 @@ pub struct FileSink {
 }
 
 /// The key of a file's provenance for the inputs that shards share; see `FileSource::shared_inputs`.
-pub const SHARED_INPUTS: &str = "shared_inputs";
+pub(crate) const SHARED_INPUTS: &str = "shared_inputs";
 
 /// The existing files of this format in a folder.
 fn existing_files(folder: &Path, format: FileFormat) -> impl Iterator<Item = PathBuf> {
@@ -132,7 +132,7 @@ impl FileSink {
     ///
     /// # Errors
     /// If it cannot be created, or the folder has files of other shards.
-    pub fn create(format: FileFormat, target: Target, schema: OutputSchema) -> Result<Self, SinkError> {
+    pub(crate) fn create(format: FileFormat, target: Target, schema: OutputSchema) -> Result<Self, SinkError> {
         let mut sink = FileSink { format, target, schema, open: None, written: Vec::new() };
         match &sink.target {
             Target::File(path) => sink.open = Some(sink.begin(path)?),

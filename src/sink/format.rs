@@ -39,7 +39,7 @@ impl FileFormat {
 }
 
 /// Writes batches to a file.
-pub enum FormatWriter {
+pub(crate) enum FormatWriter {
     /// As Arrow IPC.
     Arrow(Box<FileWriter<WholeFile>>),
     /// As Parquet, with the path of the file for errors.
@@ -51,7 +51,7 @@ impl FormatWriter {
     ///
     /// # Errors
     /// If the file cannot be written.
-    pub fn new(format: FileFormat, file: WholeFile, schema: &OutputSchema) -> Result<Self, SinkError> {
+    pub(crate) fn new(format: FileFormat, file: WholeFile, schema: &OutputSchema) -> Result<Self, SinkError> {
         let path = file.path().to_path_buf();
         match format {
             FileFormat::Arrow => {
@@ -70,7 +70,7 @@ impl FormatWriter {
     ///
     /// # Errors
     /// If the file cannot be written.
-    pub fn write(&mut self, batch: &RecordBatch) -> Result<(), SinkError> {
+    pub(crate) fn write(&mut self, batch: &RecordBatch) -> Result<(), SinkError> {
         match self {
             FormatWriter::Arrow(writer) => {
                 writer.write(batch).map_err(|error| arrow_error(writer.get_ref().path(), error))
@@ -80,7 +80,7 @@ impl FormatWriter {
     }
 
     /// Adds a key and its value to the metadata in the file's footer; [`read_metadata`] reads it.
-    pub fn set_metadata(&mut self, key: &str, value: &str) {
+    pub(crate) fn set_metadata(&mut self, key: &str, value: &str) {
         match self {
             FormatWriter::Arrow(writer) => writer.write_metadata(key, value),
             FormatWriter::Parquet(writer, _) => {
@@ -93,7 +93,7 @@ impl FormatWriter {
     ///
     /// # Errors
     /// If the file cannot be written.
-    pub fn into_file(self) -> Result<WholeFile, SinkError> {
+    pub(crate) fn into_file(self) -> Result<WholeFile, SinkError> {
         match self {
             FormatWriter::Arrow(mut writer) => {
                 writer.finish().map_err(|error| arrow_error(writer.get_ref().path(), error))?;
@@ -109,7 +109,7 @@ impl FormatWriter {
 ///
 /// # Errors
 /// If the file cannot be read.
-pub fn read_metadata(format: FileFormat, path: &Path, key: &str) -> Result<Option<String>, SinkError> {
+pub(crate) fn read_metadata(format: FileFormat, path: &Path, key: &str) -> Result<Option<String>, SinkError> {
     let file = std::fs::File::open(path);
     let file = file.map_err(|cause| SinkError::Io { path: path.into(), action: "cannot be read", cause })?;
     match format {

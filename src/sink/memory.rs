@@ -59,13 +59,13 @@ impl Sink for MemorySink {
 
 /// Keeps dead letters. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct MemoryDeadLetters {
+pub(crate) struct MemoryDeadLetters {
     dead_letters: Arc<Mutex<Vec<DeadLetter>>>,
 }
 
 impl MemoryDeadLetters {
     /// All dead letters, in order of delivery.
-    pub fn dead_letters(&self) -> Vec<DeadLetter> {
+    pub(crate) fn dead_letters(&self) -> Vec<DeadLetter> {
         self.dead_letters.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

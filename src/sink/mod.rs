@@ -1,14 +1,14 @@
 //! Where rows go. A [`Sink`] gets whole windows in order, a [`DeadLetterSink`] the records that were rejected. Both run
 //! on the delivery thread and may block.
 
-pub mod dead_letters;
-pub mod file;
-pub mod format;
-pub mod memory;
-pub mod partition_files;
-pub mod ranges;
-pub mod stdout;
-pub mod whole_file;
+pub(crate) mod dead_letters;
+pub(crate) mod file;
+pub(crate) mod format;
+pub(crate) mod memory;
+pub(crate) mod partition_files;
+pub(crate) mod ranges;
+pub(crate) mod stdout;
+pub(crate) mod whole_file;
 
 use std::ops::Range;
 use std::path::PathBuf;

@@ -28,14 +28,14 @@ const NEXT_OFFSET: &str = "embedmill.next_offset";
 
 /// When a file is finished: as soon as one of these is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FileLimits {
+pub(crate) struct FileLimits {
     pub rows: u64,
     pub age: Duration,
 }
 
 /// The files of all assigned partitions. The sink and the commit strategy share them on delivery's thread.
 #[derive(Clone)]
-pub struct PartitionFiles(Arc<Mutex<Files>>);
+pub(crate) struct PartitionFiles(Arc<Mutex<Files>>);
 
 struct Files {
     format: FileFormat,
@@ -59,7 +59,7 @@ struct OpenFile {
 
 /// Whether this consumer still owns a partition, and thus what happens to the partition's open file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ownership {
+pub(crate) enum Ownership {
     /// The file is finished once it is full or old.
     Owned,
     /// The partition is being revoked, or the run ends: the file is finished now.
@@ -70,7 +70,7 @@ pub enum Ownership {
 
 impl PartitionFiles {
     /// Creates the folder if it does not exist.
-    pub fn create(
+    pub(crate) fn create(
         format: FileFormat,
         folder: &Path,
         limits: FileLimits,
@@ -86,7 +86,7 @@ impl PartitionFiles {
     }
 
     /// Finishes the files that are due at `now`; returns their partitions, each with the offset of its next record.
-    pub fn finish_due(
+    pub(crate) fn finish_due(
         &self,
         now: Instant,
         ownership: impl Fn(&Partition) -> Ownership,

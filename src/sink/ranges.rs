@@ -24,7 +24,7 @@ pub struct RangesSinkConfig {
 }
 
 /// Measures the ranges of vectors, for `embedmill calibrate`.
-pub struct RangesSink {
+pub(crate) struct RangesSink {
     file: WholeFile,
     calibration: Calibration,
     made_by: BTreeMap<String, String>,
@@ -35,7 +35,7 @@ impl RangesSink {
     ///
     /// # Errors
     /// As [`WholeFile::create`].
-    pub fn create(path: &Path, dim: usize, made_by: &[(String, String)]) -> Result<Self, SinkError> {
+    pub(crate) fn create(path: &Path, dim: usize, made_by: &[(String, String)]) -> Result<Self, SinkError> {
         let made_by = made_by.iter().cloned().collect();
         Ok(RangesSink { file: WholeFile::create(path)?, calibration: Calibration::new(dim), made_by })
     }

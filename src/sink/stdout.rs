@@ -31,7 +31,7 @@ pub enum StdoutFormat {
 }
 
 /// Writes rows to standard output.
-pub enum StdoutSink {
+pub(crate) enum StdoutSink {
     /// As JSON lines.
     Jsonl(Stdout),
     /// As an Arrow IPC stream.
@@ -43,7 +43,7 @@ impl StdoutSink {
     ///
     /// # Errors
     /// If standard output cannot be written.
-    pub fn new(config: &StdoutConfig, schema: &OutputSchema) -> Result<Self, SinkError> {
+    pub(crate) fn new(config: &StdoutConfig, schema: &OutputSchema) -> Result<Self, SinkError> {
         match config.format {
             StdoutFormat::Jsonl => Ok(StdoutSink::Jsonl(std::io::stdout())),
             StdoutFormat::Arrow => {

@@ -19,7 +19,7 @@ const BUFFER_BYTES: usize = 256 * 1024;
 ///
 /// # Errors
 /// If the folder or a file in it cannot be created.
-pub fn prepare_folder(folder: &Path) -> Result<(), SinkError> {
+pub(crate) fn prepare_folder(folder: &Path) -> Result<(), SinkError> {
     let fail = |cause| SinkError::Io { path: folder.to_path_buf(), action: "cannot be created", cause };
     std::fs::create_dir_all(folder).map_err(fail)?;
     WholeFile::create(&folder.join("probe")).map(drop)
@@ -27,7 +27,7 @@ pub fn prepare_folder(folder: &Path) -> Result<(), SinkError> {
 
 /// A file that is being written under a temporary name.
 #[derive(Debug)]
-pub struct WholeFile {
+pub(crate) struct WholeFile {
     path: PathBuf,
     writer: BufWriter<NamedTempFile>,
 }
@@ -37,7 +37,7 @@ impl WholeFile {
     ///
     /// # Errors
     /// If the folder does not exist or cannot be written, or if `path` is a folder, a device or a pipe.
-    pub fn create(path: &Path) -> Result<Self, SinkError> {
+    pub(crate) fn create(path: &Path) -> Result<Self, SinkError> {
         let fail = |action, cause| SinkError::Io { path: path.to_path_buf(), action, cause };
         if path.is_dir() {
             let cause =
@@ -66,7 +66,7 @@ impl WholeFile {
     }
 
     /// The final path, with symbolic links resolved.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
@@ -74,7 +74,10 @@ impl WholeFile {
     ///
     /// # Errors
     /// That of `write`, with the path of this file.
-    pub fn write_with(&mut self, write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<(), SinkError> {
+    pub(crate) fn write_with(
+        &mut self,
+        write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
+    ) -> Result<(), SinkError> {
         write(&mut self.writer).map_err(|cause| self.fail("cannot be written", cause))
     }
 
@@ -82,7 +85,7 @@ impl WholeFile {
     ///
     /// # Errors
     /// If the file cannot be written, synced or renamed.
-    pub fn finish(self) -> Result<u64, SinkError> {
+    pub(crate) fn finish(self) -> Result<u64, SinkError> {
         self.finish_by(NamedTempFile::persist, "cannot be renamed into place")
     }
 
@@ -90,7 +93,7 @@ impl WholeFile {
     ///
     /// # Errors
     /// Also if a file of that name exists.
-    pub fn finish_new(self) -> Result<u64, SinkError> {
+    pub(crate) fn finish_new(self) -> Result<u64, SinkError> {
         self.finish_by(NamedTempFile::persist_noclobber, "cannot be given its name")
     }
 

@@ -3,8 +3,8 @@
 //! A [`Source`] reads records in order on a thread of its own and hands them to a [`RecordSender`], which waits while
 //! the memory budget is used up. A drain stops the source; an error of the source ends the run.
 
-pub mod file;
-pub mod memory;
+pub(crate) mod file;
+pub(crate) mod memory;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

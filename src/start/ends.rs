@@ -32,7 +32,7 @@ pub(super) struct VectorOrigin {
 }
 
 impl VectorOrigin {
-    pub fn new(spec: &ModelSpec) -> VectorOrigin {
+    pub(super) fn new(spec: &ModelSpec) -> VectorOrigin {
         let provenance = spec.provenance().into_iter().map(|(key, value)| (key.to_string(), value)).collect();
         VectorOrigin { dim: spec.dim, provenance }
     }
@@ -48,7 +48,7 @@ pub(super) enum OpenEnds {
 
 impl OpenEnds {
     /// Opens the source.
-    pub fn open(plan: &Plan) -> Result<OpenEnds, StartError> {
+    pub(super) fn open(plan: &Plan) -> Result<OpenEnds, StartError> {
         let open_files = |files: &FilesConfig| -> Result<Box<FileSource>, StartError> {
             let source = FileSource::open(files, &plan.record.top_fields())?;
             refuse_to_replace_inputs(plan, &source)?;
@@ -83,7 +83,7 @@ impl OpenEnds {
 
     /// The types of the kept columns. With files, the first records are read only if a type has to be inferred from them,
     /// because standard input may be slow to deliver any. With topics nothing is read: a column without a type holds strings.
-    pub fn kept(&mut self, plan: &Plan) -> Result<KeptSchema, StartError> {
+    pub(super) fn kept(&mut self, plan: &Plan) -> Result<KeptSchema, StartError> {
         let all_given = plan.record.keep.iter().all(|field| field.data_type.is_some());
         let first = match self {
             OpenEnds::FileToFile { source, .. } | OpenEnds::FileToKafka { source, .. } if !all_given => {
@@ -95,12 +95,12 @@ impl OpenEnds {
     }
 
     /// The size of the whole input in bytes; `None` if it cannot be known.
-    pub fn input_bytes(&self) -> Option<u64> {
+    pub(super) fn input_bytes(&self) -> Option<u64> {
         self.files()?.input_bytes_total()
     }
 
     /// One line about the input.
-    pub fn describe(&self) -> String {
+    pub(super) fn describe(&self) -> String {
         match self {
             OpenEnds::FileToFile { source, .. } | OpenEnds::FileToKafka { source, .. } => source.describe(),
             OpenEnds::KafkaToFile { kafka, .. } | OpenEnds::KafkaToKafka { kafka, .. } => {
@@ -112,7 +112,7 @@ impl OpenEnds {
     /// Metadata for the files of a shard, by which a later run notices files of other shards, or of other inputs, in the
     /// same folder. It covers the settings that decide which rows a file holds, too: a shard that is run again with others
     /// would write files with other names beside its earlier ones.
-    pub fn shared_inputs(&self, plan: &Plan, origin: &VectorOrigin) -> Vec<(String, String)> {
+    pub(super) fn shared_inputs(&self, plan: &Plan, origin: &VectorOrigin) -> Vec<(String, String)> {
         let OpenEnds::FileToFile { source, sink: LocalSink::Files { target: Target::Folder { .. }, .. } } = self else {
             return Vec::new();
         };
@@ -131,7 +131,7 @@ impl OpenEnds {
 
     /// Opens the sink and then the dead letters, and binds them to the source. If there is a checkpoint, the source resumes
     /// from it.
-    pub fn connect(
+    pub(super) fn connect(
         &mut self,
         plan: &Plan,
         output: &OutputSchema,
@@ -177,7 +177,7 @@ impl OpenEnds {
     }
 
     /// The source, to be called last: from then on, a run that reads topics is not ready until partitions are assigned.
-    pub fn into_source(self) -> Box<dyn Source> {
+    pub(super) fn into_source(self) -> Box<dyn Source> {
         match self {
             OpenEnds::FileToFile { source, .. } | OpenEnds::FileToKafka { source, .. } => source,
             OpenEnds::KafkaToFile { consumer, .. } | OpenEnds::KafkaToKafka { consumer, .. } => consumer.source(),

@@ -29,7 +29,7 @@ use crate::text::extract::Extractor;
 use ends::{OpenEnds, VectorOrigin};
 
 /// A pipeline that is ready to run, and what to show about it.
-pub struct Started {
+pub(crate) struct Started {
     pub pipeline: Pipeline,
     pub spec: Arc<ModelSpec>,
     /// The size of the whole input in bytes; `None` if it cannot be known, as with standard input and topics.
@@ -41,20 +41,28 @@ pub struct Started {
 /// Why a pipeline could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// The plan contradicts what was found on this machine.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// The input cannot be opened or read.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// The model cannot be had, is not supported, or does not load.
     #[error(transparent)]
     Load(#[from] LoadError),
+    /// The output cannot be begun.
     #[error(transparent)]
     Sink(#[from] SinkError),
+    /// The output for dead letters cannot be begun.
     #[error(transparent)]
     DeadLetter(#[from] DeliveryError),
+    /// A Kafka client cannot be opened.
     #[error(transparent)]
     Kafka(#[from] KafkaError),
+    /// The type of a kept column cannot be inferred.
     #[error("record.keep: {0}")]
     Keep(String),
+    /// The calibration file is not one for this model.
     #[error(transparent)]
     Ranges(#[from] RangesError),
 }
@@ -72,7 +80,7 @@ impl StartError {
 
 /// Prepares the pipeline of `plan`, whose stages follow later changes of `tuning`. This blocks: it opens files and
 /// connections, may download the model, and loads its weights.
-pub fn start(
+pub(crate) fn start(
     plan: Plan,
     tuning: watch::Receiver<Tuning>,
     hub: &HubSettings,

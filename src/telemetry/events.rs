@@ -21,7 +21,7 @@ use crate::window::Window;
 // The run
 
 /// The model is loaded. `description` is one line for people, `provenance` the metadata that its output files carry.
-pub fn model_loaded(description: String, provenance: &[(&str, String)]) {
+pub(crate) fn model_loaded(description: String, provenance: &[(&str, String)]) {
     let value = |key: &str| provenance.iter().find(|(name, _)| *name == key).map_or("", |(_, value)| value.as_str());
     let labels = [value("model_id"), value("model_revision"), value("dim"), value("precision")];
     names::MODEL_INFO.set(1.0, &labels);
@@ -29,7 +29,7 @@ pub fn model_loaded(description: String, provenance: &[(&str, String)]) {
 }
 
 /// All stages are running. From now on the run is ready unless a component reports otherwise.
-pub fn running(budget: Budget, pool: PoolWatch, drain: CancellationToken) {
+pub(crate) fn running(budget: Budget, pool: PoolWatch, drain: CancellationToken) {
     // Exported from the start, so that a device without work shows up as idle.
     for (worker, counters) in pool.counters().iter().enumerate() {
         let labels = [counters.device.to_string(), worker.to_string()];
@@ -43,19 +43,19 @@ pub fn running(budget: Budget, pool: PoolWatch, drain: CancellationToken) {
 // Records, windows and batches
 
 /// The source handed a block of records to the pipeline after it `waited` for free capacity.
-pub fn records_read(records: usize, waited: Duration) {
+pub(crate) fn records_read(records: usize, waited: Duration) {
     LIVE.records_read.fetch_add(records as u64, Relaxed);
     names::RECORDS_READ.add(records as u64, &[]);
     names::SOURCE_WAIT.record(waited.as_secs_f64(), &[]);
 }
 
 /// A block of records was extracted and tokenized.
-pub fn block_prepared(took: Duration) {
+pub(crate) fn block_prepared(took: Duration) {
     names::PREPARE.record(took.as_secs_f64(), &[]);
 }
 
 /// A window was closed, and its batches are about to be queued for the devices.
-pub fn window_closed(window: &Window, batches: &[BatchPlan], config: &BatchConfig) {
+pub(crate) fn window_closed(window: &Window, batches: &[BatchPlan], config: &BatchConfig) {
     LIVE.windows_closed.fetch_add(1, Relaxed);
     names::WINDOWS.add(1, &[window.closed.as_str()]);
     for batch in batches {
@@ -65,21 +65,21 @@ pub fn window_closed(window: &Window, batches: &[BatchPlan], config: &BatchConfi
 }
 
 /// A worker encoded a batch.
-pub fn batch_encoded(device: Device, worker: usize, took: Duration) {
+pub(crate) fn batch_encoded(device: Device, worker: usize, took: Duration) {
     if names::is_recording() {
         names::ENCODE.record(took.as_secs_f64(), &[&device.to_string(), &worker.to_string()]);
     }
 }
 
 /// A batch was split because the device ran out of memory.
-pub fn batch_split(device: Device, worker: usize) {
+pub(crate) fn batch_split(device: Device, worker: usize) {
     if names::is_recording() {
         names::SPLITS.add(1, &[&device.to_string(), &worker.to_string()]);
     }
 }
 
 /// What [`Settling::settled`] needs of a window that no longer exists by then.
-pub struct Settling {
+pub(crate) struct Settling {
     began: Instant,
     opened: Instant,
     /// Timestamps of the first and the last record, in milliseconds since 1970.
@@ -90,7 +90,7 @@ pub struct Settling {
 
 impl Settling {
     /// A window is about to be published.
-    pub fn begin(window: &Window) -> Settling {
+    pub(crate) fn begin(window: &Window) -> Settling {
         let timestamp = |record: Option<(usize, usize)>| {
             let (block, record) = record?;
             window.blocks[block].body.envelope(record)?.timestamp_ms.filter(|ms| *ms > 0)
@@ -118,7 +118,7 @@ impl Settling {
     }
 
     /// The window is published and committed, or abandoned.
-    pub fn settled(self, settled: &Settled) {
+    pub(crate) fn settled(self, settled: &Settled) {
         let Settled { records, rows, deletes, abandoned, tokens, truncated_rows, truncated_tokens, .. } = *settled;
         LIVE.windows_settled.fetch_add(1, Relaxed);
         names::WINDOWS_SETTLED.add(1, &[]);
@@ -157,13 +157,13 @@ impl Settling {
 }
 
 /// An attempt to publish a window failed and will be retried.
-pub fn publish_failed(error: &dyn std::error::Error) {
+pub(crate) fn publish_failed(error: &dyn std::error::Error) {
     names::PUBLISH_RETRIES.add(1, &[]);
     LIVE.report_unhealthy(Component::Sink, error.to_string());
 }
 
 /// No broker of the sink can be reached. The sink counts as unhealthy until the next window is published.
-pub fn sink_unreachable(reason: &str) {
+pub(crate) fn sink_unreachable(reason: &str) {
     LIVE.report_unhealthy(Component::Sink, reason);
 }
 
@@ -171,19 +171,19 @@ pub fn sink_unreachable(reason: &str) {
 // Kafka
 
 /// The source is about to join the consumer group.
-pub fn group_joining(group: &str) {
+pub(crate) fn group_joining(group: &str) {
     LIVE.report_unhealthy(Component::Assignment, format!("waiting for consumer group {group} to assign partitions"));
 }
 
 /// The group assigned partitions, possibly none; `owned` is how many this consumer has now.
-pub fn partitions_assigned(owned: usize) {
+pub(crate) fn partitions_assigned(owned: usize) {
     names::REBALANCES.add(1, &["assigned"]);
     names::ASSIGNED.set(owned as f64, &[]);
     LIVE.clear(Component::Assignment);
 }
 
 /// Partitions were revoked, or `are_lost` to another consumer already; this consumer still owns `owned`.
-pub fn partitions_revoked<'a>(revoked: impl Iterator<Item = (&'a str, i32)>, are_lost: bool, owned: usize) {
+pub(crate) fn partitions_revoked<'a>(revoked: impl Iterator<Item = (&'a str, i32)>, are_lost: bool, owned: usize) {
     names::REBALANCES.add(1, &[if are_lost { "lost" } else { "revoked" }]);
     names::ASSIGNED.set(owned as f64, &[]);
     let mut state = LIVE.lock();
@@ -194,12 +194,12 @@ pub fn partitions_revoked<'a>(revoked: impl Iterator<Item = (&'a str, i32)>, are
 }
 
 /// A rebalance failed.
-pub fn rebalance_failed() {
+pub(crate) fn rebalance_failed() {
     names::REBALANCES.add(1, &["failed"]);
 }
 
 /// Progress of an assigned partition: `next` is the offset of the next record to settle, `end` the end of the partition.
-pub fn partition_seen(topic: &str, partition: i32, next: Option<i64>, end: i64) {
+pub(crate) fn partition_seen(topic: &str, partition: i32, next: Option<i64>, end: i64) {
     let (next, end) = (next.and_then(|next| u64::try_from(next).ok()), u64::try_from(end).ok());
     LIVE.lock().partitions.update(&name(topic, partition), next, end);
     if let (Some(next), Some(end)) = (next, end) {
@@ -212,7 +212,7 @@ fn name(topic: &str, partition: i32) -> String {
 }
 
 /// Reports whether any broker of the source can be reached.
-pub fn brokers_seen(any: bool) {
+pub(crate) fn brokers_seen(any: bool) {
     match any {
         true => LIVE.clear(Component::Source),
         false => LIVE.report_unhealthy(Component::Source, "no broker can be reached"),
@@ -220,12 +220,12 @@ pub fn brokers_seen(any: bool) {
 }
 
 /// Offsets were committed outside a transaction, or the commit failed.
-pub fn committed(is_ok: bool) {
+pub(crate) fn committed(is_ok: bool) {
     names::COMMITS.add(1, &[if is_ok { "ok" } else { "failed" }]);
 }
 
 /// A transaction that began at `began` was committed or aborted.
-pub fn transaction_ended(began: Instant, is_committed: bool) {
+pub(crate) fn transaction_ended(began: Instant, is_committed: bool) {
     names::TRANSACTIONS.add(1, &[if is_committed { "committed" } else { "aborted" }]);
     names::TRANSACTION.record(began.elapsed().as_secs_f64(), &[]);
 }

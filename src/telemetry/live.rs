@@ -18,10 +18,10 @@ use crate::record::Settled;
 const PARTITIONS_MAX: usize = 1_024;
 
 /// The state of the one run of this process.
-pub static LIVE: Live = Live::new();
+pub(crate) static LIVE: Live = Live::new();
 
 /// Counters and state of a run, shared by all threads.
-pub struct Live {
+pub(crate) struct Live {
     pub(super) records_read: AtomicU64,
     pub(super) windows_closed: AtomicU64,
     pub(super) windows_settled: AtomicU64,
@@ -46,7 +46,7 @@ pub(super) struct Running {
 
 /// A component that can be unhealthy and so keep the run from being ready. Where several are, the first is reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Component {
+pub(crate) enum Component {
     /// The consumer group's assignment, which is awaited at the start.
     Assignment,
     /// The connection to the source's brokers.
@@ -67,7 +67,7 @@ impl Component {
 /// The phase of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Phase {
+pub(crate) enum Phase {
     /// Inputs are opened and the model is loaded.
     Starting,
     /// All stages are running.
@@ -97,7 +97,7 @@ impl Live {
     }
 
     /// Windows that are closed and not yet settled.
-    pub fn windows_in_flight(&self) -> u64 {
+    pub(crate) fn windows_in_flight(&self) -> u64 {
         // Settled windows are loaded first. A window that is closed in between makes the result one too large instead of
         // negative.
         let settled = self.windows_settled.load(Relaxed);
@@ -105,12 +105,12 @@ impl Live {
     }
 
     /// Marks `component` as unhealthy for this reason, until [`Live::clear`].
-    pub fn report_unhealthy(&self, component: Component, reason: impl Into<String>) {
+    pub(crate) fn report_unhealthy(&self, component: Component, reason: impl Into<String>) {
         self.lock().unhealthy.insert(component, reason.into());
     }
 
     /// Marks `component` as healthy again.
-    pub fn clear(&self, component: Component) {
+    pub(crate) fn clear(&self, component: Component) {
         self.lock().clear(component);
     }
 }
@@ -143,7 +143,7 @@ impl State {
 
 /// The progress of a partition: of a file, or of a Kafka topic's partition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PartitionProgress {
+pub(crate) struct PartitionProgress {
     /// The name of the partition, as in the output column `source`.
     pub partition: String,
     /// The offset of the next record to settle; `None` before the first one is settled.
@@ -154,7 +154,7 @@ pub struct PartitionProgress {
 
 impl PartitionProgress {
     /// Records that are not settled yet; `None` if either offset is unknown.
-    pub fn lag(&self) -> Option<u64> {
+    pub(crate) fn lag(&self) -> Option<u64> {
         Some(self.end_offset?.saturating_sub(self.next_offset?))
     }
 }

@@ -39,7 +39,7 @@ static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 ///
 /// # Errors
 /// What was found and what was expected.
-pub fn check(filter: &str) -> Result<(), String> {
+pub(crate) fn check(filter: &str) -> Result<(), String> {
     const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
     let is_known = |part: &str| LEVELS.contains(&part) || part.starts_with("embedmill") || part.contains('=');
     match EnvFilter::try_new(filter) {
@@ -52,7 +52,7 @@ pub fn check(filter: &str) -> Result<(), String> {
 }
 
 /// Replaces the filter from now on. An invalid one (see [`check`]) changes nothing.
-pub fn set(filter: &str) {
+pub(crate) fn set(filter: &str) {
     if let (Some(handle), Ok(filter)) = (FILTER.get(), EnvFilter::try_new(filter)) {
         // Fails only once the subscriber is dropped.
         let _ = handle.reload(filter);
@@ -63,7 +63,7 @@ pub fn set(filter: &str) {
 ///
 /// # Errors
 /// If `filter` cannot be parsed.
-pub fn start(level: &str, filter: Option<&str>) -> Result<(), String> {
+pub(crate) fn start(level: &str, filter: Option<&str>) -> Result<(), String> {
     let terminal = std::io::stderr().is_terminal();
     let filter = EnvFilter::try_new(filter.unwrap_or(level)).map_err(|error| format!("EMBEDMILL_LOG: {error}"))?;
     let (filter, handle) = reload::Layer::new(filter);
@@ -77,7 +77,7 @@ pub fn start(level: &str, filter: Option<&str>) -> Result<(), String> {
 
 /// A logged warning or error.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LogEntry {
+pub(crate) struct LogEntry {
     /// Seconds since 1970.
     pub unix_seconds: u64,
     /// `WARN` or `ERROR`.
@@ -87,7 +87,7 @@ pub struct LogEntry {
 }
 
 /// The most recent warnings and errors, the newest last.
-pub fn recent() -> Vec<LogEntry> {
+pub(crate) fn recent() -> Vec<LogEntry> {
     RECENT.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
 }
 

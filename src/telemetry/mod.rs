@@ -12,14 +12,14 @@
 //! A process runs one pipeline, so this state is global, like the recorder of the `metrics` crate. Without an observer
 //! no metric is recorded. An event costs a few atomic operations per window or batch, and nothing per record.
 
-pub mod events;
-pub mod live;
-pub mod logs;
-pub mod names;
-pub mod observer;
-pub mod otlp;
-pub mod status;
-pub mod traces;
-pub mod workers;
+pub(crate) mod events;
+pub(crate) mod live;
+pub(crate) mod logs;
+pub(crate) mod names;
+pub(crate) mod observer;
+pub(crate) mod otlp;
+pub(crate) mod status;
+pub(crate) mod traces;
+pub(crate) mod workers;
 
-pub use observer::{ObserveConfig, Observer};
+pub(crate) use observer::{ObserveConfig, Observer};

@@ -25,15 +25,15 @@ pub struct Metric {
 
 /// A metric that only increases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Counter(pub Metric);
+pub(crate) struct Counter(pub Metric);
 
 /// A metric that can increase and decrease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Gauge(pub Metric);
+pub(crate) struct Gauge(pub Metric);
 
 /// A distribution of observed values in buckets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Histogram(pub Metric);
+pub(crate) struct Histogram(pub Metric);
 
 /// The kind of a metric in [`ALL`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +61,7 @@ macro_rules! define_metrics {
     ($($kind:ident $constant:ident = $name:literal { $($label:ident: [$($value:literal),*]),* } $help:literal)*) => {
         $(
             #[doc = $help]
-            pub const $constant: $kind = $kind(Metric {
+            pub(crate) const $constant: $kind = $kind(Metric {
                 name: $name,
                 labels: &[$((stringify!($label), &[$($value),*])),*],
                 help: $help,
@@ -151,18 +151,18 @@ const SECONDS: &[f64] =
 const RATIOS: &[f64] = &[0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0];
 
 /// Upper bounds of the buckets by the suffix of a histogram's name.
-pub const BUCKETS: &[(&str, &[f64])] = &[("_seconds", SECONDS), ("_ratio", RATIOS)];
+pub(crate) const BUCKETS: &[(&str, &[f64])] = &[("_seconds", SECONDS), ("_ratio", RATIOS)];
 
 const METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
 
 /// Whether a recorder is installed, so that formatting labels is worthwhile.
-pub fn is_recording() -> bool {
+pub(crate) fn is_recording() -> bool {
     HAS_RECORDER.load(Ordering::Relaxed)
 }
 
 /// Describes all metrics to the recorder that was just installed, and exports series with known label values at zero.
 /// Without that zero, `rate()` would miss the first increment.
-pub fn init() {
+pub(crate) fn init() {
     HAS_RECORDER.store(true, Ordering::Relaxed);
     for (kind, metric) in ALL {
         with_recorder(|recorder| metric.describe(*kind, recorder));
@@ -202,21 +202,21 @@ impl Metric {
 
 impl Counter {
     /// Increments the series with these label values by `count`.
-    pub fn add(&self, count: u64, values: &[&str]) {
+    pub(crate) fn add(&self, count: u64, values: &[&str]) {
         if is_recording() {
             self.handle(values).increment(count);
         }
     }
 
     /// The series itself, for callers that cannot afford a look-up per increment.
-    pub fn handle(&self, values: &[&str]) -> metrics::Counter {
+    pub(crate) fn handle(&self, values: &[&str]) -> metrics::Counter {
         with_recorder(|recorder| recorder.register_counter(&self.0.key(values), &METADATA))
     }
 }
 
 impl Gauge {
     /// Sets the series with these label values.
-    pub fn set(&self, value: f64, values: &[&str]) {
+    pub(crate) fn set(&self, value: f64, values: &[&str]) {
         if is_recording() {
             with_recorder(|recorder| recorder.register_gauge(&self.0.key(values), &METADATA)).set(value);
         }
@@ -225,7 +225,7 @@ impl Gauge {
 
 impl Histogram {
     /// Exports the series with a count of zero.
-    pub fn init(&self, values: &[&str]) {
+    pub(crate) fn init(&self, values: &[&str]) {
         drop(self.handle(values));
     }
 
@@ -234,7 +234,7 @@ impl Histogram {
     }
 
     /// Observes one value.
-    pub fn record(&self, value: f64, values: &[&str]) {
+    pub(crate) fn record(&self, value: f64, values: &[&str]) {
         if is_recording() {
             self.handle(values).record(value);
         }

@@ -41,7 +41,7 @@ const TICK: Duration = Duration::from_secs(1);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The paths that are served.
-pub const PATHS: &str = "/live, /ready, /metrics and /status";
+pub(crate) const PATHS: &str = "/live, /ready, /metrics and /status";
 
 /// The section `observe` of the pipeline file.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -82,7 +82,7 @@ impl ObserveConfig {
 
 /// Why the endpoint cannot listen.
 #[derive(Debug, thiserror::Error)]
-pub enum ObserveError {
+pub(crate) enum ObserveError {
     #[error(
         "observe.listen: {address}: address already in use; expected a free port (port 0 picks one, as in --set \
          observe.listen={}:0)", address.ip()
@@ -105,7 +105,7 @@ pub enum ObserveError {
 }
 
 /// The running HTTP endpoint. Dropping it closes the endpoint and all connections.
-pub struct Observer {
+pub(crate) struct Observer {
     address: SocketAddr,
     server: Arc<Server>,
     _stop: DropGuard,
@@ -116,7 +116,7 @@ impl Observer {
     ///
     /// # Errors
     /// If the address cannot be bound.
-    pub fn start(address: SocketAddr, plan: Vec<PlanLine>) -> Result<Observer, ObserveError> {
+    pub(crate) fn start(address: SocketAddr, plan: Vec<PlanLine>) -> Result<Observer, ObserveError> {
         let listener = std::net::TcpListener::bind(address).and_then(|listener| {
             listener.set_nonblocking(true)?;
             TcpListener::from_std(listener)
@@ -140,12 +140,12 @@ impl Observer {
     }
 
     /// Replaces the plan that `/status` shows, after a reload.
-    pub fn set_plan(&self, plan: Vec<PlanLine>) {
+    pub(crate) fn set_plan(&self, plan: Vec<PlanLine>) {
         *self.server.plan() = plan;
     }
 
     /// The address it listens on; if port 0 was asked for, with the actual port.
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 }

@@ -102,7 +102,7 @@ impl OtlpConfig {
 ///
 /// # Errors
 /// What was found and what was expected.
-pub fn check_endpoint(endpoint: &str) -> Result<(), String> {
+pub(crate) fn check_endpoint(endpoint: &str) -> Result<(), String> {
     let rest = endpoint.strip_prefix("http://").or_else(|| endpoint.strip_prefix("https://"));
     match rest {
         Some(rest) if rest.split('/').next().is_some_and(|host| host.contains('@')) => Err(
@@ -116,7 +116,7 @@ pub fn check_endpoint(endpoint: &str) -> Result<(), String> {
 
 /// The settings of the export, with the environment applied.
 #[derive(Clone, PartialEq)]
-pub struct OtlpSettings {
+pub(crate) struct OtlpSettings {
     /// The full URL that traces are posted to.
     pub url: String,
     /// HTTP headers sent with every request.
@@ -128,7 +128,7 @@ pub struct OtlpSettings {
 }
 
 /// The URL of traces at the collector `endpoint`, which may include the path already.
-pub fn url(endpoint: &str) -> String {
+pub(crate) fn url(endpoint: &str) -> String {
     let endpoint = endpoint.trim_end_matches('/');
     if endpoint.ends_with(PATH) { endpoint.to_owned() } else { format!("{endpoint}{PATH}") }
 }
@@ -136,10 +136,10 @@ pub fn url(endpoint: &str) -> String {
 /// The exporter cannot be built from the settings.
 #[derive(Debug, thiserror::Error)]
 #[error("observe.otlp: {0}")]
-pub struct OtlpError(pub String);
+pub(crate) struct OtlpError(pub String);
 
 /// The running export. Dropping it sends the last spans.
-pub struct TraceExport {
+pub(crate) struct TraceExport {
     provider: SdkTracerProvider,
 }
 
@@ -148,7 +148,7 @@ impl TraceExport {
     ///
     /// # Errors
     /// If the exporter cannot be built from the settings.
-    pub fn start(settings: OtlpSettings) -> Result<TraceExport, OtlpError> {
+    pub(crate) fn start(settings: OtlpSettings) -> Result<TraceExport, OtlpError> {
         let OtlpSettings { url, headers, service_name, sample_ratio } = settings;
         let agent = ureq::Agent::config_builder().timeout_global(Some(SEND_MAX)).http_status_as_error(false).build();
         let exporter = SpanExporter::builder()

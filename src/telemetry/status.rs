@@ -12,11 +12,11 @@ use super::logs::{self, LogEntry};
 use crate::record::Settled;
 
 /// The span that rates are averaged over: long enough to be steady with windows of a second, short enough to be current.
-pub const SPAN: Duration = Duration::from_secs(10);
+pub(crate) const SPAN: Duration = Duration::from_secs(10);
 
 /// The current state of a run. Readers ignore fields that they do not know, which come from later versions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Status {
+pub(crate) struct Status {
     /// The version of embedmill.
     pub version: String,
     /// Starting, running or draining.
@@ -45,7 +45,7 @@ pub struct Status {
 
 /// One line of the execution plan, as `embedmill explain` prints it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PlanLine {
+pub(crate) struct PlanLine {
     /// The name of the stage.
     pub stage: String,
     /// What the stage does.
@@ -54,7 +54,7 @@ pub struct PlanLine {
 
 /// Totals since the start. `records_read` is the sum of the other record counts and the records in flight.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counters {
+pub(crate) struct Counters {
     /// Records read by the source.
     pub records_read: u64,
     /// Records whose rows were published.
@@ -79,7 +79,7 @@ pub struct Counters {
 
 /// Settled records, rows and tokens per second, averaged over the last [`SPAN`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub struct Rates {
+pub(crate) struct Rates {
     /// Settled records per second.
     pub records_per_second: f64,
     /// Published rows per second.
@@ -90,7 +90,7 @@ pub struct Rates {
 
 /// Work between source and sink.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct InFlight {
+pub(crate) struct InFlight {
     /// Windows closed but not yet settled.
     pub windows: u64,
     /// Micro-batches waiting for a worker.
@@ -103,7 +103,7 @@ pub struct InFlight {
 
 /// The work of one worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct DeviceStatus {
+pub(crate) struct DeviceStatus {
     /// The worker's device, such as `cpu` or `cuda:0`.
     pub device: String,
     /// Fraction of the last [`SPAN`] that the worker spent encoding, from 0 to 1.
@@ -129,11 +129,11 @@ struct Sample {
 
 /// The samples of the last [`SPAN`].
 #[derive(Debug, Default)]
-pub struct Sampler(VecDeque<Sample>);
+pub(crate) struct Sampler(VecDeque<Sample>);
 
 impl Sampler {
     /// Takes a sample; to be called about once per second.
-    pub fn tick(&mut self, now: Instant) {
+    pub(crate) fn tick(&mut self, now: Instant) {
         let state = LIVE.lock();
         self.push(Sample { at: now, settled: state.settled, busy: busy_times(&state) });
     }
@@ -179,7 +179,7 @@ fn busy_times(state: &State) -> Vec<Duration> {
 
 impl Status {
     /// The state at `now`.
-    pub fn now(plan: &[PlanLine], started: Instant, sampler: &Sampler, now: Instant) -> Status {
+    pub(crate) fn now(plan: &[PlanLine], started: Instant, sampler: &Sampler, now: Instant) -> Status {
         let state = LIVE.lock();
         let settled = &state.settled;
         let running = state.running.as_ref();

@@ -25,7 +25,7 @@ use crate::record::{Block, Settled, Timestamps};
 use crate::window::Window;
 
 /// The header of a trace's context, by W3C Trace Context.
-pub const TRACEPARENT: &str = "traceparent";
+pub(crate) const TRACEPARENT: &str = "traceparent";
 /// The number of traces that a window links to at most, within the limits of common backends.
 const LINKS_MAX: usize = 32;
 

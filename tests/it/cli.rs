@@ -216,7 +216,10 @@ fn wrong_usage_is_refused_with_what_to_do() {
     check(&with(&["encode", "a.jsonl", "-o", "no/such/o.arrow"]), "no/such/o.arrow: cannot be created");
     check(&with(&["encode", "a.jsonl", "-o", "o.arrow", "--device", "cuda:0"]), "cuda:0");
     check(&with(&["encode", "a.jsonl", "-o", "o.arrow", "--keep", "nothing"]), "expected a type, as in");
-    check(&with(&["encode", "a.jsonl", "-o", "o.arrow", "--batch-tokens", "0"]), "--batch-tokens: found 0; expected at least 1");
+    check(
+        &with(&["encode", "a.jsonl", "-o", "o.arrow", "--batch-tokens", "0"]),
+        "--batch-tokens: found 0; expected at least 1",
+    );
     check(&["inspect", "a.jsonl"], "expected an Arrow or Parquet file");
 }
 

@@ -145,7 +145,11 @@ fn what_does_not_fit_together_is_refused() {
         2,
         "--ranges: found [3, 2]; expected two numbers, the smaller one first",
     );
-    check(&with(&["int4"]), 2, "unknown output precision \"int4\"; expected one of float32, int8, uint8, binary, ubinary");
+    check(
+        &with(&["int4"]),
+        2,
+        "unknown output precision \"int4\"; expected one of float32, int8, uint8, binary, ubinary",
+    );
     check(&["calibrate", "one.jsonl", "-o", "o.json"], 1, "found 1 vectors; expected at least 2");
     check(&["calibrate", "a.jsonl", "-o", "no/such/o.json"], 2, "no/such/o.json: cannot be created");
     check(&["encode", "a.jsonl", "-o", "o.arrow", "--pooling", "cls+first"], 2, "unknown pooling mode \"first\"");
@@ -212,7 +216,10 @@ fn token_vectors_are_a_list_a_row() {
             .code(2)
             .stderr(predicate::str::contains(expected));
     };
-    refused(&["--output-precision", "binary"], "--output-precision: found binary; expected float32 with --output-value: token_embeddings");
+    refused(
+        &["--output-precision", "binary"],
+        "--output-precision: found binary; expected float32 with --output-value: token_embeddings",
+    );
     refused(&["--pooling", "max"], "--pooling: is given, which is about a text's one vector");
 }
 

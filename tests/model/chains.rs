@@ -1,7 +1,7 @@
 //! What comes after the transformer, against sentence-transformers: poolings, module chains, prompts, routers, and the
 //! smaller outputs against its `quantize_embeddings`. tests/golden/chains.py made the arrays.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use embedmill::internal::batch::TokenBatch;
 use embedmill::internal::device::Device;

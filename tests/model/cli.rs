@@ -1,7 +1,5 @@
 //! The binary with the real model, as the README shows it.
 
-use std::path::PathBuf;
-
 use crate::models::{real_model, tiny};
 use assert_cmd::Command;
 use predicates::prelude::*;

@@ -29,7 +29,7 @@ const KEY: &str = "model.script";
 const PADDING_EFFECT_MAX: f64 = 0.05;
 
 /// A loaded script or package.
-pub struct ScriptTransformer {
+pub(super) struct ScriptTransformer {
     code: Code,
     inputs: Vec<Input>,
     pad_id: f64,
@@ -50,7 +50,7 @@ enum Code {
 ///
 /// # Errors
 /// If the file does not load, or what it returns are not vectors.
-pub fn load(script: &Script, device: Device) -> Result<(ScriptTransformer, ScriptOutput), LoadError> {
+pub(super) fn load(script: &Script, device: Device) -> Result<(ScriptTransformer, ScriptOutput), LoadError> {
     let refuse = |what: String| LoadError::Config { key: KEY, message: format!("{}: {what}", script.file.display()) };
     let transformer = ScriptTransformer::open(&script.file, script.pad_id, device).map_err(refuse)?;
     let output = transformer.try_out(&script.probe, device).map_err(refuse)?;
@@ -167,7 +167,7 @@ impl ScriptTransformer {
 impl Transformer for ScriptTransformer {
     /// Token vectors, `[tokens, width]`, or from a script that returns one vector for each text these, `[rows, width]`. A
     /// script does not show its layers, so `layer_sum` is not used.
-    fn forward(&mut self, batch: &PackedBatch, _layer_sum: WeightedLayerSum) -> Result<Tensor, TchError> {
+    fn forward(&mut self, batch: &PackedBatch, _layer_sum: WeightedLayerSum<'_>) -> Result<Tensor, TchError> {
         let returned = self.run(batch).map_err(TchError::Torch)?;
         output_of(&returned, batch).map_err(TchError::Torch)?;
         self.unpadded(returned, batch)

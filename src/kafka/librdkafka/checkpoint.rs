@@ -19,7 +19,7 @@ use crate::record::{Partition, Position};
 use crate::source::file::{InputFingerprints, Resume};
 
 /// A named checkpoint, and the publisher whose transactions store it.
-pub struct KafkaCheckpoint {
+pub(crate) struct KafkaCheckpoint {
     publisher: SharedPublisher,
     /// Reads the group's offset, and provides the group's metadata for transactions. It never joins the group.
     consumer: BaseConsumer,
@@ -46,7 +46,7 @@ impl KafkaCheckpoint {
     ///
     /// # Errors
     /// If the inputs before that point are not those of the earlier run, or the group holds something else.
-    pub fn resume(&self) -> Result<Option<Resume>, KafkaError> {
+    pub(crate) fn resume(&self) -> Result<Option<Resume>, KafkaError> {
         let subject = || format!("source.files.checkpoint: {:?}", self.name);
         let refuse = |message: String| KafkaError::Failed { subject: subject(), message, failure: Failure::Fatal };
         let mut partition = TopicPartitionList::new();

@@ -11,13 +11,13 @@ use crate::failure::Failure;
 use crate::kafka::{Cluster, KafkaError};
 
 /// How long a query to the brokers may take: long enough for a slow TLS handshake, short enough to wait for.
-pub const QUERY_MAX: Duration = Duration::from_secs(15);
+pub(super) const QUERY_MAX: Duration = Duration::from_secs(15);
 /// A query runs in steps of this length. After each, the client's own errors are looked at: one of them may show that no
 /// answer will ever come.
 const QUERY_STEP: Duration = Duration::from_secs(1);
 
 /// A client configuration with `properties`, which the user's own properties override.
-pub fn configuration(cluster: &Cluster, properties: &[(&str, &str)]) -> ClientConfig {
+pub(super) fn configuration(cluster: &Cluster, properties: &[(&str, &str)]) -> ClientConfig {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", &cluster.brokers).set("client.id", "embedmill");
     for (key, value) in properties {
@@ -32,11 +32,11 @@ pub fn configuration(cluster: &Cluster, properties: &[(&str, &str)]) -> ClientCo
 /// Why the brokers refused this client, if they did. A wrong password or certificate never becomes right, but a query
 /// itself only reports a timeout; the reason arrives through the client's error callback.
 #[derive(Default)]
-pub struct Refusal(Mutex<Option<String>>);
+pub(super) struct Refusal(Mutex<Option<String>>);
 
 impl Refusal {
     /// Keeps an error that the client reported through its callback, if it is the first one that is a refusal.
-    pub fn observe(&self, error: &RdKafkaError, reason: &str) {
+    pub(super) fn observe(&self, error: &RdKafkaError, reason: &str) {
         if matches!(error.rdkafka_error_code(), Some(Code::Authentication | Code::SaslAuthenticationFailed | Code::SSL))
         {
             let mut first = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -54,7 +54,7 @@ impl Refusal {
 ///
 /// # Errors
 /// The refusal, or the query's last error. Both name `subject`.
-pub fn query_with_timeout<T>(
+pub(super) fn query_with_timeout<T>(
     subject: &str,
     refusal: &Refusal,
     mut serve: impl FnMut(),
@@ -81,7 +81,7 @@ pub fn query_with_timeout<T>(
 }
 
 /// Writes a line of librdkafka's own log, such as that an offset no longer exists, to embedmill's log.
-pub fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
+pub(super) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
     match level {
         RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
             tracing::error!(facility, message, "librdkafka");
@@ -94,7 +94,7 @@ pub fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
 
 /// The context of a client that only queries the brokers.
 #[derive(Default)]
-pub struct QueryContext(pub Refusal);
+pub(super) struct QueryContext(pub Refusal);
 
 impl ClientContext for QueryContext {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
@@ -108,7 +108,7 @@ impl ClientContext for QueryContext {
 }
 
 /// The error of creating a client. It does not show a property's value, which may be a secret.
-pub fn creation_failed(error: RdKafkaError) -> KafkaError {
+pub(super) fn creation_failed(error: RdKafkaError) -> KafkaError {
     match error {
         RdKafkaError::ClientConfig(_, message, key, value) => {
             let message = if value.is_empty() { message } else { message.replace(&value, "…") };
@@ -119,7 +119,7 @@ pub fn creation_failed(error: RdKafkaError) -> KafkaError {
 }
 
 /// The error of an operation on `subject`: it may be tried again if the error is transient.
-pub fn operation_failed(subject: impl Into<String>, error: &RdKafkaError) -> KafkaError {
+pub(super) fn operation_failed(subject: impl Into<String>, error: &RdKafkaError) -> KafkaError {
     let failure = match error.rdkafka_error_code() {
         Some(code) if is_transient(code) => Failure::Retry,
         _ => Failure::Fatal,
@@ -129,7 +129,7 @@ pub fn operation_failed(subject: impl Into<String>, error: &RdKafkaError) -> Kaf
 
 /// The error of a call of a transaction. Unless the brokers refused it for good, the window can be tried again: after an
 /// abort, or with a new producer.
-pub fn transaction_failed(call: &str, error: &RdKafkaError) -> KafkaError {
+pub(super) fn transaction_failed(call: &str, error: &RdKafkaError) -> KafkaError {
     let is_refused = matches!(
         error.rdkafka_error_code(),
         Some(
@@ -175,13 +175,13 @@ fn is_transient(code: Code) -> bool {
 }
 
 /// The error, and what to do about it.
-pub fn described(error: &RdKafkaError) -> String {
+pub(super) fn described(error: &RdKafkaError) -> String {
     with_hint(&error.to_string(), hint(error))
 }
 
 /// Appends what to do. Most of librdkafka's errors end with a code and its description in parentheses; the hint then goes
 /// into the same parentheses.
-pub fn with_hint(message: &str, hint: Option<&str>) -> String {
+pub(super) fn with_hint(message: &str, hint: Option<&str>) -> String {
     match (hint, message.strip_suffix(')')) {
         (None, _) => message.into(),
         (Some(hint), Some(open)) => format!("{open}; {hint})"),

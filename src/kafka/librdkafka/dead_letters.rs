@@ -10,9 +10,9 @@ use super::topic::Topic;
 use crate::record::DeadLetter;
 
 /// This header is present if the value exceeded the limit of the dead-letter topic and was left out.
-pub const VALUE_LEFT_OUT: &str = "embedmill.value-left-out";
+pub(super) const VALUE_LEFT_OUT: &str = "embedmill.value-left-out";
 /// This header counts how often the record was rejected.
-pub const ATTEMPT: &str = "embedmill.attempt";
+pub(super) const ATTEMPT: &str = "embedmill.attempt";
 
 /// Which parts of a dead letter are left out, so that the message fits. Each variant leaves out one part more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,7 +24,11 @@ enum LeftOut {
 }
 
 /// The message for a dead letter in a topic whose messages have at most `bytes_max` bytes.
-pub fn message<'a>(dead_letter: &'a DeadLetter, topic: &'a Topic, bytes_max: usize) -> BaseRecord<'a, [u8], [u8]> {
+pub(super) fn message<'a>(
+    dead_letter: &'a DeadLetter,
+    topic: &'a Topic,
+    bytes_max: usize,
+) -> BaseRecord<'a, [u8], [u8]> {
     let left_out = left_out(dead_letter, bytes_max);
     let mut headers = OwnedHeaders::new();
     let mut attempt = 1_u32;

@@ -17,7 +17,7 @@ use std::time::Instant;
 use crate::delivery::assignment::TopicPartition;
 
 /// What the consumer's callbacks and polls have reported.
-pub struct EofTracker {
+pub(super) struct EofTracker {
     /// How many end events came since the last resume, by the partitions' number.
     eof_events: HashMap<i32, usize>,
     /// Partitions that a message has shown to be read to their ends, and that are paused.
@@ -28,52 +28,52 @@ pub struct EofTracker {
 }
 
 impl EofTracker {
-    pub fn new(now: Instant) -> EofTracker {
+    pub(super) fn new(now: Instant) -> EofTracker {
         EofTracker { eof_events: HashMap::new(), finished: HashSet::new(), last_rebalance: now, is_stale: false }
     }
 
     /// Partitions were assigned, or the consumer has subscribed.
-    pub fn assigned(&mut self) {
+    pub(super) fn assigned(&mut self) {
         self.last_rebalance = Instant::now();
     }
 
-    pub fn revoked(&mut self, partitions: &[TopicPartition]) {
+    pub(super) fn revoked(&mut self, partitions: &[TopicPartition]) {
         self.finished.retain(|key| !partitions.contains(key));
         self.last_rebalance = Instant::now();
         self.is_stale = true;
     }
 
-    pub fn last_rebalance(&self) -> Instant {
+    pub(super) fn last_rebalance(&self) -> Instant {
         self.last_rebalance
     }
 
     /// Whether the partitions must be paused and resumed, so that they report their ends again.
-    pub fn is_stale(&self) -> bool {
+    pub(super) fn is_stale(&self) -> bool {
         self.is_stale
     }
 
     /// All partitions were resumed after a pause, except those that are finished. Each of them reports its end again.
-    pub fn resumed(&mut self) {
+    pub(super) fn resumed(&mut self) {
         self.eof_events.clear();
         self.is_stale = false;
     }
 
     /// A message has shown that the partition is read to its end.
-    pub fn finish(&mut self, partition: TopicPartition) {
+    pub(super) fn finish(&mut self, partition: TopicPartition) {
         self.finished.insert(partition);
     }
 
-    pub fn is_finished(&self, partition: &TopicPartition) -> bool {
+    pub(super) fn is_finished(&self, partition: &TopicPartition) -> bool {
         self.finished.contains(partition)
     }
 
     /// A partition of this number has reported its end.
-    pub fn partition_eof(&mut self, number: i32) {
+    pub(super) fn partition_eof(&mut self, number: i32) {
         *self.eof_events.entry(number).or_default() += 1;
     }
 
     /// Whether every assigned partition is read to its end.
-    pub fn all_at_end(&self, assigned: &[TopicPartition]) -> bool {
+    pub(super) fn all_at_end(&self, assigned: &[TopicPartition]) -> bool {
         let unfinished = assigned.iter().filter(|key| !self.finished.contains(key));
         let mut expected = HashMap::<i32, usize>::new();
         unfinished.for_each(|(_, number)| *expected.entry(*number).or_default() += 1);

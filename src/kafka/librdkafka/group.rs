@@ -28,10 +28,10 @@ const FINAL_COMMIT_PAUSE: Duration = Duration::from_secs(1);
 const STABLE_OFFSETS_MAX: Duration = Duration::from_secs(60);
 const STABLE_OFFSETS_PAUSE: Duration = Duration::from_millis(200);
 /// How long leaving the group may take.
-pub const LEAVE_MAX: Duration = Duration::from_secs(10);
+pub(super) const LEAVE_MAX: Duration = Duration::from_secs(10);
 
 /// The consumer's context. librdkafka calls it for rebalances, from inside a poll.
-pub struct GroupContext {
+pub(super) struct GroupContext {
     pub assignment: Arc<Assignment>,
     pub refusal: Refusal,
     start: StartAt,
@@ -42,12 +42,12 @@ pub struct GroupContext {
 }
 
 impl GroupContext {
-    pub fn eof_tracker(&self) -> MutexGuard<'_, EofTracker> {
+    pub(super) fn eof_tracker(&self) -> MutexGuard<'_, EofTracker> {
         self.eof_tracker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The error of a rebalance after which reading must not continue, at most once.
-    pub fn take_fatal_error(&self) -> Option<KafkaError> {
+    pub(super) fn take_fatal_error(&self) -> Option<KafkaError> {
         self.fatal_error.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
@@ -222,7 +222,7 @@ fn topic_partitions(partitions: &TopicPartitionList) -> Vec<TopicPartition> {
 }
 
 /// The offsets as librdkafka takes them.
-pub fn offset_list(offsets: &NextOffsets) -> TopicPartitionList {
+pub(super) fn offset_list(offsets: &NextOffsets) -> TopicPartitionList {
     let mut list = TopicPartitionList::with_capacity(offsets.len());
     for ((topic, partition), next) in offsets {
         let added = list.add_partition_offset(topic, *partition, Offset::Offset(*next));
@@ -235,7 +235,7 @@ pub fn offset_list(offsets: &NextOffsets) -> TopicPartitionList {
 ///
 /// # Errors
 /// If a topic does not exist or may not be described, or the brokers cannot be reached or refuse this client.
-pub fn open_consumer(config: &KafkaSourceConfig) -> Result<Arc<BaseConsumer<GroupContext>>, KafkaError> {
+pub(super) fn open_consumer(config: &KafkaSourceConfig) -> Result<Arc<BaseConsumer<GroupContext>>, KafkaError> {
     let eof = config.until_end.to_string();
     let properties = [
         ("group.id", config.group.as_str()),
@@ -289,7 +289,7 @@ fn commit_failed(error: &RdKafkaError) -> KafkaError {
 }
 
 /// Commits the group's offsets.
-pub struct GroupCommitter {
+pub(super) struct GroupCommitter {
     pub consumer: Arc<BaseConsumer<GroupContext>>,
 }
 

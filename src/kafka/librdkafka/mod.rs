@@ -30,8 +30,8 @@ use std::sync::Arc;
 
 use rdkafka::consumer::BaseConsumer;
 
-pub use self::checkpoint::KafkaCheckpoint;
-pub use self::replay::replay;
+pub(crate) use self::checkpoint::KafkaCheckpoint;
+pub(crate) use self::replay::replay;
 use crate::delivery::{NextOffsets, OffsetCommitter, Transaction};
 use crate::kafka::config::{KafkaSinkConfig, KafkaSourceConfig};
 use crate::kafka::{Cluster, KafkaError, TransactionMode};
@@ -45,19 +45,19 @@ use source::KafkaSource;
 use transaction::GroupTransaction;
 
 /// A member of a consumer group.
-pub struct KafkaConsumer {
+pub(crate) struct KafkaConsumer {
     consumer: Arc<BaseConsumer<GroupContext>>,
     config: KafkaSourceConfig,
 }
 
 impl KafkaConsumer {
     /// Connects and looks up the topics. The consumer joins the group only when its source runs.
-    pub fn open(config: &KafkaSourceConfig) -> Result<KafkaConsumer, KafkaError> {
+    pub(crate) fn open(config: &KafkaSourceConfig) -> Result<KafkaConsumer, KafkaError> {
         Ok(KafkaConsumer { consumer: open_consumer(config)?, config: config.clone() })
     }
 
     /// The source that polls this consumer. From now on the run is not ready until partitions are assigned.
-    pub fn source(&self) -> Box<dyn Source> {
+    pub(crate) fn source(&self) -> Box<dyn Source> {
         // This is reported before the run begins; otherwise the run would be ready for a moment.
         events::group_joining(&self.config.group);
         Box::new(KafkaSource {
@@ -69,23 +69,23 @@ impl KafkaConsumer {
     }
 
     /// One line per topic, for `check`.
-    pub fn report(&self) -> Result<Vec<String>, KafkaError> {
+    pub(crate) fn report(&self) -> Result<Vec<String>, KafkaError> {
         report::source(&self.consumer, &self.config)
     }
 
     /// Commits the offsets of this consumer's group.
-    pub fn committer(&self) -> Box<dyn OffsetCommitter> {
+    pub(crate) fn committer(&self) -> Box<dyn OffsetCommitter> {
         Box::new(GroupCommitter { consumer: self.consumer.clone() })
     }
 }
 
 /// A producer for a topic, and for the topic of dead letters if there is one.
-pub struct KafkaProducer(SharedPublisher);
+pub(crate) struct KafkaProducer(SharedPublisher);
 
 impl KafkaProducer {
     /// Connects, checks that the topics exist and could take what is sent to them, and initializes transactions if they are
     /// used.
-    pub fn open(
+    pub(crate) fn open(
         sink: &KafkaSinkConfig,
         cluster: &Cluster,
         dead_letter_topic: Option<&str>,
@@ -97,7 +97,7 @@ impl KafkaProducer {
     }
 
     /// A producer for dead letters alone, of a pipeline that writes no rows to Kafka.
-    pub fn open_for_dead_letters(
+    pub(crate) fn open_for_dead_letters(
         topic: &str,
         cluster: &Cluster,
         schema_hash: String,
@@ -107,22 +107,22 @@ impl KafkaProducer {
     }
 
     /// Publishes rows.
-    pub fn sink(&self) -> Box<dyn Sink> {
+    pub(crate) fn sink(&self) -> Box<dyn Sink> {
         Box::new(self.0.clone())
     }
 
     /// One line per topic, for `check`.
-    pub fn report(&self) -> Vec<String> {
+    pub(crate) fn report(&self) -> Vec<String> {
         self.0.lock().report()
     }
 
     /// Publishes dead letters.
-    pub fn dead_letters(&self) -> Box<dyn DeadLetterSink> {
+    pub(crate) fn dead_letters(&self) -> Box<dyn DeadLetterSink> {
         Box::new(self.0.clone())
     }
 
     /// The checkpoint of a run over files, stored in this producer's transactions. `topic` is the sink's.
-    pub fn checkpoint(
+    pub(crate) fn checkpoint(
         &self,
         name: &str,
         topic: &str,
@@ -133,7 +133,7 @@ impl KafkaProducer {
     }
 
     /// A transaction of this producer that also commits the offsets of the consumer's group.
-    pub fn transaction(&self, consumer: &KafkaConsumer) -> Box<dyn Transaction<NextOffsets>> {
+    pub(crate) fn transaction(&self, consumer: &KafkaConsumer) -> Box<dyn Transaction<NextOffsets>> {
         Box::new(GroupTransaction { publisher: self.0.clone(), consumer: consumer.consumer.clone() })
     }
 }

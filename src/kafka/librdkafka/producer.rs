@@ -16,7 +16,7 @@ use crate::kafka::{Cluster, KafkaError, TransactionMode};
 use crate::telemetry::{events, names};
 
 /// The producer's context: keeps the first error of a message, and counts acknowledgements.
-pub struct Acknowledgements {
+pub(super) struct Acknowledgements {
     /// The first message that failed since this was last cleared: its error and its topic.
     failed: Mutex<Option<(RdKafkaError, String)>>,
     acknowledged_count: metrics::Counter,
@@ -34,7 +34,7 @@ impl Default for Acknowledgements {
 }
 
 impl Acknowledgements {
-    pub fn failed(&self) -> MutexGuard<'_, Option<(RdKafkaError, String)>> {
+    pub(super) fn failed(&self) -> MutexGuard<'_, Option<(RdKafkaError, String)>> {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -68,7 +68,7 @@ impl ProducerContext for Acknowledgements {
 
 /// The settings that a producer is created from, and created again after a fatal error.
 #[derive(Clone)]
-pub struct ProducerSettings {
+pub(super) struct ProducerSettings {
     pub cluster: Cluster,
     pub sink: KafkaSinkConfig,
     pub transactions: TransactionMode,
@@ -79,12 +79,12 @@ pub struct ProducerSettings {
 }
 
 impl ProducerSettings {
-    pub fn is_transactional(&self) -> bool {
+    pub(super) fn is_transactional(&self) -> bool {
         self.transactions != TransactionMode::None
     }
 
     /// Creates a producer. With transactions, this fences an earlier producer that has the same transactional id.
-    pub fn create(&self) -> Result<BaseProducer<Acknowledgements>, KafkaError> {
+    pub(super) fn create(&self) -> Result<BaseProducer<Acknowledgements>, KafkaError> {
         let limit = self.row_message_bytes_max.max(self.dead_letter_bytes_max).to_string();
         let id = match &self.transactions {
             TransactionMode::None => None,

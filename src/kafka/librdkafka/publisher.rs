@@ -30,7 +30,7 @@ const FLUSH_MAX: Duration = Duration::from_secs(60);
 const POLL_STEP: Duration = Duration::from_millis(1);
 
 /// The producer, and the topics that it sends to.
-pub struct Publisher {
+pub(super) struct Publisher {
     settings: ProducerSettings,
     pub(super) producer: BaseProducer<Acknowledgements>,
     topic: Topic,
@@ -40,7 +40,7 @@ pub struct Publisher {
 
 impl Publisher {
     /// Connects, and checks that the topics exist and could take what is sent to them.
-    pub fn open(
+    pub(super) fn open(
         sink: &KafkaSinkConfig,
         cluster: &Cluster,
         dead_letter_topic: Option<&str>,
@@ -68,7 +68,11 @@ impl Publisher {
     }
 
     /// The same for dead letters alone, of a pipeline that writes no rows to Kafka.
-    pub fn open_for_dead_letters(name: &str, cluster: &Cluster, schema_hash: String) -> Result<Publisher, KafkaError> {
+    pub(super) fn open_for_dead_letters(
+        name: &str,
+        cluster: &Cluster,
+        schema_hash: String,
+    ) -> Result<Publisher, KafkaError> {
         let admin = connect(cluster)?;
         let topic = Topic::describe(&admin, name, "dead_letter")?;
         let limits = TopicLimits::query(&admin, name);
@@ -95,7 +99,7 @@ impl Publisher {
     }
 
     /// One line per topic, and one about transactions.
-    pub fn report(&self) -> Vec<String> {
+    pub(super) fn report(&self) -> Vec<String> {
         let line = |topic: &Topic, bytes_max: usize| {
             let Topic { name, partitions } = topic;
             format!("topic {name:?}: {partitions} partitions, messages of at most {bytes_max} bytes")
@@ -292,10 +296,10 @@ fn split_failed(error: impl std::fmt::Display) -> KafkaError {
 
 /// The publisher, shared by the sink, the dead letters and the transaction on delivery's thread.
 #[derive(Clone)]
-pub struct SharedPublisher(Arc<Mutex<Publisher>>);
+pub(super) struct SharedPublisher(Arc<Mutex<Publisher>>);
 
 impl SharedPublisher {
-    pub fn new(publisher: Publisher) -> Self {
+    pub(super) fn new(publisher: Publisher) -> Self {
         SharedPublisher(Arc::new(Mutex::new(publisher)))
     }
 

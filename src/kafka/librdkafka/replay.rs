@@ -33,7 +33,11 @@ const TRANSACTION_MESSAGES_MAX: usize = 500;
 ///
 /// # Errors
 /// If the topic does not exist, or the brokers refuse this client or a message. Earlier transactions stay committed.
-pub fn replay(source: &KafkaSourceConfig, topic: &str, options: &ReplayOptions) -> Result<ReplaySummary, KafkaError> {
+pub(crate) fn replay(
+    source: &KafkaSourceConfig,
+    topic: &str,
+    options: &ReplayOptions,
+) -> Result<ReplaySummary, KafkaError> {
     let cluster = source.cluster();
     let group = format!("{}.replay", source.group);
     let properties = [

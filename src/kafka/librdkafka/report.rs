@@ -12,7 +12,10 @@ use crate::kafka::KafkaError;
 use crate::kafka::config::KafkaSourceConfig;
 
 /// One line per topic: its partitions, and the group's lag.
-pub fn source(consumer: &BaseConsumer<GroupContext>, config: &KafkaSourceConfig) -> Result<Vec<String>, KafkaError> {
+pub(super) fn source(
+    consumer: &BaseConsumer<GroupContext>,
+    config: &KafkaSourceConfig,
+) -> Result<Vec<String>, KafkaError> {
     let mut ends: Vec<_> = end_offsets(consumer, &config.topics)?.into_iter().collect();
     ends.sort();
     if ends.is_empty() {

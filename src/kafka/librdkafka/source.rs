@@ -32,7 +32,7 @@ const RUN_RECORDS_MAX: usize = 512;
 const RUN_BYTES_MAX: usize = 512 << 10;
 
 /// The consumer as a source.
-pub struct KafkaSource {
+pub(super) struct KafkaSource {
     pub consumer: Arc<BaseConsumer<GroupContext>>,
     pub topics: Vec<String>,
     pub format: ValueFormat,

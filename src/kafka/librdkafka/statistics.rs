@@ -9,12 +9,12 @@ use crate::delivery::assignment::Assignment;
 use crate::telemetry::{events, names};
 
 /// How often librdkafka emits statistics, some 10 KB of JSON each time; "0", never, where no metrics are recorded.
-pub fn interval_ms() -> &'static str {
+pub(super) fn interval_ms() -> &'static str {
     if names::is_recording() { "2000" } else { "0" }
 }
 
 /// Reports what the statistics say about the brokers and the assigned partitions.
-pub fn observe(statistics: &Statistics, assignment: &Assignment) {
+pub(super) fn observe(statistics: &Statistics, assignment: &Assignment) {
     // Bootstrap brokers have a negative id until their real one is known.
     let mut brokers = statistics.brokers.values().filter(|broker| broker.nodeid >= 0).peekable();
     if brokers.peek().is_some() {

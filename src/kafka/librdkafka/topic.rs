@@ -7,14 +7,14 @@ use super::client::{QUERY_MAX, QueryContext, query_with_timeout};
 use crate::kafka::KafkaError;
 
 /// The client that queries the brokers.
-pub type Admin = AdminClient<QueryContext>;
+pub(super) type Admin = AdminClient<QueryContext>;
 
 /// Kafka's own default of `max.message.bytes`, used if the brokers do not report the topic's.
 const MESSAGE_BYTES_DEFAULT: usize = 1_048_588;
 
 /// A topic that exists.
 #[derive(Debug, Clone)]
-pub struct Topic {
+pub(super) struct Topic {
     pub name: String,
     /// How many partitions it has; at least 1.
     pub partitions: i32,
@@ -25,7 +25,7 @@ impl Topic {
     ///
     /// # Errors
     /// If the topic does not exist or may not be described, or the brokers cannot be reached or refuse this client.
-    pub fn describe(admin: &Admin, name: &str, key: &str) -> Result<Topic, KafkaError> {
+    pub(super) fn describe(admin: &Admin, name: &str, key: &str) -> Result<Topic, KafkaError> {
         // The admin client runs its callbacks on a thread of its own, so there is nothing to serve.
         let partitions = query_with_timeout(
             &format!("{key}: topic {name:?}"),
@@ -47,7 +47,7 @@ impl Topic {
 
 /// The settings of a topic that matter to its producers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TopicLimits {
+pub(super) struct TopicLimits {
     pub message_bytes_max: usize,
     /// Whether the topic keeps only the last message of each key, and takes none without a key.
     pub is_compacted: bool,
@@ -56,7 +56,7 @@ pub struct TopicLimits {
 impl TopicLimits {
     /// Queries the topic's settings. Kafka's defaults are used if the brokers do not report them, since reading them needs
     /// a permission that writing does not.
-    pub fn query(admin: &Admin, name: &str) -> TopicLimits {
+    pub(super) fn query(admin: &Admin, name: &str) -> TopicLimits {
         let options = AdminOptions::new().request_timeout(Some(QUERY_MAX));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let described = runtime.ok().and_then(|runtime| {

@@ -21,7 +21,7 @@ const ABORT_CALL_MAX: Duration = Duration::from_secs(1);
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
 /// A transaction of the publisher that also commits the offsets of a consumer group.
-pub struct GroupTransaction {
+pub(super) struct GroupTransaction {
     pub publisher: SharedPublisher,
     pub consumer: Arc<BaseConsumer<GroupContext>>,
 }

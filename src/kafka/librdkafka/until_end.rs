@@ -23,27 +23,27 @@ const QUERY_EVERY: Duration = Duration::from_secs(1);
 const OTHER_MEMBERS_MAX: Duration = Duration::from_secs(60);
 
 /// The end offsets that the topics' partitions had at the start.
-pub struct UntilEnd {
+pub(super) struct UntilEnd {
     ends: HashMap<TopicPartition, i64>,
     last_query: Instant,
 }
 
 impl UntilEnd {
     /// Queries the end offsets.
-    pub fn begin(consumer: &BaseConsumer<GroupContext>, topics: &[String]) -> Result<UntilEnd, KafkaError> {
+    pub(super) fn begin(consumer: &BaseConsumer<GroupContext>, topics: &[String]) -> Result<UntilEnd, KafkaError> {
         let ends = end_offsets(consumer, topics)?;
         Ok(UntilEnd { ends, last_query: Instant::now() })
     }
 
     /// Whether a message was produced after the start. This is so for every message of a partition that did not exist then.
-    pub fn is_past_end(&self, topic: &str, number: i32, offset: i64) -> bool {
+    pub(super) fn is_past_end(&self, topic: &str, number: i32, offset: i64) -> bool {
         // A search is enough for few partitions, and a key for a lookup would have to be allocated for every message.
         let of_partition = |((name, partition), _): &(&TopicPartition, &i64)| *partition == number && &**name == topic;
         self.ends.iter().find(of_partition).is_none_or(|(_, end)| offset >= *end)
     }
 
     /// Whether every partition is read to its end.
-    pub fn is_reached(&mut self, consumer: &BaseConsumer<GroupContext>) -> bool {
+    pub(super) fn is_reached(&mut self, consumer: &BaseConsumer<GroupContext>) -> bool {
         // No topic matched a pattern, and whatever is created now lies past the end.
         if self.ends.is_empty() {
             return true;
@@ -84,14 +84,14 @@ impl UntilEnd {
 }
 
 /// The names and patterns of `source.kafka.topics`. The plan has already checked the patterns.
-pub fn topic_names(topics: &[String]) -> Result<TopicNames, KafkaError> {
+pub(super) fn topic_names(topics: &[String]) -> Result<TopicNames, KafkaError> {
     let invalid =
         |message| KafkaError::Failed { subject: "source.kafka.topics".into(), message, failure: Failure::Fatal };
     TopicNames::new(topics).map_err(invalid)
 }
 
 /// The end offsets (high watermarks) of the partitions of every topic that matches.
-pub fn end_offsets(
+pub(super) fn end_offsets(
     consumer: &BaseConsumer<GroupContext>,
     topics: &[String],
 ) -> Result<HashMap<TopicPartition, i64>, KafkaError> {

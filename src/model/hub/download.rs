@@ -22,7 +22,7 @@ use crate::model::sentence_bert_config::SENTENCE_BERT_CONFIGS;
 const LOCK_WAIT: Duration = Duration::from_secs(600);
 
 /// The download of one model's files.
-pub struct Download<'a> {
+pub(super) struct Download<'a> {
     repository: &'a ModelRepository<'a>,
     api: ApiRepo,
     snapshot: PathBuf,
@@ -39,7 +39,7 @@ const TRANSFORMER_FILES: [&str; 5] =
 
 impl<'a> Download<'a> {
     /// A download of the commit in `info`.
-    pub fn new(
+    pub(super) fn new(
         repository: &'a ModelRepository<'a>,
         api: &Api,
         info: &'a RepositoryInfo,
@@ -53,7 +53,7 @@ impl<'a> Download<'a> {
     ///
     /// # Errors
     /// If the files describe no model, a file cannot be downloaded, or a file is corrupt twice.
-    pub fn run(&mut self) -> Result<(), HubError> {
+    pub(super) fn run(&mut self) -> Result<(), HubError> {
         self.fetch_all(&["modules.json", "config_sentence_transformers.json"].map(str::to_owned))?;
         let repository = self.repository;
         let unusable = |error: LoadError| repository.unexpected_response(error.to_string());

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::failure::Failure;
 
 /// Why a model id cannot be resolved to a folder.
+#[allow(missing_docs, reason = "the message of each variant says what its fields are")]
 #[derive(Debug, thiserror::Error)]
 pub enum HubError {
     /// A name that can only be a path, and that no folder has.

@@ -57,7 +57,7 @@ pub fn resolve(
 }
 
 /// The model as the hub has it now. Only files that the cache lacks are downloaded.
-fn fetch(repository: &ModelRepository, progress: &dyn Progress) -> Result<ModelFolder, HubError> {
+fn fetch(repository: &ModelRepository<'_>, progress: &dyn Progress) -> Result<ModelFolder, HubError> {
     let api = repository.api()?;
     let info = repository.info(&api)?;
     if !is_name(&info.sha) || info.sha.contains('/') {

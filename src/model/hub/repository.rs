@@ -13,7 +13,7 @@ use crate::model::files::{self, stays_inside};
 use crate::model::modules_json::ModulePaths;
 
 /// A model's repository at a revision.
-pub struct ModelRepository<'a> {
+pub(super) struct ModelRepository<'a> {
     /// The complete model id.
     pub id: String,
     /// The branch, tag or commit as the user gave it.
@@ -24,7 +24,7 @@ pub struct ModelRepository<'a> {
 
 /// What the hub says about a model at a revision.
 #[derive(Deserialize)]
-pub struct RepositoryInfo {
+pub(super) struct RepositoryInfo {
     /// The commit.
     pub sha: String,
     /// All files at that commit.
@@ -33,7 +33,7 @@ pub struct RepositoryInfo {
 
 /// A file of a repository, as the hub lists it.
 #[derive(Deserialize)]
-pub struct RepositoryFile {
+pub(super) struct RepositoryFile {
     /// Its path in the repository.
     pub rfilename: String,
     /// Its size in bytes.
@@ -47,7 +47,7 @@ pub struct RepositoryFile {
 
 /// A file that the hub keeps in git LFS.
 #[derive(Deserialize)]
-pub struct LfsFile {
+pub(super) struct LfsFile {
     /// The SHA-256 of its content, in hexadecimal.
     pub sha256: Option<String>,
 }
@@ -58,7 +58,7 @@ const RETRIES: usize = 3;
 const NAME_BYTES_MAX: usize = 200;
 
 /// Whether a model id, revision or file name has only allowed characters, and stays inside the folder that it is joined to.
-pub fn is_name(name: &str) -> bool {
+pub(super) fn is_name(name: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
     !name.is_empty() && name.len() <= NAME_BYTES_MAX && name.chars().all(allowed) && stays_inside(name)
 }
@@ -68,7 +68,7 @@ impl<'a> ModelRepository<'a> {
     ///
     /// # Errors
     /// If the id, the revision or the endpoint is invalid.
-    pub fn new(id: &str, revision: &'a str, settings: &'a HubSettings) -> Result<ModelRepository<'a>, HubError> {
+    pub(super) fn new(id: &str, revision: &'a str, settings: &'a HubSettings) -> Result<ModelRepository<'a>, HubError> {
         let full_id = if id.contains('/') { id.to_owned() } else { format!("sentence-transformers/{id}") };
         if !is_name(&full_id) {
             return Err(HubError::InvalidName { key: "model.id", name: id.into() });
@@ -87,22 +87,22 @@ impl<'a> ModelRepository<'a> {
     }
 
     /// The repository at another revision, for the hub's client.
-    pub fn at(&self, revision: &str) -> Repo {
+    pub(super) fn at(&self, revision: &str) -> Repo {
         Repo::with_revision(self.id.clone(), RepoType::Model, revision.to_owned())
     }
 
     /// The cache, for the hub's client.
-    pub fn cache(&self) -> Cache {
+    pub(super) fn cache(&self) -> Cache {
         Cache::new(self.settings.cache.clone())
     }
 
     /// The folder of a commit's snapshot in the cache. It may not exist.
-    pub fn snapshot(&self, commit: &str) -> PathBuf {
+    pub(super) fn snapshot(&self, commit: &str) -> PathBuf {
         self.cache().repo(self.at(commit)).pointer_path(commit)
     }
 
     /// The model's folder at a commit, which the cache has.
-    pub fn folder(&self, commit: &str) -> ModelFolder {
+    pub(super) fn folder(&self, commit: &str) -> ModelFolder {
         ModelFolder { path: self.snapshot(commit), id: self.id.clone(), revision: Some(commit.into()) }
     }
 
@@ -110,7 +110,7 @@ impl<'a> ModelRepository<'a> {
     ///
     /// # Errors
     /// What is missing, in words.
-    pub fn find_in_cache(&self) -> Result<ModelFolder, String> {
+    pub(super) fn find_in_cache(&self) -> Result<ModelFolder, String> {
         let cached = self.settings.cache.join(self.at(self.revision).folder_name());
         let reference = cached.join("refs").join(self.revision);
         // A revision that is a commit has no reference in the cache, but a snapshot of that name.
@@ -141,7 +141,7 @@ impl<'a> ModelRepository<'a> {
     ///
     /// # Errors
     /// If the cache cannot be written.
-    pub fn record_revision(&self, commit: &str) -> Result<(), HubError> {
+    pub(super) fn record_revision(&self, commit: &str) -> Result<(), HubError> {
         let recorded = self.cache().repo(self.at(self.revision)).create_ref(commit);
         recorded.map_err(|error| self.cache_error(error.to_string()))
     }
@@ -150,7 +150,7 @@ impl<'a> ModelRepository<'a> {
     ///
     /// # Errors
     /// If the client cannot be built.
-    pub fn api(&self) -> Result<Api, HubError> {
+    pub(super) fn api(&self) -> Result<Api, HubError> {
         let builder = ApiBuilder::from_cache(self.cache())
             .with_endpoint(self.endpoint.clone())
             .with_token(self.settings.token.as_ref().map(|token| token.expose().to_owned()))
@@ -164,7 +164,7 @@ impl<'a> ModelRepository<'a> {
     ///
     /// # Errors
     /// If the hub cannot be reached, refuses, or answers with something unexpected.
-    pub fn info(&self, api: &Api) -> Result<RepositoryInfo, HubError> {
+    pub(super) fn info(&self, api: &Api) -> Result<RepositoryInfo, HubError> {
         // `blobs` makes the hub add each file's size and hash. A mirror that does not know the parameter leaves them out.
         let request = api.repo(self.at(self.revision)).info_request().query("blobs", "true");
         let response = request.call().map_err(|error| self.error(&ApiError::RequestError(Box::new(error)), None))?;
@@ -174,22 +174,22 @@ impl<'a> ModelRepository<'a> {
     }
 
     /// The error of a model that the cache lacks while the network is disabled.
-    pub fn offline_error(&self, missing: String) -> HubError {
+    pub(super) fn offline_error(&self, missing: String) -> HubError {
         HubError::Offline { id: self.id.clone(), missing, cache: self.settings.cache.clone() }
     }
 
     /// The error of a response that makes no sense.
-    pub fn unexpected_response(&self, message: String) -> HubError {
+    pub(super) fn unexpected_response(&self, message: String) -> HubError {
         HubError::UnexpectedResponse { endpoint: self.endpoint.clone(), id: self.id.clone(), message }
     }
 
     /// The error of a cache that cannot be used.
-    pub fn cache_error(&self, message: String) -> HubError {
+    pub(super) fn cache_error(&self, message: String) -> HubError {
         HubError::Cache { path: self.settings.cache.clone(), message }
     }
 
     /// What an error of the hub's client means. `file` is the requested file, if one was requested.
-    pub fn error(&self, error: &ApiError, file: Option<&str>) -> HubError {
+    pub(super) fn error(&self, error: &ApiError, file: Option<&str>) -> HubError {
         let (id, endpoint) = (self.id.clone(), self.endpoint.clone());
         let request = match error {
             ApiError::RequestError(request) => request.to_string(),

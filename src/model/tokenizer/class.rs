@@ -14,7 +14,7 @@ use crate::model::LoadError;
 
 /// The classes of the supported families that have rules of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TokenizerClass {
+pub(super) enum TokenizerClass {
     Albert,
     Bert,
     Camembert,
@@ -60,18 +60,18 @@ impl TokenizerClass {
     }
 
     /// The keys and default texts of the class's special tokens.
-    pub fn special_tokens(self) -> impl Iterator<Item = (&'static str, &'static str)> {
+    pub(super) fn special_tokens(self) -> impl Iterator<Item = (&'static str, &'static str)> {
         KEYS.into_iter().zip(self.defaults()).filter_map(|(key, default)| Some((key, default?)))
     }
 
     /// The text of a special token by the files, or else the default of the class.
-    fn token(self, key: &str, config: &TokenizerConfig) -> String {
+    fn token(self, key: &str, config: &TokenizerConfig<'_>) -> String {
         let default = self.special_tokens().find(|(known, _)| *known == key);
         config.token(key, default.map_or("", |(_, token)| token))
     }
 
     /// Whether the vocabulary has scores.
-    pub fn has_scores(self) -> bool {
+    pub(super) fn has_scores(self) -> bool {
         self.model_type() == "Unigram"
     }
 
@@ -93,13 +93,13 @@ impl TokenizerClass {
     }
 
     /// Why the class cannot build on this vocabulary, as in transformers; `None` if it can.
-    pub fn mismatch(self, model: &Value) -> Option<String> {
+    pub(super) fn mismatch(self, model: &Value) -> Option<String> {
         let (expected, found) = (self.model_type(), model_type_of(model));
         (found != expected).then(|| format!("found a vocabulary of type {found}; expected {expected}"))
     }
 
     /// The unknown token, if the class needs it and the vocabulary lacks it, so that a word could fail to be tokenised.
-    pub fn missing_unknown_token(self, model: &Value, config: &TokenizerConfig) -> Option<String> {
+    pub(super) fn missing_unknown_token(self, model: &Value, config: &TokenizerConfig<'_>) -> Option<String> {
         let unknown = self.token("unk_token", config);
         (self.model_type() == "WordPiece" && model["vocab"].get(&unknown).is_none()).then_some(unknown)
     }
@@ -109,7 +109,7 @@ impl TokenizerClass {
     ///
     /// # Errors
     /// If a switch is not a boolean.
-    pub fn build(self, json: &mut Value, config: &TokenizerConfig) -> Result<(), LoadError> {
+    pub(super) fn build(self, json: &mut Value, config: &TokenizerConfig<'_>) -> Result<(), LoadError> {
         let settings = self.model_settings(&json["model"], config);
         json["normalizer"] = self.normalizer(&json["normalizer"], config)?;
         json["pre_tokenizer"] = self.pre_tokenizer(config)?;
@@ -122,7 +122,7 @@ impl TokenizerClass {
     }
 
     /// The settings of the vocabulary's model.
-    fn model_settings(self, model: &Value, config: &TokenizerConfig) -> Value {
+    fn model_settings(self, model: &Value, config: &TokenizerConfig<'_>) -> Value {
         match self {
             TokenizerClass::Bert | TokenizerClass::Mpnet => json!({
                 "unk_token": self.token("unk_token", config), "continuing_subword_prefix": "##",
@@ -154,7 +154,7 @@ impl TokenizerClass {
     }
 
     /// The normalizer of the class. `own` is that of tokenizer.json.
-    fn normalizer(self, own: &Value, config: &TokenizerConfig) -> Result<Value, LoadError> {
+    fn normalizer(self, own: &Value, config: &TokenizerConfig<'_>) -> Result<Value, LoadError> {
         let sequence = |steps: Vec<Value>| json!({ "type": "Sequence", "normalizers": steps });
         Ok(match self {
             TokenizerClass::Bert | TokenizerClass::Mpnet => json!({
@@ -192,7 +192,7 @@ impl TokenizerClass {
     }
 
     /// The pre-tokenizer of the class.
-    fn pre_tokenizer(self, config: &TokenizerConfig) -> Result<Value, LoadError> {
+    fn pre_tokenizer(self, config: &TokenizerConfig<'_>) -> Result<Value, LoadError> {
         let sequence = |steps: Vec<Value>| json!({ "type": "Sequence", "pretokenizers": steps });
         let prefix_space = |default: bool| config.flag("add_prefix_space").map(|flag| flag.unwrap_or(default));
         let metaspace = |scheme: &str, split: bool| json!({ "type": "Metaspace", "replacement": SPACE, "prepend_scheme": scheme, "split": split });
@@ -232,10 +232,10 @@ impl TokenizerClass {
     /// The tokens to add to the vocabulary, in order: first `listed`, from the files; then the special tokens, with the class's
     /// defaults where the files say nothing; then other special tokens of the files (`tokenization_utils_tokenizers.py`, `__init__`
     /// and `_post_init`). `None` is the general class.
-    pub fn tokens_to_add(
+    pub(super) fn tokens_to_add(
         class: Option<TokenizerClass>,
         listed: Vec<AddedToken>,
-        config: &TokenizerConfig,
+        config: &TokenizerConfig<'_>,
     ) -> Vec<AddedToken> {
         let mut tokens = listed;
         let known = tokens.clone();
@@ -273,10 +273,10 @@ impl TokenizerClass {
     ///
     /// # Errors
     /// A token of the template that has no id.
-    pub fn template(
+    pub(super) fn template(
         self,
         own: &Value,
-        config: &TokenizerConfig,
+        config: &TokenizerConfig<'_>,
         id: impl Fn(&str) -> Option<u32>,
     ) -> Result<Option<Value>, String> {
         let keys: &[&str] = match self {

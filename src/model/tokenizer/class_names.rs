@@ -130,7 +130,7 @@ const UNSUPPORTED: [&str; 66] = [
 ///
 /// # Errors
 /// If the class is not implemented.
-pub fn class_of(
+pub(super) fn class_of(
     name: Option<&str>,
     model_type: Option<&str>,
     tokenizer: &str,

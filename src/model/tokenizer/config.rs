@@ -9,11 +9,11 @@ use crate::model::LoadError;
 use crate::model::config_file::ConfigFile;
 
 /// The keys of special tokens, in transformers' order (`SPECIAL_TOKENS_ATTRIBUTES`).
-pub const KEYS: [&str; 7] =
+pub(super) const KEYS: [&str; 7] =
     ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
 /// tokenizer_config.json, and special_tokens_map.json where it still counts.
-pub struct TokenizerConfig<'a> {
+pub(super) struct TokenizerConfig<'a> {
     /// tokenizer_config.json.
     pub config: Option<&'a ConfigFile>,
     /// special_tokens_map.json.
@@ -25,7 +25,7 @@ impl TokenizerConfig<'_> {
     ///
     /// # Errors
     /// If the value is not a boolean.
-    pub fn flag(&self, key: &str) -> Result<Option<bool>, LoadError> {
+    pub(super) fn flag(&self, key: &str) -> Result<Option<bool>, LoadError> {
         match self.config {
             Some(file) if file.get(key).is_some() => file.flag(key).map(Some),
             _ => Ok(None),
@@ -33,19 +33,19 @@ impl TokenizerConfig<'_> {
     }
 
     /// A whole number; `None` if it is absent or anything else.
-    pub fn count(&self, key: &str) -> Option<u64> {
+    pub(super) fn count(&self, key: &str) -> Option<u64> {
         self.config?.get(key)?.as_u64()
     }
 
     /// The value of a special token's key, null included. special_tokens_map.json wins unless tokenizer_config.json lists the added
     /// tokens (`tokenization_utils_base.py`, `_from_pretrained`).
-    pub fn value(&self, key: &str) -> Option<&Value> {
+    pub(super) fn value(&self, key: &str) -> Option<&Value> {
         let special = self.special_tokens.filter(|_| self.listed().is_none()).and_then(|file| file.get(key));
         special.or_else(|| self.config.and_then(|file| file.json.get(key)))
     }
 
     /// The text of a special token.
-    pub fn token(&self, key: &str, default: &str) -> String {
+    pub(super) fn token(&self, key: &str, default: &str) -> String {
         self.value(key).and_then(token_text).unwrap_or(default).to_owned()
     }
 
@@ -55,7 +55,7 @@ impl TokenizerConfig<'_> {
     }
 
     /// The added tokens, sorted by id: those of tokenizer_config.json, or else of added_tokens.json and tokenizer.json.
-    pub fn added_tokens(&self, added_tokens: Option<&ConfigFile>, tokenizer: &Value) -> Vec<AddedToken> {
+    pub(super) fn added_tokens(&self, added_tokens: Option<&ConfigFile>, tokenizer: &Value) -> Vec<AddedToken> {
         let mut tokens = BTreeMap::new();
         match self.listed() {
             Some(listed) => {
@@ -83,7 +83,7 @@ impl TokenizerConfig<'_> {
     }
 
     /// Special tokens besides those of [`KEYS`]: in a list, in a dictionary of names, or under keys of their own.
-    pub fn extra_special_tokens(&self) -> Vec<(String, Option<Value>)> {
+    pub(super) fn extra_special_tokens(&self) -> Vec<(String, Option<Value>)> {
         let mut tokens = Vec::new();
         let files = [self.config, self.special_tokens.filter(|_| self.listed().is_none())];
         for file in files.into_iter().flatten() {
@@ -108,12 +108,12 @@ fn values_of(list: Option<&Value>) -> Vec<&Value> {
 }
 
 /// The text of a token: a string, or the `content` of an object.
-pub fn token_text(token: &Value) -> Option<&str> {
+pub(super) fn token_text(token: &Value) -> Option<&str> {
     token.as_str().or_else(|| token["content"].as_str())
 }
 
 /// An added token, with the switches of its object.
-pub fn added_token(text: &str, value: Option<&Value>, special: bool) -> AddedToken {
+pub(super) fn added_token(text: &str, value: Option<&Value>, special: bool) -> AddedToken {
     let flag = |key: &str| value.and_then(|value| value[key].as_bool());
     let special = special || flag("special").unwrap_or(false);
     AddedToken::from(text, special)

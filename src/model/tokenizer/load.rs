@@ -30,7 +30,7 @@ const CONVERT: &str =
     "python -c \"from transformers import AutoTokenizer as T; T.from_pretrained('MODEL').save_pretrained('FOLDER')\"";
 
 /// A tokenizer, as its files and its class define it.
-pub struct LoadedTokenizer {
+pub(super) struct LoadedTokenizer {
     /// The file with the vocabulary.
     pub path: PathBuf,
     /// The tokenizer.
@@ -44,7 +44,7 @@ pub struct LoadedTokenizer {
 ///
 /// # Errors
 /// If the files are missing or broken, or their class is not supported or does not fit the vocabulary.
-pub fn read(folder: &Path, vocab_size: usize) -> Result<LoadedTokenizer, LoadError> {
+pub(super) fn read(folder: &Path, vocab_size: usize) -> Result<LoadedTokenizer, LoadError> {
     let tokenizer_config = ConfigFile::read(folder.join("tokenizer_config.json"))?;
     let special_tokens = ConfigFile::read(folder.join("special_tokens_map.json"))?;
     let config = TokenizerConfig { config: tokenizer_config.as_ref(), special_tokens: special_tokens.as_ref() };
@@ -77,7 +77,7 @@ fn read_tokenizer_json(
     folder: &Path,
     path: PathBuf,
     bytes: Vec<u8>,
-    config: &TokenizerConfig,
+    config: &TokenizerConfig<'_>,
     vocab_size: usize,
 ) -> Result<LoadedTokenizer, LoadError> {
     let invalid = |error: String| LoadError::model(&path, format!("invalid tokenizer: {error}"));
@@ -128,7 +128,7 @@ fn build(
     json: &mut Value,
     listed: Vec<AddedToken>,
     scores: Option<Vec<(String, f64)>>,
-    config: &TokenizerConfig,
+    config: &TokenizerConfig<'_>,
     vocab_size: usize,
 ) -> Result<Tokenizer, BuildError> {
     let invalid = |error: &dyn std::fmt::Display| BuildError::Vocabulary(format!("invalid tokenizer: {error}"));
@@ -221,7 +221,7 @@ fn read_bounded(path: &Path) -> Result<Option<Vec<u8>>, LoadError> {
 /// The class that transformers loads the folder's tokenizer with, and the name that says so; `None` is the general class.
 fn named_class(
     folder: &Path,
-    config: &TokenizerConfig,
+    config: &TokenizerConfig<'_>,
     tokenizer: &str,
 ) -> Result<Option<(String, TokenizerClass)>, LoadError> {
     let model = ConfigFile::read(folder.join("config.json"))?;
@@ -240,7 +240,12 @@ fn named_class(
 }
 
 /// The tokenizer.json of a vocab.txt, which has one token per line.
-fn from_vocabulary(folder: &Path, path: &Path, bytes: Vec<u8>, config: &TokenizerConfig) -> Result<Value, LoadError> {
+fn from_vocabulary(
+    folder: &Path,
+    path: &Path,
+    bytes: Vec<u8>,
+    config: &TokenizerConfig<'_>,
+) -> Result<Value, LoadError> {
     let text =
         String::from_utf8(bytes).map_err(|_| LoadError::model(path, "invalid UTF-8; expected one token per line"))?;
     refuse_additions(folder, config.config)?;

@@ -19,7 +19,7 @@ mod scores;
 mod split_points;
 mod whitespace;
 
-pub use self::error::TokenizeError;
+pub(crate) use self::error::TokenizeError;
 use self::model_tokenizer::ModelTokenizer;
 use super::LoadError;
 use super::config_file::ConfigFile;

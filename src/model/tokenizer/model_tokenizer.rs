@@ -17,7 +17,7 @@ use crate::model::config_file::ConfigFile;
 use crate::model::{LoadError, ModelSpec};
 
 /// The tokenizer of a model folder.
-pub struct ModelTokenizer {
+pub(super) struct ModelTokenizer {
     /// The file that it was read from.
     pub path: PathBuf,
     /// The number of tokens in its vocabulary.
@@ -39,7 +39,7 @@ impl ModelTokenizer {
     ///
     /// # Errors
     /// If its files are missing or broken, do not fit the model, or ask for something that is not supported.
-    pub fn load(folder: &Path, spec: &ModelSpec) -> Result<ModelTokenizer, LoadError> {
+    pub(super) fn load(folder: &Path, spec: &ModelSpec) -> Result<ModelTokenizer, LoadError> {
         let LoadedTokenizer { path, mut tokenizer, json } = load::read(folder, spec.vocab_size)?;
         let refuse = |message: String| LoadError::model(&path, message);
         refuse_unsupported(folder, &path, &json)?;
@@ -73,7 +73,7 @@ impl ModelTokenizer {
     }
 
     /// Whether a token is special, or is added after every text.
-    pub fn is_special(&self, id: u32) -> bool {
+    pub(super) fn is_special(&self, id: u32) -> bool {
         self.suffix.contains(&id) || self.special.contains(&id)
     }
 
@@ -82,7 +82,7 @@ impl ModelTokenizer {
     ///
     /// # Errors
     /// If the tokenizers crate fails on the text.
-    pub fn encode(&self, text: &str, max_seq_length: usize, out: &mut Tokens) -> Result<(), TokenizeError> {
+    pub(super) fn encode(&self, text: &str, max_seq_length: usize, out: &mut Tokens) -> Result<(), TokenizeError> {
         let text_tokens_max = max_seq_length - self.prefix.len() - self.suffix.len();
         let mut ids = self.prefix.clone();
         let (mut kept, mut truncated) = (0, 0);

@@ -4,7 +4,7 @@
 //! two segmentations of a text whose scores have the same sum.
 
 /// The pieces and scores; `None` if the text has no list of them.
-pub fn unigram_scores(text: &str) -> Option<Vec<(String, f64)>> {
+pub(super) fn unigram_scores(text: &str) -> Option<Vec<(String, f64)>> {
     let list = text.match_indices("\"vocab\"").find_map(|(at, key)| {
         // A piece that reads "vocab" has no colon after it, so this is the key.
         text[at + key.len()..].trim_start().strip_prefix(':')?.trim_start().strip_prefix('[')

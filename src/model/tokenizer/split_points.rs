@@ -16,11 +16,11 @@ use super::byte_level::{LLAMA3_SPLIT, QWEN2_SPLIT};
 
 /// A text longer than this is tokenised in pieces of about this many bytes. It is large enough that the overhead of a piece is
 /// negligible, and small enough that the tokens of a piece, some 100 bytes per byte of text, are a few megabytes.
-pub const PIECE_BYTES: usize = 32 << 10;
+pub(super) const PIECE_BYTES: usize = 32 << 10;
 
 /// The rules of one tokenizer for where a text may be split.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SplitPoints {
+pub(super) struct SplitPoints {
     /// Whether BERT's rules do not hold for this tokenizer.
     never: bool,
     /// Whether the byte-level rule holds: a text is split only at a space between letters or digits.
@@ -35,7 +35,7 @@ pub struct SplitPoints {
 
 impl SplitPoints {
     /// The rules for a tokenizer.json.
-    pub fn of(tokenizer: &Value) -> SplitPoints {
+    pub(super) fn of(tokenizer: &Value) -> SplitPoints {
         let pre_tokenizers = steps(&tokenizer["pre_tokenizer"], "pretokenizers");
         let normalizers = steps(&tokenizer["normalizer"], "normalizers");
         let no_tokens = Vec::new();
@@ -79,12 +79,12 @@ impl SplitPoints {
     }
 
     /// The text in pieces of about [`PIECE_BYTES`]; in one piece if it is short or cannot be split.
-    pub fn pieces<'a>(&'a self, text: &'a str) -> impl Iterator<Item = &'a str> {
+    pub(super) fn pieces<'a>(&'a self, text: &'a str) -> impl Iterator<Item = &'a str> {
         self.pieces_of(text, PIECE_BYTES)
     }
 
     /// The text in pieces of about `bytes` bytes, or more where it cannot be split.
-    pub fn pieces_of<'a>(&'a self, text: &'a str, bytes: usize) -> impl Iterator<Item = &'a str> {
+    pub(super) fn pieces_of<'a>(&'a self, text: &'a str, bytes: usize) -> impl Iterator<Item = &'a str> {
         let mut rest = Some(text);
         std::iter::from_fn(move || {
             let text = rest.take()?;

@@ -19,7 +19,7 @@ fn token_id(hash: u64) -> u32 {
 }
 
 /// Appends the ids of one text to `out`: at most `max_seq_length`, and how many more the text has.
-pub fn encode(text: &str, max_seq_length: usize, out: &mut Tokens) {
+pub(super) fn encode(text: &str, max_seq_length: usize, out: &mut Tokens) {
     let mut ids = Vec::new();
     let mut truncated = 0u32;
     let mut add = |hash: u64| {

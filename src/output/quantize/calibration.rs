@@ -6,7 +6,7 @@ use super::ranges::{RANGES_VERSION, RangesFile};
 
 /// The minimum and maximum of each value, over the vectors so far.
 #[derive(Debug, Clone, Default)]
-pub struct Calibration {
+pub(crate) struct Calibration {
     min: Vec<f32>,
     max: Vec<f32>,
     vectors: u64,
@@ -14,12 +14,12 @@ pub struct Calibration {
 
 impl Calibration {
     /// A calibration of vectors of `dim` values.
-    pub fn new(dim: usize) -> Calibration {
+    pub(crate) fn new(dim: usize) -> Calibration {
         Calibration { min: vec![f32::INFINITY; dim], max: vec![f32::NEG_INFINITY; dim], vectors: 0 }
     }
 
     /// The number of vectors so far.
-    pub fn vectors(&self) -> u64 {
+    pub(crate) fn vectors(&self) -> u64 {
         self.vectors
     }
 
@@ -27,7 +27,7 @@ impl Calibration {
     ///
     /// # Panics
     /// If the vector has another length.
-    pub fn add(&mut self, vector: &[f32]) {
+    pub(crate) fn add(&mut self, vector: &[f32]) {
         assert_eq!(vector.len(), self.min.len(), "vectors of one length");
         for ((min, max), &value) in self.min.iter_mut().zip(&mut self.max).zip(vector) {
             (*min, *max) = (min.min(value), max.max(value));
@@ -39,7 +39,7 @@ impl Calibration {
     ///
     /// # Errors
     /// If there were fewer than two vectors.
-    pub fn into_file(self, made_by: BTreeMap<String, String>) -> Result<RangesFile, String> {
+    pub(crate) fn into_file(self, made_by: BTreeMap<String, String>) -> Result<RangesFile, String> {
         if self.vectors < 2 {
             return Err(format!("found {} vectors; expected at least 2, better some thousands", self.vectors));
         }

@@ -12,7 +12,9 @@ mod precision;
 mod quantizer;
 mod ranges;
 
-pub use calibration::Calibration;
+pub(crate) use calibration::Calibration;
 pub use precision::OutputPrecision;
-pub use quantizer::{Quantized, Quantizer, unsigned};
-pub use ranges::{Ranges, RangesConfig, RangesError, RangesFile, check};
+pub(crate) use quantizer::unsigned;
+pub use quantizer::{Quantized, Quantizer};
+pub use ranges::Ranges;
+pub(crate) use ranges::{RangesConfig, RangesError, check};

@@ -92,7 +92,7 @@ fn signed(byte: u8) -> i8 {
 }
 
 /// The number plus 128.
-pub fn unsigned(number: i8) -> u8 {
+pub(crate) fn unsigned(number: i8) -> u8 {
     number.cast_unsigned() ^ 0x80
 }
 

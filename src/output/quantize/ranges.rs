@@ -27,7 +27,7 @@ pub enum RangesConfig {
 ///
 /// # Errors
 /// The key, and what is wrong with its value.
-pub fn check(precision: OutputPrecision, ranges: Option<&RangesConfig>) -> Result<(), (&'static str, String)> {
+pub(crate) fn check(precision: OutputPrecision, ranges: Option<&RangesConfig>) -> Result<(), (&'static str, String)> {
     match (precision.needs_ranges(), ranges) {
         (true, None) => {
             let message = format!(

@@ -37,5 +37,4 @@ mod tests;
 pub use config::FilesConfig;
 pub use file_source::FileSource;
 pub use format::Format;
-pub use resume::{InputFingerprints, Resume};
-pub use shard::Shard;
+pub(crate) use resume::{InputFingerprints, Resume};

@@ -13,7 +13,7 @@ use crate::text::select_fields::select_fields;
 ///
 /// # Errors
 /// As [`KeptSchema::infer`].
-pub fn infer_kept(plan: &RecordPlan, first: Option<&Body>) -> Result<KeptSchema, String> {
+pub(crate) fn infer_kept(plan: &RecordPlan, first: Option<&Body>) -> Result<KeptSchema, String> {
     let top_fields = plan.top_fields();
     match first {
         None | Some(Body::Batch(_)) => KeptSchema::infer(&plan.keep, TypeSample::Empty),

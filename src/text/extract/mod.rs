@@ -18,4 +18,4 @@ mod kept_types;
 mod tables;
 
 pub use extractor::Extractor;
-pub use kept_types::infer_kept;
+pub(crate) use kept_types::infer_kept;

@@ -64,13 +64,17 @@ const LAYER: PostNormNames = PostNormNames {
     mlp_norm: "output.LayerNorm",
 };
 
-pub fn check(model_type: &str, file: &ConfigFile) -> Result<Sizes, LoadError> {
+pub(super) fn check(model_type: &str, file: &ConfigFile) -> Result<Sizes, LoadError> {
     let BertConfig { common, position_offset, .. } = BertConfig::read(model_type, file)?;
     let max_positions = common.max_positions.map(|rows| position_offset.max_tokens(rows).max(1));
     Ok(CommonConfig { max_positions, ..common }.sizes())
 }
 
-pub fn build(model_type: &str, file: &ConfigFile, weights: &mut Weights) -> Result<Box<dyn Transformer>, LoadError> {
+pub(super) fn build(
+    model_type: &str,
+    file: &ConfigFile,
+    weights: &mut Weights,
+) -> Result<Box<dyn Transformer>, LoadError> {
     let config = BertConfig::read(model_type, file)?;
     let common = &config.common;
     let names = TensorNames::root(&[match model_type {

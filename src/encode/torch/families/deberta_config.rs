@@ -13,7 +13,7 @@ const KEYS: CommonKeys =
     CommonKeys { norm_eps: NormEps::Keys { keys: &["layer_norm_eps"], default: 1e-7 }, ..CommonKeys::BERT };
 
 /// The keys of config.json that change the vectors.
-pub struct DebertaConfig {
+pub(super) struct DebertaConfig {
     pub common: CommonConfig,
     /// Width of the embeddings, before a projection.
     pub embedding_size: i64,
@@ -27,7 +27,7 @@ pub struct DebertaConfig {
 }
 
 /// How relative positions take part in the scores.
-pub struct RelativeAttention {
+pub(super) struct RelativeAttention {
     pub buckets: Buckets,
     /// Queries are compared with positions (c2p).
     pub content_to_position: bool,
@@ -41,7 +41,7 @@ pub struct RelativeAttention {
 
 /// The convolution beside the first layer.
 #[derive(Clone, Copy)]
-pub struct ConvolutionConfig {
+pub(super) struct ConvolutionConfig {
     pub kernel_size: i64,
     pub groups: i64,
     pub activation: Activation,
@@ -49,7 +49,7 @@ pub struct ConvolutionConfig {
 
 impl DebertaConfig {
     /// Reads and checks config.json.
-    pub fn read(file: &ConfigFile) -> Result<DebertaConfig, LoadError> {
+    pub(super) fn read(file: &ConfigFile) -> Result<DebertaConfig, LoadError> {
         keys::refuse_decoders(file)?;
         let mut common = CommonConfig::read(file, &KEYS)?;
         common.heads.head_dim = keys::width_or(file, "attention_head_size", common.heads.head_dim)?;

@@ -147,11 +147,15 @@ fn sliding_window(
     }
 }
 
-pub fn check(model_type: &str, file: &ConfigFile) -> Result<Sizes, LoadError> {
+pub(super) fn check(model_type: &str, file: &ConfigFile) -> Result<Sizes, LoadError> {
     Ok(DecoderConfig::read(model_type, file)?.common.sizes())
 }
 
-pub fn build(model_type: &str, file: &ConfigFile, weights: &mut Weights) -> Result<Box<dyn Transformer>, LoadError> {
+pub(super) fn build(
+    model_type: &str,
+    file: &ConfigFile,
+    weights: &mut Weights,
+) -> Result<Box<dyn Transformer>, LoadError> {
     let config = DecoderConfig::read(model_type, file)?;
     let common = &config.common;
     let names = TensorNames::root(&["model"]);

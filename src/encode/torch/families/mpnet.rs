@@ -50,13 +50,13 @@ const LAYER: PostNormNames = PostNormNames {
     mlp_norm: "output.LayerNorm",
 };
 
-pub fn check(_: &str, file: &ConfigFile) -> Result<Sizes, LoadError> {
+pub(super) fn check(_: &str, file: &ConfigFile) -> Result<Sizes, LoadError> {
     let common = MpnetConfig::read(file)?.common;
     let max_positions = common.max_positions.map(|rows| POSITION_OFFSET.max_tokens(rows));
     Ok(CommonConfig { max_positions, ..common }.sizes())
 }
 
-pub fn build(_: &str, file: &ConfigFile, weights: &mut Weights) -> Result<Box<dyn Transformer>, LoadError> {
+pub(super) fn build(_: &str, file: &ConfigFile, weights: &mut Weights) -> Result<Box<dyn Transformer>, LoadError> {
     let MpnetConfig { common: config, bias_rows } = MpnetConfig::read(file)?;
     let names = TensorNames::root(&["mpnet"]);
     let tables = names.at("embeddings");

@@ -14,14 +14,14 @@ use crate::model::config_file::{ConfigFile, shorten};
 
 /// The key under which a family has the base of its frequencies, and the base where the key is absent.
 #[derive(Debug, Clone, Copy)]
-pub struct ThetaKey {
+pub(crate) struct ThetaKey {
     pub key: &'static str,
     pub default: f64,
 }
 
 impl RopeFrequencies {
     /// For a family whose layers all have the same frequencies.
-    pub fn read(file: &ConfigFile, head_dim: i64, theta: ThetaKey) -> Result<RopeFrequencies, LoadError> {
+    pub(crate) fn read(file: &ConfigFile, head_dim: i64, theta: ThetaKey) -> Result<RopeFrequencies, LoadError> {
         let scaling = object(file, "rope_scaling")?.filter(|map| !map.is_empty());
         let map = match scaling {
             Some(map) => map,
@@ -42,7 +42,11 @@ impl RopeFrequencies {
 
     /// For GTE by its authors' own code, which has one rule (`NTKScalingRotaryEmbedding` in `modeling.py`, with a fixed
     /// factor): the base is multiplied by the factor, and all frequencies are divided by factor^(2 / head_dim).
-    pub fn read_fixed_ntk(file: &ConfigFile, head_dim: i64, theta: ThetaKey) -> Result<RopeFrequencies, LoadError> {
+    pub(crate) fn read_fixed_ntk(
+        file: &ConfigFile,
+        head_dim: i64,
+        theta: ThetaKey,
+    ) -> Result<RopeFrequencies, LoadError> {
         let unscaled = RopeFrequencies::from_map(file, Map::new(), head_dim, theta);
         let Some(map) = object(file, "rope_scaling")?.filter(|map| !map.is_empty()) else { return unscaled };
         let scaling = ConfigFile { path: file.path.clone(), json: map };
@@ -63,7 +67,7 @@ impl RopeFrequencies {
     }
 
     /// For the layers of one type. `is_scaled` is whether the `rope_scaling` of an older file applies to them too.
-    pub fn read_for_layer_type(
+    pub(crate) fn read_for_layer_type(
         file: &ConfigFile,
         layer_type: LayerType,
         head_dim: i64,
