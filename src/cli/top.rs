@@ -6,7 +6,7 @@
 use std::io::IsTerminal;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::telemetry::status::Status;
+use crate::telemetry::status::{FORMAT_VERSION, Status};
 use anyhow::{Context, bail};
 use clap::Args;
 use ratatui::DefaultTerminal;
@@ -131,7 +131,40 @@ impl Client {
         }
         let body = response.body_mut().with_config().limit(STATUS_BYTES_MAX).read_to_string();
         let body = body.with_context(|| format!("{url}: incomplete response"))?;
-        serde_json::from_str(&body)
-            .with_context(|| format!("{url}: unknown response; expected the status of this version of embedmill"))
+        read_status(&body).with_context(|| url)
+    }
+}
+
+/// Reads the status of every version up to this one's.
+fn read_status(body: &str) -> anyhow::Result<Status> {
+    let json: serde_json::Value = serde_json::from_str(body).context("invalid JSON; expected the status of a run")?;
+    match json.get("format_version").and_then(serde_json::Value::as_u64) {
+        Some(version) if version > u64::from(FORMAT_VERSION) => bail!(
+            "found status version {version}; expected at most {FORMAT_VERSION} (the run is of a later embedmill: use its `top`)"
+        ),
+        Some(_) => serde_json::from_value(json).context("unknown response; expected the status of a run"),
+        None => bail!("unknown response; expected the status of a run"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Written by this version; later ones read it.
+    const V1: &str = include_str!("../../tests/data/v1/status.json");
+
+    #[test]
+    fn status_of_version_1_is_read_and_a_later_one_is_refused() {
+        let status = read_status(V1).expect("it is read");
+        assert_eq!((status.format_version, status.counters.records_read), (1, 100));
+        let later = V1.replacen("\"format_version\": 1", "\"format_version\": 2, \"new\": true", 1);
+        let error = read_status(&later).expect_err("it is refused").to_string();
+        assert!(error.starts_with("found status version 2; expected at most 1"), "{error}");
+        let more = V1.replacen("\"format_version\": 1", "\"format_version\": 1, \"new\": true", 1);
+        assert!(read_status(&more).is_ok(), "a field that a reader does not know is ignored");
+        for other in ["", "{}", "[1]"] {
+            assert!(read_status(other).is_err(), "{other}");
+        }
     }
 }

@@ -230,6 +230,7 @@ mod tests {
             splits: 0,
         };
         Status {
+            format_version: 1,
             version: "1.2.3".into(),
             phase: Phase::Running,
             not_ready: None,

@@ -1,15 +1,9 @@
 //! `source.kafka:` and `sink.kafka:` in the pipeline file.
 
-use std::collections::BTreeMap;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Cluster;
-
-/// librdkafka's properties by their own names, such as `security.protocol` and `sasl.username`; they take precedence over
-/// what embedmill sets. Keep secrets in the environment: `sasl.password: ${KAFKA_PASSWORD:?}`.
-pub(crate) type Properties = BTreeMap<String, String>;
+use super::cluster::{Cluster, Properties};
 
 /// `source.kafka:` in the pipeline file.
 #[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

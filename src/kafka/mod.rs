@@ -5,19 +5,25 @@
 //! - `librdkafka` holds the clients; `disabled` has the same interface in a build without the feature `kafka`, where opening
 //!   any of them fails
 
+#[cfg_attr(not(feature = "kafka"), allow(dead_code, reason = "only the Kafka clients have checkpoints"))]
+mod checkpoint_metadata;
+mod cluster;
 pub(crate) mod config;
 #[cfg(not(feature = "kafka"))]
 mod disabled;
 mod error;
+#[cfg_attr(not(feature = "kafka"), allow(dead_code, reason = "only the Kafka clients produce messages"))]
+mod headers;
 #[cfg(feature = "kafka")]
 mod librdkafka;
 pub(crate) mod messages;
 mod options;
 pub(crate) mod topic_names;
 
+pub(crate) use cluster::{Cluster, Properties};
 #[cfg(not(feature = "kafka"))]
 pub(crate) use disabled::{KafkaConsumer, KafkaProducer, replay};
 pub use error::KafkaError;
 #[cfg(feature = "kafka")]
 pub(crate) use librdkafka::{KafkaConsumer, KafkaProducer, replay};
-pub(crate) use options::{Cluster, ReplayOptions, ReplaySummary, TransactionMode};
+pub(crate) use options::{ReplayOptions, ReplaySummary, TransactionMode};

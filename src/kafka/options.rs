@@ -1,16 +1,5 @@
 //! The types that callers pass to the Kafka clients and get back, in builds with and without librdkafka.
 
-use super::config::Properties;
-
-/// A cluster, and how to connect to it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Cluster {
-    /// `host:port`, separated by commas.
-    pub brokers: String,
-    /// librdkafka's properties as the user gave them; values may be secrets.
-    pub properties: Properties,
-}
-
 /// Whether a producer publishes windows in transactions, and under which transactional id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TransactionMode {

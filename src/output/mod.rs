@@ -10,9 +10,10 @@ pub(crate) mod quantize;
 pub(crate) mod read;
 mod schema;
 mod vectors;
+mod version;
 
 pub(crate) use assemble::Output;
 pub(crate) use config::OutputConfig;
+pub(crate) use schema::OWN_COLUMNS;
 pub use schema::OutputSchema;
-pub(crate) use schema::{FORMAT_VERSION, OWN_COLUMNS};
 pub use vectors::Vectors;

@@ -16,6 +16,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::Vectors;
 use super::quantize::{OutputPrecision, Quantizer, Ranges, RangesConfig};
+use super::version::check_version;
 use crate::columnar::Table;
 
 /// Rows of a batch read from Parquet: few enough that a scan needs little memory.
@@ -46,7 +47,8 @@ impl OutputFile {
     /// Opens an Arrow file, an Arrow stream or a Parquet file, as its first bytes tell.
     ///
     /// # Errors
-    /// If the file cannot be read, or is neither Arrow nor Parquet.
+    /// If the file cannot be read, is neither Arrow nor Parquet, or a later version of embedmill wrote it in a format that
+    /// this one does not know.
     pub fn open(path: &Path) -> Result<Self, ReadError> {
         let fail = |message: String| ReadError { path: path.to_path_buf(), message };
         let mut file = File::open(path).map_err(|error| fail(format!("cannot be read: {error}")))?;
@@ -71,6 +73,7 @@ impl OutputFile {
             }
             _ => return Err(fail("unknown format; expected an Arrow or Parquet file".into())),
         };
+        check_version(|key| schema.metadata().get(key).map(String::as_str)).map_err(&fail)?;
         Ok(OutputFile { path: path.to_path_buf(), schema, batches })
     }
 

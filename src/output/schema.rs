@@ -22,12 +22,10 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use sha2::{Digest, Sha256};
 
 use super::quantize::{OutputPrecision, Quantizer};
+use super::version::FORMAT_VERSION;
 use crate::columnar::kept::KeptSchema;
 use crate::digest::hex;
 use crate::model::OutputValue;
-
-/// The version of the columns; it changes whenever the name, type or meaning of a column changes.
-pub(crate) const FORMAT_VERSION: &str = "1";
 
 /// The names of the columns that embedmill writes by itself; kept columns cannot have them.
 pub(crate) const OWN_COLUMNS: [&str; 9] =
@@ -105,7 +103,7 @@ impl OutputSchema {
             ]
             .map(Arc::new),
         );
-        let own = [("format_version", FORMAT_VERSION), ("version", env!("CARGO_PKG_VERSION"))];
+        let own = [("format_version", FORMAT_VERSION.to_string()), ("version", env!("CARGO_PKG_VERSION").to_string())];
         let own = own.map(|(key, value)| (key.to_string(), value.to_string()));
         let own = own.iter().chain(provenance).cloned().chain(quantizer.provenance());
         let metadata = own.map(|(key, value)| (format!("embedmill.{key}"), value.clone()));

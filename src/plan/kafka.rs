@@ -3,9 +3,9 @@
 
 use super::ends::{DeadLetterPlan, LocalSink, SinkPlan, SourcePlan, TopicSink};
 use super::error::{PlanError, refuse};
-use crate::kafka::Cluster;
-use crate::kafka::config::{KafkaSinkConfig, KafkaSourceConfig, Properties, ValueFormat};
+use crate::kafka::config::{KafkaSinkConfig, KafkaSourceConfig, ValueFormat};
 use crate::kafka::topic_names::TopicNames;
+use crate::kafka::{Cluster, Properties};
 use crate::sink::file::Target;
 use crate::text::field::RecordPlan;
 

@@ -29,7 +29,7 @@ fn invalid_combinations_are_refused_by_key() {
         "output.precision",
         "calibrates float32",
     );
-    check(&["model.pooling=[cls, cls]"], "model.pooling", "names cls twice");
+    check(&["model.pooling=[cls, cls]"], "model.pooling", "found cls twice; expected each mode once");
     check(&["model.prompt=a", "model.prompt_name=b"], "model.prompt_name", "beside model.prompt");
     check(&["dead_letter.path=out.arrow"], "dead_letter.path", "same file");
     check(

@@ -21,6 +21,7 @@ use super::format::{FileFormat, FormatWriter, read_metadata};
 use super::whole_file::{WholeFile, prepare_folder};
 use super::{BlockRows, Sink, SinkError, WindowRows, Written};
 use crate::output::OutputSchema;
+use crate::output::read::OutputFile;
 use crate::record::{DeadLetter, Partition};
 
 /// The footer's key for the offset of the first record after the file.
@@ -249,6 +250,8 @@ fn chain_end(format: FileFormat, folder: &Path, partition: &Partition) -> Result
         }
     }
     let Some((_, path)) = last else { return Ok(None) };
+    OutputFile::open(&path)
+        .map_err(|error| SinkError::Format { path: path.display().to_string(), message: error.message })?;
     let next = read_metadata(format, &path, NEXT_OFFSET)?.and_then(|next| next.parse().ok());
     let next: i64 = next.ok_or_else(|| SinkError::Io {
         path: path.clone(),

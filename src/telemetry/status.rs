@@ -14,9 +14,14 @@ use crate::record::Settled;
 /// The span that rates are averaged over: long enough to be steady with windows of a second, short enough to be current.
 pub(crate) const SPAN: Duration = Duration::from_secs(10);
 
+/// The version of the JSON that this build writes, and the last that `top` reads; see docs/compatibility.md.
+pub(crate) const FORMAT_VERSION: u32 = 1;
+
 /// The current state of a run. Readers ignore fields that they do not know, which come from later versions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Status {
+    /// The version of this format, [`FORMAT_VERSION`].
+    pub format_version: u32,
     /// The version of embedmill.
     pub version: String,
     /// Starting, running or draining.
@@ -193,6 +198,7 @@ impl Status {
             splits: counters.splits,
         });
         Status {
+            format_version: FORMAT_VERSION,
             version: env!("CARGO_PKG_VERSION").into(),
             phase: state.phase(),
             not_ready: state.not_ready(),

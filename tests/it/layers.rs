@@ -169,7 +169,7 @@ fn imports() -> BTreeMap<Module, BTreeSet<Module>> {
         let found = found.iter().filter_map(|path| tree.resolve(path, &module, 8)).filter(|other| *other != module);
         (module.clone(), found.collect())
     };
-    files.iter().map(of_file).filter(|(module, _)| !["lib", "main"].contains(&module[0].as_str())).collect()
+    files.iter().map(of_file).filter(|(module, _)| !["internal", "lib", "main"].contains(&module[0].as_str())).collect()
 }
 
 fn layer_of(room: &str) -> Option<usize> {

@@ -153,7 +153,7 @@ fn what_does_not_fit_together_is_refused() {
     check(&["calibrate", "one.jsonl", "-o", "o.json"], 1, "found 1 vectors; expected at least 2");
     check(&["calibrate", "a.jsonl", "-o", "no/such/o.json"], 2, "no/such/o.json: cannot be created");
     check(&["encode", "a.jsonl", "-o", "o.arrow", "--pooling", "cls+first"], 2, "unknown pooling mode \"first\"");
-    check(&["encode", "a.jsonl", "-o", "o.arrow", "--route", "query"], 2, "--route: is given, but there is no --model");
+    check(&["encode", "a.jsonl", "-o", "o.arrow", "--route", "query"], 2, "--route: set without --model; expected the model whose files it refers to");
 }
 
 #[test]
@@ -173,7 +173,7 @@ fn models_are_listed_and_what_is_not_there_is_told() {
         .args(["models", "pull", "acme/nothing", "--cache", "cache", "--offline"])
         .assert()
         .code(2)
-        .stderr(predicate::str::contains("the network is switched off"));
+        .stderr(predicate::str::contains("since the network is disabled (run once without --offline"));
     for command in ["list", "show", "pull"] {
         embedmill(folder.path())
             .args(["models", command, "--help"])
@@ -220,7 +220,7 @@ fn token_vectors_are_a_list_a_row() {
         &["--output-precision", "binary"],
         "--output-precision: found binary; expected float32 with --output-value: token_embeddings",
     );
-    refused(&["--pooling", "max"], "--pooling: is given, which is about a text's one vector");
+    refused(&["--pooling", "max"], "--pooling: applies to sentence embeddings only, but --output-value is token_embeddings");
 }
 
 /// Token vectors are many times the text: a window has as many tokens as a quarter of what may be in flight holds.

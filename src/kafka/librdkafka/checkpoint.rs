@@ -14,6 +14,7 @@ use super::limits::TRANSACTION_CALL_MAX;
 use super::publisher::SharedPublisher;
 use crate::delivery::Transaction;
 use crate::failure::{ClientError, Failure};
+use crate::kafka::checkpoint_metadata::CheckpointMetadata;
 use crate::kafka::{Cluster, KafkaError};
 use crate::record::{Partition, Position};
 use crate::source::file::{InputFingerprints, Resume};
@@ -57,16 +58,8 @@ impl KafkaCheckpoint {
         let Some(element) = elements.first().filter(|element| element.offset() != Offset::Invalid) else {
             return Ok(None);
         };
-        let metadata = element.metadata();
-        let mut parts = metadata.splitn(3, ' ');
-        let mut number = || parts.next().and_then(|part| part.parse::<u64>().ok());
-        let (Some(ordinal), Some(next), Some(fingerprint)) = (number(), number(), parts.next()) else {
-            return Err(refuse(format!(
-                "the consumer group of this name holds {metadata:?}; expected a checkpoint (choose another name)"
-            )));
-        };
-        let ordinal = u32::try_from(ordinal).unwrap_or(u32::MAX);
-        if self.fingerprints.of(ordinal) != Some(fingerprint) {
+        let CheckpointMetadata { ordinal, next, fingerprint } = element.metadata().parse().map_err(refuse)?;
+        if self.fingerprints.of(ordinal) != Some(fingerprint.as_str()) {
             return Err(refuse(format!(
                 "the inputs before number {} have changed since the earlier run: one was added, removed or resized; \
                  expected the same inputs (to embed all of them again, choose another name)",
@@ -102,9 +95,10 @@ impl Transaction<Position> for KafkaCheckpoint {
         let mut offsets = TopicPartitionList::new();
         let added = offsets.add_partition_offset(&self.topic, 0, Offset::Offset(next as i64));
         added.map_err(|error| self.failed("setting the offset", &error))?;
-        let fingerprint = self.fingerprints.of(*ordinal).unwrap_or_default();
+        let fingerprint = self.fingerprints.of(*ordinal).unwrap_or_default().to_owned();
+        let checkpoint = CheckpointMetadata { ordinal: *ordinal, next, fingerprint };
         if let Some(mut element) = offsets.find_partition(&self.topic, 0) {
-            element.set_metadata(format!("{ordinal} {next} {fingerprint}"));
+            element.set_metadata(checkpoint.to_string());
         }
         let metadata = self.consumer.group_metadata().ok_or_else(|| KafkaError::Failed {
             subject: format!("checkpoint {:?}", self.name),

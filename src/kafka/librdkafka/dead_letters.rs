@@ -7,12 +7,8 @@ use rdkafka::producer::BaseRecord;
 
 use super::limits::{CAUSE_BYTES_MAX, MESSAGE_OVERHEAD_BYTES};
 use super::topic::Topic;
+use crate::kafka::headers;
 use crate::record::DeadLetter;
-
-/// This header is present if the value exceeded the limit of the dead-letter topic and was left out.
-pub(super) const VALUE_LEFT_OUT: &str = "embedmill.value-left-out";
-/// This header counts how often the record was rejected.
-pub(super) const ATTEMPT: &str = "embedmill.attempt";
 
 /// Which parts of a dead letter are left out, so that the message fits. Each variant leaves out one part more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,27 +29,27 @@ pub(super) fn message<'a>(
     let mut headers = OwnedHeaders::new();
     let mut attempt = 1_u32;
     for (name, value) in dead_letter.envelope.iter().flat_map(|envelope| &envelope.headers) {
-        if name == ATTEMPT {
+        if name == headers::ATTEMPT {
             let before = value.as_ref().and_then(|value| std::str::from_utf8(value).ok()?.parse::<u32>().ok());
             attempt = before.map_or(1, |before| before.saturating_add(1));
-        } else if !name.starts_with("embedmill.") && left_out < LeftOut::ValueAndHeaders {
+        } else if !name.starts_with(headers::PREFIX) && left_out < LeftOut::ValueAndHeaders {
             headers = headers.insert(Header { key: name, value: value.as_deref() });
         }
     }
     let (position, attempt) = (dead_letter.position.to_string(), attempt.to_string());
     let cause = cause(dead_letter, left_out, bytes_max);
     let own_headers = [
-        ("embedmill.cause", cause.as_str()),
-        ("embedmill.stage", dead_letter.stage.as_str()),
-        ("embedmill.position", position.as_str()),
-        (ATTEMPT, attempt.as_str()),
-        ("embedmill.version", env!("CARGO_PKG_VERSION")),
+        (headers::CAUSE, cause.as_str()),
+        (headers::STAGE, dead_letter.stage.as_str()),
+        (headers::POSITION, position.as_str()),
+        (headers::ATTEMPT, attempt.as_str()),
+        (headers::VERSION, env!("CARGO_PKG_VERSION")),
     ];
     for (key, value) in own_headers {
         headers = headers.insert(Header { key, value: Some(value) });
     }
     if left_out > LeftOut::Nothing {
-        headers = headers.insert(Header { key: VALUE_LEFT_OUT, value: Some("true") });
+        headers = headers.insert(Header { key: headers::VALUE_LEFT_OUT, value: Some("true") });
     }
     let partition = dead_letter.position.partition.ordinal() as i32 % topic.partitions;
     let mut record = BaseRecord::<[u8], [u8]>::to(&topic.name).partition(partition).headers(headers);

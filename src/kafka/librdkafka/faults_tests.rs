@@ -16,8 +16,8 @@ use super::topic::Topic;
 use super::transaction::GroupTransaction;
 use crate::delivery::{OffsetCommitter, Transaction};
 use crate::failure::Failure;
-use crate::kafka::config::{KafkaSinkConfig, KafkaSourceConfig, Properties};
-use crate::kafka::{Cluster, TransactionMode};
+use crate::kafka::config::{KafkaSinkConfig, KafkaSourceConfig};
+use crate::kafka::{Cluster, Properties, TransactionMode};
 use crate::record::{DeadLetter, Partition, Position, Stage};
 use crate::sink::DeadLetterSink;
 

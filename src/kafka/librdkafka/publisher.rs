@@ -18,6 +18,7 @@ use super::producer::{Acknowledgements, ProducerSettings};
 use super::topic::{Admin, Topic, TopicLimits};
 use crate::failure::Failure;
 use crate::kafka::config::{KafkaSinkConfig, Layout};
+use crate::kafka::headers;
 use crate::kafka::messages::{CONTENT_TYPE, OversizedRow, RowsMessage, split_rows};
 use crate::kafka::{Cluster, KafkaError, TransactionMode};
 use crate::record::{Block, DeadLetter, Partition, Stage};
@@ -235,9 +236,9 @@ impl Publisher {
     fn headers(&self, message: &RowsMessage, traceparent: Option<&str>) -> OwnedHeaders {
         let rows = message.rows.to_string();
         let headers = OwnedHeaders::new_with_capacity(4)
-            .insert(Header { key: "content-type", value: Some(CONTENT_TYPE) })
-            .insert(Header { key: "embedmill.rows", value: Some(rows.as_str()) })
-            .insert(Header { key: "embedmill.schema", value: Some(self.schema_hash.as_str()) });
+            .insert(Header { key: headers::CONTENT_TYPE, value: Some(CONTENT_TYPE) })
+            .insert(Header { key: headers::ROWS, value: Some(rows.as_str()) })
+            .insert(Header { key: headers::SCHEMA, value: Some(self.schema_hash.as_str()) });
         match traceparent {
             Some(context) => headers.insert(Header { key: TRACEPARENT, value: Some(context) }),
             None => headers,

@@ -15,7 +15,6 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::client::{QUERY_MAX, configuration, creation_failed, operation_failed};
-use super::dead_letters::{ATTEMPT, VALUE_LEFT_OUT};
 use super::group::offset_list;
 use super::limits::TRANSACTION_CALL_MAX;
 use super::until_end::topic_names;
@@ -23,6 +22,7 @@ use crate::delivery::NextOffsets;
 use crate::delivery::assignment::TopicPartition;
 use crate::failure::Failure;
 use crate::kafka::config::KafkaSourceConfig;
+use crate::kafka::headers;
 use crate::kafka::topic_names::TopicNames;
 use crate::kafka::{KafkaError, ReplayOptions, ReplaySummary};
 
@@ -178,18 +178,18 @@ enum ReplayTarget {
 
 impl ReplayTarget {
     fn of(message: &BorrowedMessage<'_>, topics: &TopicNames, options: &ReplayOptions) -> ReplayTarget {
-        if options.stage.as_deref().is_some_and(|stage| header(message, "embedmill.stage") != Some(stage)) {
+        if options.stage.as_deref().is_some_and(|stage| header(message, headers::STAGE) != Some(stage)) {
             return ReplayTarget::OtherStage;
         }
         // A position reads `topic[partition]@offset`.
-        let partition = header(message, "embedmill.position").and_then(|position| {
+        let partition = header(message, headers::POSITION).and_then(|position| {
             let (topic, rest) = position.rsplit_once('[')?;
             Some((topic, rest.split_once(']')?.0.parse::<i32>().ok()?))
         });
         match partition {
             Some((topic, _)) if !topics.contains(topic) => ReplayTarget::OtherTopic,
             None => ReplayTarget::OtherTopic,
-            Some(_) if header(message, VALUE_LEFT_OUT).is_some() => ReplayTarget::Incomplete,
+            Some(_) if header(message, headers::VALUE_LEFT_OUT).is_some() => ReplayTarget::Incomplete,
             Some((topic, number)) => ReplayTarget::Partition(topic.into(), number),
         }
     }
@@ -204,7 +204,7 @@ fn header<'a>(message: &'a BorrowedMessage<'_>, name: &str) -> Option<&'a str> {
 fn send(producer: &BaseProducer, message: &BorrowedMessage<'_>, topic: &str, partition: i32) -> Result<(), KafkaError> {
     let mut headers = OwnedHeaders::new();
     for found in message.headers().into_iter().flat_map(|headers| headers.iter()) {
-        if found.key == ATTEMPT || !found.key.starts_with("embedmill.") {
+        if found.key == headers::ATTEMPT || !found.key.starts_with(headers::PREFIX) {
             headers = headers.insert(Header { key: found.key, value: found.value });
         }
     }

@@ -1,6 +1,6 @@
 {{/* Times that the binary needs, equal to its constants; tests/it/chart.rs compares them.
 publish: FLUSH_MAX in kafka/librdkafka/publisher.rs and TRANSACTION_CALL_MAX in kafka/librdkafka/limits.rs.
-leave: LEAVE_MAX in kafka/librdkafka/group.rs and LET_GO_MAX in pipeline/mod.rs. */}}
+leave: LEAVE_MAX in kafka/librdkafka/group.rs and DELIVERY_STOP_MAX in pipeline/mod.rs. */}}
 {{- define "embedmill.publishSeconds" }}90{{ end }}
 {{- define "embedmill.leaveSeconds" }}15{{ end }}
 
