@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
+
 use super::ends::{DeadLetterPlan, LocalSink, SinkPlan, SourcePlan};
 use super::error::{PlanError, refuse};
 use super::route::Route;
@@ -54,6 +56,9 @@ pub struct Plan {
     pub drain_max: Duration,
     /// The address of the HTTP endpoint; `None` if there is none.
     pub observe: Option<SocketAddr>,
+    /// SHA-256 of the sections that decide which rows there are, how they are cut into files and what is in them: `record`,
+    /// `window`, `output` and `sink`, by the keys and values of the pipeline file.
+    pub(crate) rows_sha256: [u8; 32],
     /// The description of `observe.otlp`. Whether traces are exported depends on the environment too.
     pub(super) traces: Option<String>,
 }
@@ -104,7 +109,9 @@ impl Plan {
             }
             SourcePlan::Kafka(_) => true,
         };
+        let of_rows = serde_json::json!([config.record, config.window, config.output, config.sink]);
         Ok(Plan {
+            rows_sha256: Sha256::digest(of_rows.to_string()).into(),
             source,
             record,
             window: config.window.clone(),

@@ -263,3 +263,25 @@ fn chain_end(format: FileFormat, folder: &Path, partition: &Partition) -> Result
     tracing::info!(partition = partition.name(), next, file = %path.display(), "resuming after existing files");
     Ok(Some(next))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn topic(partition: i32) -> Partition {
+        Partition::Topic { topic: "docs".into(), partition, epoch: 1 }
+    }
+
+    /// A chain that this version began is resumed by later ones.
+    #[test]
+    fn a_chain_of_version_1_is_resumed_where_its_footer_says() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/v1");
+        assert_eq!(chain_end(FileFormat::Arrow, &folder, &topic(3)).expect("it is read"), Some(17));
+        assert_eq!(chain_end(FileFormat::Arrow, &folder, &topic(4)).expect("there is none"), None);
+        let other = tempfile::tempdir().expect("a temporary folder");
+        let name = "docs-000003-000000000000017.arrow";
+        std::fs::copy(folder.join("vectors.arrow"), other.path().join(name)).expect("a copy");
+        let error = chain_end(FileFormat::Arrow, other.path(), &topic(3)).expect_err("its footer says nothing");
+        assert!(error.to_string().contains("the footer has no `embedmill.next_offset`"), "{error}");
+    }
+}

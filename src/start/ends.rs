@@ -117,9 +117,7 @@ impl OpenEnds {
             return Vec::new();
         };
         let mut settings = Sha256::new();
-        for (stage, what) in plan.lines(None).iter().filter(|(stage, _)| ["record", "window", "sink"].contains(stage)) {
-            settings.update(format!("{stage} {what}\n"));
-        }
+        settings.update(plan.rows_sha256);
         settings.update(format!("{:?}", origin.provenance));
         let settings = &hex(&settings.finalize())[..16];
         source

@@ -61,7 +61,8 @@ fn a_pod_has_the_time_that_the_code_takes() {
     let kafka = "src/kafka/librdkafka";
     let publish = seconds(&format!("{kafka}/publisher.rs"), "FLUSH_MAX")
         + seconds(&format!("{kafka}/limits.rs"), "TRANSACTION_CALL_MAX");
-    let leave = seconds(&format!("{kafka}/group.rs"), "LEAVE_MAX") + seconds("src/pipeline/mod.rs", "DELIVERY_STOP_MAX");
+    let leave =
+        seconds(&format!("{kafka}/group.rs"), "LEAVE_MAX") + seconds("src/pipeline/mod.rs", "DELIVERY_STOP_MAX");
     assert!(helper("publishSeconds") >= publish, "{publish}");
     assert!(helper("leaveSeconds") >= leave, "{leave}");
     let values = yaml(&read(&format!("{CHART}/values.yaml")));

@@ -3,6 +3,7 @@
 
 mod chart;
 mod cli;
+mod compatibility;
 mod completions;
 mod dashboard;
 mod deploy;

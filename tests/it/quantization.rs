@@ -153,7 +153,11 @@ fn what_does_not_fit_together_is_refused() {
     check(&["calibrate", "one.jsonl", "-o", "o.json"], 1, "found 1 vectors; expected at least 2");
     check(&["calibrate", "a.jsonl", "-o", "no/such/o.json"], 2, "no/such/o.json: cannot be created");
     check(&["encode", "a.jsonl", "-o", "o.arrow", "--pooling", "cls+first"], 2, "unknown pooling mode \"first\"");
-    check(&["encode", "a.jsonl", "-o", "o.arrow", "--route", "query"], 2, "--route: set without --model; expected the model whose files it refers to");
+    check(
+        &["encode", "a.jsonl", "-o", "o.arrow", "--route", "query"],
+        2,
+        "--route: set without --model; expected the model whose files it refers to",
+    );
 }
 
 #[test]
@@ -220,7 +224,10 @@ fn token_vectors_are_a_list_a_row() {
         &["--output-precision", "binary"],
         "--output-precision: found binary; expected float32 with --output-value: token_embeddings",
     );
-    refused(&["--pooling", "max"], "--pooling: applies to sentence embeddings only, but --output-value is token_embeddings");
+    refused(
+        &["--pooling", "max"],
+        "--pooling: applies to sentence embeddings only, but --output-value is token_embeddings",
+    );
 }
 
 /// Token vectors are many times the text: a window has as many tokens as a quarter of what may be in flight holds.
