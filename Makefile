@@ -9,15 +9,21 @@ BINARY ?= $(shell $(PYTHON) scripts/setup --print binary)
 # Short where it is short to type.
 EMBEDMILL = $(patsubst $(CURDIR)/%,%,$(BINARY))
 ARGS ?=
+# Of quick: only tests whose name contains it.
+FILTER ?=
+# Of quick: embedmill alone is compiled fast rather than to be fast; third-party crates stay the release build's.
+QUICK = --config profile.release.package.embedmill.opt-level=0 --config profile.release.package.embedmill.codegen-units=256
+# Asked for only by msrv.
+RUST_VERSION = $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 ROUNDS ?= 1
 SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test check chaos golden compare bench bench-kafka memory clean-demo tools python test-chart test-packages manifests man dist deny
+.PHONY: help setup build demo test check quick lint doc msrv chaos golden compare bench bench-kafka memory clean-demo tools python test-chart test-packages manifests man dist deny
 
 help: ## Lists these targets
 	@printf 'embedmill: text records in, vectors out. Start with `make demo`.\n\n'
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-18s%s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-20s%s\n", $$1, $$2 }'
 	@printf '\nVariables: PYTHON, MODEL (a model folder), ARGS (more arguments for bench,\nmemory and golden), ROUNDS and SEED (of chaos)\n'
 
 setup: python ## Checks the tools, then fetches libtorch and a real model, once
@@ -40,10 +46,24 @@ test: setup ## Runs every test, those with the real model and a real Kafka broke
 	@$(PYTHON) scripts/kafka.py
 	cargo test --release --locked
 
+quick: tools ## The inner loop: unit and integration tests without libtorch and Kafka, compiled incrementally; FILTER=name
+	CARGO_INCREMENTAL=1 cargo test --release --no-default-features --locked $(QUICK) --lib --test it -- $(FILTER)
+
 check: tools ## Formatting, lints, and the tests that need neither libtorch nor Kafka
 	cargo fmt --all --check
 	cargo clippy --release --no-default-features --all-targets --locked -- -D warnings
 	cargo test --release --no-default-features --locked
+
+lint: setup ## Lints with every other set of features: libtorch, Kafka, both
+	cargo clippy --release --no-default-features --features torch --all-targets --locked -- -D warnings
+	cargo clippy --release --no-default-features --features kafka --all-targets --locked -- -D warnings
+	cargo clippy --release --all-targets --locked -- -D warnings
+
+doc: setup ## The library's documentation, without a warning
+	RUSTDOCFLAGS='-D warnings' cargo doc --release --no-deps --locked --lib
+
+msrv: tools ## Compiles with the oldest Rust that Cargo.toml promises, without libtorch and Kafka; needs rustup
+	cargo +$(RUST_VERSION) check --release --no-default-features --locked
 
 chaos: build ## Kills and stops copies and the broker: ROUNDS rounds from SEED on
 	@$(PYTHON) scripts/kafka.py

@@ -1,8 +1,9 @@
-//! Micro-batches: which rows of a window go through the model together.
+//! Micro-batches: the lengths of a window's rows in, the groups of rows that go through the model together out.
 //!
 //! Rows are sorted by length, longest first as in sentence-transformers, and packed under a token budget. Sorting puts
-//! equal lengths side by side, so attention runs in few groups; the token budget bounds a batch's memory and time
-//! whatever the lengths are. The order in which rows were read does not matter here: results are put back by row number.
+//! equal lengths side by side, so attention runs in few groups. The token budget bounds a batch's memory and time
+//! whatever the lengths are. The order in which rows were read does not matter here, because the caller puts results back
+//! by row index. Nothing here fails or keeps state.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -11,10 +12,10 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct BatchConfig {
-    /// Most tokens that go through the model at once; a longer text goes alone. On a CPU 1024 to 2048 are fastest; a GPU wants
+    /// Maximum number of tokens in one batch. A longer text is a batch of its own. On a CPU, 1024 to 2048 are fastest; a GPU needs
     /// more.
     pub tokens: usize,
-    /// Most sequences that go through the model at once.
+    /// Maximum number of sequences in one batch.
     pub rows: usize,
 }
 
@@ -24,20 +25,22 @@ impl Default for BatchConfig {
     }
 }
 
-/// Why a batch got no more rows.
+/// Why a batch takes no more rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum BatchClosed {
-    /// The next row would have gone over the token budget.
+    /// The next row would exceed the token budget.
     Tokens,
-    /// It has as many rows as a batch may have.
+    /// The batch has `batch.rows` rows.
     Rows,
     /// The window has no more rows.
     Window,
 }
 
 impl BatchClosed {
+    /// Every reason, in the order of the metric's labels.
     pub const ALL: [BatchClosed; 3] = [BatchClosed::Tokens, BatchClosed::Rows, BatchClosed::Window];
 
+    /// The reason as a metric's label.
     pub fn as_str(self) -> &'static str {
         match self {
             BatchClosed::Tokens => "tokens",
@@ -47,59 +50,62 @@ impl BatchClosed {
     }
 }
 
-/// The rows of one micro-batch, as numbers within the window, longest first.
+/// The rows of one micro-batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BatchPlan {
+    /// Indices of the rows within the window, longest row first.
     pub rows: Vec<usize>,
+    /// The tokens of all rows, without padding.
     pub tokens: usize,
+    /// Why the batch ended.
     pub closed: BatchClosed,
 }
 
 /// What counts against a batch's token budget.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum PaddingMode {
-    /// The rows' tokens: nothing is padded.
+    /// The tokens of the rows, because the model pads nothing.
     #[default]
     Packed,
-    /// As many tokens for every row as the longest has: the model pads.
+    /// For every row as many tokens as the longest row has, because the model pads.
     Padded,
 }
 
-/// Cuts rows of these lengths (in tokens) into batches. Every row is in exactly one batch; a batch is over the token
-/// budget only if it is a single row that is so by itself.
+/// Divides rows of these lengths (in tokens) into batches. Every row is in exactly one batch. A batch exceeds the token
+/// budget only if it is a single row that does so by itself.
 pub fn plan(lengths: &[usize], config: &BatchConfig, padding: PaddingMode) -> Vec<BatchPlan> {
     let mut order: Vec<usize> = (0..lengths.len()).collect();
     order.sort_by_key(|&row| std::cmp::Reverse(lengths[row]));
     let mut batches = Vec::new();
-    let mut open = BatchPlan { rows: Vec::new(), tokens: 0, closed: BatchClosed::Window };
+    let mut current = BatchPlan { rows: Vec::new(), tokens: 0, closed: BatchClosed::Window };
     for row in order {
-        let with_row = match (padding, open.rows.first()) {
-            (PaddingMode::Padded, Some(&longest)) => (open.rows.len() + 1) * lengths[longest],
-            _ => open.tokens + lengths[row],
+        let with_row = match (padding, current.rows.first()) {
+            (PaddingMode::Padded, Some(&longest)) => (current.rows.len() + 1) * lengths[longest],
+            _ => current.tokens + lengths[row],
         };
-        let closed = if open.rows.is_empty() {
+        let closed = if current.rows.is_empty() {
             None
         } else if with_row > config.tokens {
             Some(BatchClosed::Tokens)
-        } else if open.rows.len() >= config.rows {
+        } else if current.rows.len() >= config.rows {
             Some(BatchClosed::Rows)
         } else {
             None
         };
         if let Some(closed) = closed {
             let next = BatchPlan { rows: Vec::new(), tokens: 0, closed: BatchClosed::Window };
-            batches.push(BatchPlan { closed, ..std::mem::replace(&mut open, next) });
+            batches.push(BatchPlan { closed, ..std::mem::replace(&mut current, next) });
         }
-        open.tokens += lengths[row];
-        open.rows.push(row);
+        current.tokens += lengths[row];
+        current.rows.push(row);
     }
-    if !open.rows.is_empty() {
-        batches.push(open);
+    if !current.rows.is_empty() {
+        batches.push(current);
     }
     batches
 }
 
-/// Token sequences end to end, never padded: sequence `i` is `ids[bounds[i]..bounds[i + 1]]`.
+/// Token sequences end to end, without padding: sequence `i` is `ids[bounds[i]..bounds[i + 1]]`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TokenBatch {
     ids: Vec<i32>,
@@ -107,10 +113,12 @@ pub struct TokenBatch {
 }
 
 impl TokenBatch {
+    /// A batch without sequences.
     pub fn new() -> Self {
         TokenBatch { ids: Vec::new(), bounds: vec![0] }
     }
 
+    /// Appends one sequence.
     pub fn push(&mut self, ids: &[u32]) {
         if self.bounds.is_empty() {
             self.bounds.push(0);
@@ -119,33 +127,37 @@ impl TokenBatch {
         self.bounds.push(self.ids.len());
     }
 
+    /// The number of sequences.
     pub fn rows(&self) -> usize {
         self.bounds.len().saturating_sub(1)
     }
 
+    /// The tokens of all sequences.
     pub fn tokens(&self) -> usize {
         self.ids.len()
     }
 
-    /// All ids, row after row. `[tokens]`
+    /// The ids of all sequences, one sequence after the other. `[tokens]`
     pub fn ids(&self) -> &[i32] {
         &self.ids
     }
 
-    /// Where each row begins, and the end of the last. `[rows + 1]`
+    /// Where each sequence begins in [`ids`](TokenBatch::ids), then where the last one ends. `[rows + 1]`
     pub fn bounds(&self) -> &[usize] {
         &self.bounds
     }
 
+    /// The ids of one sequence.
     pub fn row(&self, index: usize) -> &[i32] {
         &self.ids[self.bounds[index]..self.bounds[index + 1]]
     }
 
+    /// The number of tokens of one sequence.
     pub fn length(&self, index: usize) -> usize {
         self.bounds[index + 1] - self.bounds[index]
     }
 
-    /// The two halves of a batch that was too large for the device; `None` for a single row.
+    /// The two halves of a batch that was too large for the device, or `None` for a single sequence.
     pub fn halves(&self) -> Option<(TokenBatch, TokenBatch)> {
         let middle = self.rows() / 2;
         if middle == 0 {

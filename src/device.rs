@@ -1,16 +1,17 @@
-//! Names of devices: read from the pipeline file without asking the machine which of them exist.
+//! The names of devices in the pipeline file in, [`Devices`] out, without asking the machine which devices exist.
 //!
-//! `cpu` may stand in a list several times, for several workers; a GPU may not, because a second copy of the model on it
-//! only costs memory.
+//! A list may contain `cpu` several times, for several workers. It may not contain a GPU twice, because a second copy of the
+//! model on it only costs memory.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// Where a worker runs.
+/// The device that a worker runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Device {
+    /// The CPU.
     Cpu,
-    /// A CUDA device by its number, as CUDA_VISIBLE_DEVICES leaves them.
+    /// A CUDA device by its index among those that CUDA_VISIBLE_DEVICES makes visible.
     Cuda(usize),
 }
 
@@ -38,46 +39,55 @@ impl FromStr for Device {
     }
 }
 
-/// `devices:` of the pipeline file, read.
+/// `devices:` of the pipeline file, parsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Devices {
-    /// All GPUs; where there are none, the CPU with a worker a core.
+    /// All GPUs; without a GPU, the CPU with one worker per core.
     Auto,
+    /// These devices, one worker each.
     List(Vec<Device>),
 }
 
 impl Devices {
-    /// Reads names without asking the machine: `auto` alone, or a list of devices.
+    /// Parses `auto` alone, or a list of device names.
+    ///
+    /// # Errors
+    /// If the list is empty, has an unknown name, has a GPU twice, or has `auto` beside other names.
     pub fn parse<S: AsRef<str>>(names: &[S]) -> Result<Devices, DeviceError> {
         if names.is_empty() {
-            return Err(DeviceError::None);
+            return Err(DeviceError::Empty);
         }
         if names.iter().any(|name| name.as_ref() == "auto") {
-            return if names.len() == 1 { Ok(Devices::Auto) } else { Err(DeviceError::AutoAndOthers) };
+            return if names.len() == 1 { Ok(Devices::Auto) } else { Err(DeviceError::AutoInList) };
         }
         let devices = names.iter().map(|name| name.as_ref().parse()).collect::<Result<Vec<Device>, _>>()?;
-        let twice = devices
+        let duplicate = devices
             .iter()
             .enumerate()
             .find(|(index, device)| matches!(device, Device::Cuda(_)) && devices[..*index].contains(device));
-        match twice {
-            Some((_, device)) => Err(DeviceError::Twice { device: *device }),
+        match duplicate {
+            Some((_, device)) => Err(DeviceError::Duplicate { device: *device }),
             None => Ok(Devices::List(devices)),
         }
     }
 }
 
-/// Why a list of devices is refused.
+/// Why `devices:` is refused. The messages do not name the key; whoever shows them does.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DeviceError {
-    #[error("devices is empty; give `auto`, or a list such as [cpu] or [cuda:0, cuda:1]")]
-    None,
-    #[error("devices: `{name}` is no device; there are auto, cpu and cuda:N, N counted from 0")]
+    /// The list has no device.
+    #[error("empty; expected auto, or a list such as [cpu] or [cuda:0, cuda:1]")]
+    Empty,
+    /// A name that does not name a device.
+    #[error("unknown device {name:?}; expected auto, cpu or cuda:N, with N counted from 0")]
     Unknown { name: String },
-    #[error("devices: `auto` stands for all GPUs or else the CPU; name nothing beside it")]
-    AutoAndOthers,
-    #[error("devices: {device} is named twice; only cpu may be, for several workers")]
-    Twice { device: Device },
-    #[error("devices: {device} is not there; this process can use {available}{why}")]
-    NotThere { device: Device, available: String, why: &'static str },
+    /// `auto` beside other names.
+    #[error("found auto in a list; expected it alone, since it stands for all GPUs or else the CPU")]
+    AutoInList,
+    /// A GPU that is listed twice.
+    #[error("duplicate device {device}; expected each GPU once (only cpu may be repeated, for several workers)")]
+    Duplicate { device: Device },
+    /// A device that this process cannot use. `why` is empty, or a reason that begins with its own separator.
+    #[error("{device} is not available; expected one of {available}{why}")]
+    Unavailable { device: Device, available: String, why: &'static str },
 }

@@ -1,4 +1,4 @@
-//! SHA-256 of files, and digests in hex.
+//! SHA-256 of files, and digests as hexadecimal text.
 
 use std::fs::File;
 use std::io::Read;
@@ -6,7 +6,10 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-/// SHA-256 of a file, read in pieces.
+/// The SHA-256 of a file's content. The file is read in blocks of 1 MiB, so its size does not matter for memory.
+///
+/// # Errors
+/// If the file cannot be opened or read.
 pub fn sha256_file(path: &Path) -> std::io::Result<[u8; 32]> {
     let mut file = File::open(path)?;
     let mut hash = Sha256::new();

@@ -1,11 +1,14 @@
-//! One list of names for an enum that users write in the pipeline file: `ALL`, `as_str`, `Display` and `FromStr` from it.
+//! The names that an enum has in the pipeline file, written once: `ALL`, `as_str`, `Display` and `FromStr` come from one list.
 
-/// OutputKind an enum the names that it has in the pipeline file, in both directions; one list a type.
+/// Implements `ALL`, `as_str`, `Display` and `FromStr` for an enum from one list of its variants and their names. `$what` is
+/// what a value is called in the error of `FromStr`, such as `unknown backend "tork"; expected one of torch, hash`.
 macro_rules! enum_names {
     ($type:ident, $what:literal, $($variant:ident = $name:literal),+) => {
         impl $type {
+            /// Every variant, in the order of the list.
             pub const ALL: [$type; [$($name),+].len()] = [$($type::$variant),+];
 
+            /// The variant's name in the pipeline file.
             pub fn as_str(self) -> &'static str {
                 match self { $($type::$variant => $name),+ }
             }
@@ -23,7 +26,7 @@ macro_rules! enum_names {
             fn from_str(name: &str) -> Result<Self, String> {
                 match name {
                     $($name => Ok($type::$variant),)+
-                    _ => Err(format!("`{name}` is no {}; there are {}", $what, [$($name),+].join(", "))),
+                    _ => Err(format!("unknown {} {name:?}; expected one of {}", $what, [$($name),+].join(", "))),
                 }
             }
         }

@@ -1,17 +1,17 @@
 //! What an error means for the stream.
 
-/// Every error of a stage is one of these; what happens next depends on nothing else.
+/// What a run does after an error. Every stage's error maps to one of these, and nothing else decides what happens next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
-    /// The same again may succeed: try again, a bounded number of times.
+    /// The same operation may succeed later: it is tried again for a bounded time.
     Retry,
-    /// This record can never succeed: it goes to the dead letters, the stream goes on.
+    /// This record can never succeed: it goes to the dead letters, and the stream continues.
     Poison,
-    /// Nothing can succeed: stop, with nothing committed that was not published.
+    /// Nothing can succeed: the run stops. Nothing that was not published is committed.
     Fatal,
 }
 
-/// An error of a client library, carried through rooms that do not know the library.
+/// An error of a client library, carried through modules that do not know the library.
 #[derive(Debug)]
 pub struct ClientError {
     failure: Failure,
@@ -19,10 +19,12 @@ pub struct ClientError {
 }
 
 impl ClientError {
+    /// Wraps `error`, whose meaning for the stream is `failure`.
     pub fn new(failure: Failure, error: impl std::error::Error + Send + Sync + 'static) -> ClientError {
         ClientError { failure, error: Box::new(error) }
     }
 
+    /// What the error means for the stream.
     pub fn failure(&self) -> Failure {
         self.failure
     }

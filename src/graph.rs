@@ -1,16 +1,16 @@
-//! A plan drawn: a Mermaid flowchart of its stages, with what each does.
+//! The execution plan as a Mermaid flowchart, with a description of each stage.
 //!
-//! The stages and their words are those of [`Plan::lines`]: a stage that is added there is drawn where it stands. Pure.
+//! The stages are those of [`Plan::lines`], so a stage that is added there is drawn too. Pure.
 
 use std::fmt::Write;
 
 use crate::model::spec::ModelSpec;
 use crate::plan::{Plan, SinkPlan, SourcePlan};
 
-/// Lines that are no stage of the data's way: they are drawn beside it, or with another.
-const BESIDE: [&str; 6] = ["devices", "rejected", "delivery", "drain", "observe", "traces"];
+/// Lines of the plan that are no stages on the way of a record. They are drawn elsewhere or left out.
+const NOT_STAGES: [&str; 6] = ["devices", "rejected", "delivery", "drain", "observe", "traces"];
 
-/// The plan as a Mermaid flowchart. `spec` adds what the model's own files say.
+/// The plan as a Mermaid flowchart. With `spec` it includes what the model's files say.
 pub fn mermaid(plan: &Plan, spec: Option<&ModelSpec>) -> String {
     let lines = plan.lines(spec);
     let line = |stage: &str| lines.iter().find(|(name, _)| *name == stage).map_or("", |(_, what)| what.as_str());
@@ -20,7 +20,7 @@ pub fn mermaid(plan: &Plan, spec: Option<&ModelSpec>) -> String {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "  {name}{open}\"<b>{title}</b>{what}\"{close}");
     };
-    let stages: Vec<&str> = lines.iter().map(|(stage, _)| *stage).filter(|stage| !BESIDE.contains(stage)).collect();
+    let stages: Vec<&str> = lines.iter().map(|(stage, _)| *stage).filter(|stage| !NOT_STAGES.contains(stage)).collect();
     for stage in &stages {
         match *stage {
             "model" => node(stage, stage, &[line(stage), line("devices")], ["[[", "]]"]),
@@ -35,7 +35,7 @@ pub fn mermaid(plan: &Plan, spec: Option<&ModelSpec>) -> String {
         let _ = writeln!(text, "  {} -->|{}| {}", pair[0], flow(pair[1]), pair[1]);
     }
     if plan.dead_letter.is_some() {
-        // A file takes any row; a topic has a limit.
+        // Only a topic can reject a row: its messages have a maximum size.
         let sink = matches!(plan.sink, SinkPlan::Kafka(_)).then_some("sink");
         for stage in ["record", "model"].into_iter().chain(sink) {
             let _ = writeln!(text, "  {stage} -.->|rejected| rejected");
@@ -47,7 +47,7 @@ pub fn mermaid(plan: &Plan, spec: Option<&ModelSpec>) -> String {
     text
 }
 
-/// What goes into a stage.
+/// What flows into a stage.
 fn flow(into: &str) -> &'static str {
     match into {
         "window" => "token sequences",
@@ -58,7 +58,7 @@ fn flow(into: &str) -> &'static str {
     }
 }
 
-/// Text in a label: Mermaid has escapes of its own for what would end it or be a tag.
+/// Escapes text for a label in Mermaid's own way, so that it cannot end the label or become a tag.
 fn label(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {

@@ -1,9 +1,9 @@
-//! argv to exit code.
+//! The binary `embedmill`: the command line of the library, and the process's allocator.
 
 use std::process::ExitCode;
 
-/// libtorch allocates by it too, by the feature `unprefixed_malloc_on_supported_platforms`. glibc's allocator keeps what
-/// threads free in arenas of their own, so that memory creeps up for a minute.
+/// jemalloc, because glibc's allocator keeps memory that threads free in per-thread arenas, so that memory use creeps up.
+/// libtorch allocates with it too, through the feature `unprefixed_malloc_on_supported_platforms`.
 #[cfg(not(target_env = "msvc"))]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

@@ -1,7 +1,8 @@
-//! What of a plan can change while it runs, and what a pipeline file that was read again changes.
+//! Which settings can change while a pipeline runs, and which of them a reloaded pipeline file changes.
 //!
-//! In: the configuration that runs, and the one that was read. Out: the keys that differ, told apart by whether they can
-//! change; the rest of the pipeline sees a [`Tuning`]. Pure: `cli` reads the file, on SIGHUP.
+//! In:  the running configuration and the reloaded one. Out: the keys that differ, divided into those that are applied
+//!      and those that need a restart. The running pipeline receives the applied ones as a [`Tuning`].
+//! Pure: `cli` reads the file, on SIGHUP.
 
 use std::time::Duration;
 
@@ -11,11 +12,12 @@ use crate::config::Config;
 use crate::pipeline::Tuning;
 use crate::plan::Plan;
 
-/// The keys that can change while a pipeline runs. Others are part of what was opened, loaded or promised at its start.
-pub const RELOADED: [&str; 6] = ["batch.rows", "batch.tokens", "drain_ms", "log", "window.linger_ms", "window.tokens"];
+/// The keys that can change while a pipeline runs. The others determine what is opened and loaded at the start.
+pub(crate) const RELOADABLE: [&str; 6] =
+    ["batch.rows", "batch.tokens", "drain_ms", "log", "window.linger_ms", "window.tokens"];
 
-/// The settings of a plan that can change.
-pub fn tuning_of(plan: &Plan) -> Tuning {
+/// The settings of a plan that can change while it runs.
+pub(crate) fn tuning_of(plan: &Plan) -> Tuning {
     Tuning {
         window_tokens: plan.window.tokens,
         linger: Duration::from_millis(plan.window.linger_ms),
@@ -24,36 +26,37 @@ pub fn tuning_of(plan: &Plan) -> Tuning {
     }
 }
 
-/// What a file that was read again changes.
+/// The changes of a reload.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Changes {
-    /// The configuration that runs from now on: what was read, in the keys of [`RELOADED`].
+pub(crate) struct Changes {
+    /// The configuration in force from now on: the running one with the reloaded values of [`RELOADABLE`].
     pub running: Config,
+    /// Keys that changed and are applied.
     pub applied: Vec<String>,
-    /// Keys that only a restart changes.
-    pub left: Vec<String>,
+    /// Keys that changed and need a restart.
+    pub needs_restart: Vec<String>,
 }
 
-/// Compares what runs with what was `read`. Values are not told: they may be secrets.
-pub fn changes(running: &Config, read: &Config) -> Changes {
+/// Compares the running configuration with the `reloaded` one. Only keys are returned, because values may be secrets.
+pub(crate) fn changes(running: &Config, reloaded: &Config) -> Changes {
     let mut changed = Vec::new();
-    compare(&as_json(running), &as_json(read), String::new(), &mut changed);
-    let (applied, left) = changed.into_iter().partition(|key| RELOADED.contains(&key.as_str()));
+    compare(&as_json(running), &as_json(reloaded), String::new(), &mut changed);
+    let (applied, needs_restart) = changed.into_iter().partition(|key| RELOADABLE.contains(&key.as_str()));
     let mut running = running.clone();
-    running.batch = read.batch.clone();
-    running.window.tokens = read.window.tokens;
-    running.window.linger_ms = read.window.linger_ms;
-    running.drain_ms = read.drain_ms;
-    running.log = read.log.clone();
-    Changes { running, applied, left }
+    running.batch = reloaded.batch.clone();
+    running.window.tokens = reloaded.window.tokens;
+    running.window.linger_ms = reloaded.window.linger_ms;
+    running.drain_ms = reloaded.drain_ms;
+    running.log = reloaded.log.clone();
+    Changes { running, applied, needs_restart }
 }
 
 fn as_json(config: &Config) -> Value {
-    // A section with a map in it whose keys are no strings could not be written; there is none.
+    // Fails only for maps whose keys are not strings, which no section has.
     serde_json::to_value(config).unwrap_or_default()
 }
 
-/// The dotted keys at which `a` and `b` differ; lists are compared whole.
+/// Collects the dotted keys at which `a` and `b` differ. Lists are compared as a whole.
 fn compare(a: &Value, b: &Value, path: String, changed: &mut Vec<String>) {
     match (a, b) {
         (Value::Object(a), Value::Object(b)) => {
@@ -80,16 +83,16 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_told_apart_and_only_those_that_can_are_taken_over() {
+    fn only_reloadable_keys_are_applied() {
         let running = config(&[]);
-        let check = |set: &[&str], applied: &[&str], left: &[&str]| {
-            let read = config(set);
-            let changes = changes(&running, &read);
-            assert_eq!((changes.applied, changes.left), (names(applied), names(left)), "{set:?}");
-            assert_eq!(changes.running == read, left.is_empty());
-            // What was left is told again next time, what was applied is not.
-            let again = super::changes(&changes.running, &read);
-            assert_eq!((again.applied, again.left), (names(&[]), names(left)));
+        let check = |set: &[&str], applied: &[&str], needs_restart: &[&str]| {
+            let reloaded = config(set);
+            let changes = changes(&running, &reloaded);
+            assert_eq!((changes.applied, changes.needs_restart), (names(applied), names(needs_restart)), "{set:?}");
+            assert_eq!(changes.running == reloaded, needs_restart.is_empty());
+            // Keys that need a restart are reported again by the next reload; applied keys are not.
+            let again = super::changes(&changes.running, &reloaded);
+            assert_eq!((again.applied, again.needs_restart), (names(&[]), names(needs_restart)));
         };
         check(&[], &[], &[]);
         check(&["batch.tokens=1024", "drain_ms=7"], &["batch.tokens", "drain_ms"], &[]);
@@ -103,9 +106,9 @@ mod tests {
     }
 
     #[test]
-    fn the_keys_that_can_change_are_there() {
+    fn the_reloadable_keys_exist() {
         let all = as_json(&config(&[]));
-        for key in RELOADED {
+        for key in RELOADABLE {
             let pointer = format!("/{}", key.replace('.', "/"));
             assert!(all.pointer(&pointer).is_some(), "{key}");
         }

@@ -1,8 +1,9 @@
-//! The window: a contiguous run of records of each source partition it touches, and the unit of delivery.
+//! The window, the unit of delivery: consecutive records of each source partition that it contains.
 //!
-//! Inside a window work is free: rows are sorted, batched and encoded in any order. A window is published whole, its rows
-//! back in source order, and only then are its positions committed. Windows are cut at records, by record counts alone:
-//! where the source's reading happens to pause does not show in them, so the same input gives the same windows.
+//! In: blocks in source order. Out: windows, which end between two records. Kept: the open window. Inside a window rows
+//! are sorted, batched and encoded in any order. A window is published whole, with its rows back in source order, and
+//! only then are its positions committed. The limits count tokens, records and bytes only (unless windows also close by
+//! age), not how the source happened to group its records, so the same input gives the same windows.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -16,17 +17,18 @@ use crate::record::Block;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct WindowConfig {
-    /// Most tokens in a window: enough to sort in, few enough that a window's age stays near a second on a CPU. A longer text
-    /// has a window of its own.
+    /// Maximum tokens of a window: enough to sort texts by length, few enough that a window takes about a second on a
+    /// CPU. A longer text has a window of its own.
     pub tokens: usize,
-    /// Most records in a window.
+    /// Maximum records of a window.
     pub records: usize,
-    /// Most bytes of records in a window.
+    /// Maximum bytes of a window's records.
     pub bytes: usize,
-    /// A window of a live source (standard input to standard output) is closed at this age, in milliseconds, full or not.
+    /// Maximum age of a window of a live source (standard input to standard output), in milliseconds; at this age it is
+    /// closed, full or not.
     pub linger_ms: u64,
-    /// Bytes that may be in flight between source and sink, besides an open window: records, and the vectors and tokens
-    /// made of them. The bound on memory.
+    /// Maximum bytes in flight between source and sink (records, their tokens and vectors), besides one open window.
+    /// This limits the memory of a run.
     pub in_flight_bytes: usize,
 }
 
@@ -42,21 +44,27 @@ impl Default for WindowConfig {
     }
 }
 
-/// Why a window got no more records.
+/// Why a window was closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum WindowClosed {
+    /// It reached its limit of tokens.
     Tokens,
+    /// It reached its limit of records.
     Records,
+    /// It reached its limit of bytes.
     Bytes,
+    /// It reached its maximum age.
     Linger,
     /// The source ended, or the pipeline is draining.
     End,
 }
 
 impl WindowClosed {
+    /// All reasons.
     pub const ALL: [WindowClosed; 5] =
         [WindowClosed::Tokens, WindowClosed::Records, WindowClosed::Bytes, WindowClosed::Linger, WindowClosed::End];
 
+    /// The reason's name, as metrics have it.
     pub fn as_str(self) -> &'static str {
         match self {
             WindowClosed::Tokens => "tokens",
@@ -68,75 +76,81 @@ impl WindowClosed {
     }
 }
 
-/// Records on their way to being published together.
+/// Records that are published together.
 #[derive(Debug)]
 pub struct Window {
-    /// Windows count from 0 in the order in which they were read, and are delivered in it.
+    /// Windows are numbered from 0 in the order in which they were read, and are delivered in that order.
     pub number: u64,
+    /// The records and rows, in source order.
     pub blocks: Vec<Block>,
+    /// Why the window was closed.
     pub closed: WindowClosed,
-    /// When its first record came.
+    /// When the window got its first record.
     pub opened: Instant,
 }
 
 impl Window {
+    /// The number of rows.
     pub fn rows(&self) -> usize {
         self.blocks.iter().map(Block::rows).sum()
     }
 
+    /// The number of records.
     pub fn records(&self) -> usize {
         self.blocks.iter().map(Block::records).sum()
     }
 
-    /// Every row's block and its index there, in source order.
-    pub fn row_places(&self) -> impl Iterator<Item = (&Block, usize)> {
+    /// All rows in source order: the block of each, and its index in that block.
+    pub fn block_rows(&self) -> impl Iterator<Item = (&Block, usize)> {
         self.blocks.iter().flat_map(|block| (0..block.rows()).map(move |row| (block, row)))
     }
 
-    /// Bytes of the whole input that are behind once this window is settled.
+    /// Bytes of the whole input up to the end of this window, as they lie on disk.
     pub fn input_bytes_read(&self) -> u64 {
         self.blocks.last().map_or(0, |block| block.input_bytes_read)
     }
 }
 
-/// Cuts blocks into windows. Pure: the clock is an argument.
+/// Groups blocks into windows, and splits a block where a window ends. Pure: the time is an argument.
 #[derive(Debug)]
-pub struct WindowBuilder {
+pub(crate) struct WindowBuilder {
     config: WindowConfig,
-    /// `None` where windows never close by age.
+    /// `None` if windows do not close by age.
     linger: Option<Duration>,
     next_number: u64,
-    open: Open,
+    open: OpenWindow,
     ready: VecDeque<Window>,
 }
 
+/// The window that gets the next records.
 #[derive(Debug, Default)]
-struct Open {
+struct OpenWindow {
     blocks: Vec<Block>,
     tokens: usize,
     records: usize,
     bytes: usize,
+    /// When it got its first record; `None` if it has none.
     opened: Option<Instant>,
 }
 
 impl WindowBuilder {
-    /// `live` sources close windows by age too; others would lose the repeatability of their output by it.
-    pub fn new(config: WindowConfig, live: bool) -> Self {
+    /// `live` windows also close by age. Others do not, since their output would then depend on timing.
+    pub(crate) fn new(config: WindowConfig, live: bool) -> Self {
         let linger = live.then(|| Duration::from_millis(config.linger_ms));
-        WindowBuilder { config, linger, next_number: 0, open: Open::default(), ready: VecDeque::new() }
+        WindowBuilder { config, linger, next_number: 0, open: OpenWindow::default(), ready: VecDeque::new() }
     }
 
-    /// Windows are cut by these from now on, the open one too.
-    pub fn tune(&mut self, tokens: usize, linger: Duration) {
+    /// Changes the limits of the open and all later windows. `linger` has no effect unless windows close by age.
+    pub(crate) fn tune(&mut self, tokens: usize, linger: Duration) {
         self.config.tokens = tokens;
         if self.linger.is_some() {
             self.linger = Some(linger);
         }
     }
 
-    /// Takes the next block of the source; closes windows that are full.
-    pub fn push(&mut self, mut block: Block, now: Instant) {
-        while let Some((at, closed)) = self.first_misfit(&block) {
+    /// Adds the next block of the source; closes windows that are full.
+    pub(crate) fn push(&mut self, mut block: Block, now: Instant) {
+        while let Some((at, closed)) = self.first_over_limit(&block) {
             let tail = block.split_off(at);
             if at > 0 {
                 self.add(block, now);
@@ -147,34 +161,35 @@ impl WindowBuilder {
         if block.records() > 0 {
             self.add(block, now);
         }
-        // At once: the record that would show it may be long in coming, or wait for the memory that this window holds.
-        if let Some(closed) = self.full(self.open.tokens, self.open.records, self.open.bytes) {
+        // A full window is closed immediately. Waiting for the next record to show that the window is full could take
+        // long, or even deadlock: that record may be waiting for this window's memory.
+        if let Some(closed) = self.full_by(self.open.tokens, self.open.records, self.open.bytes) {
             self.close(closed);
         }
     }
 
-    /// The next closed window, closing the open one if it is too old at `now`.
-    pub fn next_ready(&mut self, now: Instant) -> Option<Window> {
+    /// The next closed window. Closes the open window first if it has reached its maximum age at `now`.
+    pub(crate) fn next_ready(&mut self, now: Instant) -> Option<Window> {
         if self.deadline().is_some_and(|deadline| deadline <= now) {
             self.close(WindowClosed::Linger);
         }
         self.ready.pop_front()
     }
 
-    /// When the open window is to be closed by age.
-    pub fn deadline(&self) -> Option<Instant> {
+    /// When the open window reaches its maximum age.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         Some(self.open.opened? + self.linger?)
     }
 
-    /// Closes the open window: no more records will come.
-    pub fn finish(&mut self) {
+    /// Closes the open window, at the end of input.
+    pub(crate) fn finish(&mut self) {
         self.close(WindowClosed::End);
     }
 
-    /// The first record of `block` that does not go into the open window, and why. A record that is too large for any
-    /// window gets one of its own.
-    fn first_misfit(&self, block: &Block) -> Option<(usize, WindowClosed)> {
-        let Open { mut tokens, mut records, mut bytes, .. } = self.open;
+    /// The index of the first record of `block` that would exceed a limit of the open window, and which limit. A record
+    /// that is too large for any window is added to an empty one.
+    fn first_over_limit(&self, block: &Block) -> Option<(usize, WindowClosed)> {
+        let OpenWindow { mut tokens, mut records, mut bytes, .. } = self.open;
         let mut row = 0;
         for record in 0..block.records() {
             let mut record_tokens = 0;
@@ -190,7 +205,7 @@ impl WindowBuilder {
             } else if bytes + record_bytes > self.config.bytes {
                 Some(WindowClosed::Bytes)
             } else {
-                self.full(tokens, records, bytes)
+                self.full_by(tokens, records, bytes)
             };
             if let Some(closed) = closed {
                 return Some((record, closed));
@@ -200,8 +215,8 @@ impl WindowBuilder {
         None
     }
 
-    /// Whether a window of so much takes nothing more, not even a record without text.
-    fn full(&self, tokens: usize, records: usize, bytes: usize) -> Option<WindowClosed> {
+    /// The limit that a window of this size has reached, or `None`. A full window takes not even a record without text.
+    fn full_by(&self, tokens: usize, records: usize, bytes: usize) -> Option<WindowClosed> {
         if records >= self.config.records {
             Some(WindowClosed::Records)
         } else if tokens >= self.config.tokens {
@@ -271,7 +286,7 @@ mod tests {
             deletes: Vec::new(),
             input_bytes_read: 0,
             permit: Permit::none(),
-            times: Timestamps::read(Instant::now(), Instant::now()),
+            timestamps: Timestamps::new(Instant::now(), Instant::now()),
         }
     }
 
@@ -318,16 +333,16 @@ mod tests {
             prop_assert_eq!(rejected, expected.map(|(index, _)| index as u64).collect::<Vec<_>>());
             for (number, window) in windows.iter().enumerate() {
                 prop_assert_eq!(window.number, number as u64);
-                let window_tokens: usize = window.row_places().map(|(block, row)| block.tokens.ids(row).len()).sum();
+                let window_tokens: usize = window.block_rows().map(|(block, row)| block.tokens.ids(row).len()).sum();
                 let fits = window_tokens <= tokens && window.records() * 10 <= bytes && window.records() <= records;
                 prop_assert!(fits || window.records() == 1);
-                for (block, row) in window.row_places() {
+                for (block, row) in window.block_rows() {
                     let offset = block.body.offset(block.row_records[row]);
                     prop_assert_eq!(block.ids.get(row), offset.to_string());
                     prop_assert_eq!(Some(block.tokens.ids(row).len()), lengths[offset as usize]);
                 }
             }
-            // How the source cut its reading does not show.
+            // The windows do not depend on how the source grouped its records.
             prop_assert_eq!(shape(&windows), shape(&self::windows(&config, &lengths, sizes.1)));
         }
     }

@@ -1,64 +1,64 @@
-//! Flags that several commands have, and the sections of the pipeline file that they set.
+//! Flags shared by several commands, and the keys of the pipeline file that they set.
 
 use std::path::PathBuf;
 
-use crate::config::Config;
-use crate::config::DeadLetterConfig;
+use crate::config::{Config, DeadLetterConfig};
 use crate::model::{Backend, DenseChoice, ModelConfig, Pooling, Precision};
 use crate::source::file::{FilesConfig, Format};
 use crate::text::field::{KeepConfig, KeepField, OneOrMany, RecordConfig};
 use clap::Args;
 
-/// Which model, and what of it is set otherwise.
+/// The model, and settings that override those of its files.
 #[derive(Debug, Args)]
-pub struct ModelArgs {
-    /// A model id on the Hugging Face hub, or the path of a model folder
+pub(crate) struct ModelArgs {
+    /// Model id on the Hugging Face hub, or path of a model folder
     #[arg(short, long, value_name = "MODEL", help_heading = "Model")]
     model: Option<String>,
-    /// Branch, tag or commit of a model id
+    /// Branch, tag or commit of the model on the hub
     #[arg(long, default_value = "main", help_heading = "Model")]
     revision: String,
-    /// torch, or hash: no model, for trying things out
+    /// torch, or hash for vectors without a model, to try things out
     #[arg(long, default_value = "torch", help_heading = "Model")]
     backend: Backend,
-    /// A TorchScript file or AOTInductor package (.pt2) in place of the model's transformer; it runs the code in it, so only
-    /// one that you trust
+    /// TorchScript file or AOTInductor package (.pt2) that replaces the model's transformer. Loading it runs the code in it:
+    /// use only files that you trust
     #[arg(long, value_name = "FILE", help_heading = "Model")]
     script: Option<PathBuf>,
-    /// cls, max, mean, mean_sqrt_len_tokens, weightedmean, lasttoken, or several as in cls+mean [default: the model's own]
+    /// Pooling: cls, max, mean, mean_sqrt_len_tokens, weightedmean, lasttoken, or several such as cls+mean [default: from the
+    /// model's files]
     #[arg(long, help_heading = "Model")]
     pooling: Option<Pooling>,
-    /// Leave the model's Dense modules out
+    /// Skip the model's Dense modules
     #[arg(long, help_heading = "Model")]
     no_dense: bool,
-    /// Scale vectors to length 1 [default: the model's own]
+    /// Normalize vectors to length 1 [default: from the model's files]
     #[arg(long, overrides_with = "no_normalize", help_heading = "Model")]
     normalize: bool,
-    /// Leave vectors as they are [default: the model's own]
+    /// Do not normalize vectors [default: from the model's files]
     #[arg(long, help_heading = "Model")]
     no_normalize: bool,
-    /// Keep only the first values of each vector [default: the model's own]
-    #[arg(long, value_name = "VALUES", help_heading = "Model")]
+    /// Truncate vectors to this number of dimensions [default: from the model's files]
+    #[arg(long, value_name = "DIMS", help_heading = "Model")]
     truncate_dim: Option<usize>,
-    /// Text to put before every text [default: the model's own]
+    /// Prompt to prepend to every text [default: from the model's files]
     #[arg(long, value_name = "TEXT", help_heading = "Model")]
     prompt: Option<String>,
-    /// The name of one of the model's own prompts
+    /// Name of a prompt defined in the model's files
     #[arg(long, value_name = "NAME", conflicts_with = "prompt", help_heading = "Model")]
     prompt_name: Option<String>,
-    /// Whether a prompt's tokens count in the pooling [default: the model's own]
+    /// Whether the tokens of the prompt are included in the pooling [default: from the model's files]
     #[arg(long, value_name = "true|false", help_heading = "Model")]
     include_prompt: Option<bool>,
-    /// The way through a model with a Router, such as query or document [default: the model's own]
+    /// Route through a model with a Router module, such as query or document [default: from the model's files]
     #[arg(long, value_name = "NAME", help_heading = "Model")]
     route: Option<String>,
-    /// Most tokens of a text, special tokens included [default: the model's own]
+    /// Maximum sequence length in tokens, including special tokens [default: from the model's files]
     #[arg(long, value_name = "TOKENS", help_heading = "Model")]
     max_seq_length: Option<usize>,
-    /// What the model computes in: float32, bfloat16, or on GPUs float16
+    /// Data type of the model's computations: float32, bfloat16, or on GPUs float16
     #[arg(long, default_value = "float32", help_heading = "Model")]
     precision: Precision,
-    /// Where downloaded models are kept [default: the cache of the Hugging Face tools]
+    /// Folder for downloaded models [default: the cache of the Hugging Face tools]
     #[arg(long, value_name = "FOLDER", help_heading = "Model")]
     cache: Option<PathBuf>,
     /// Never use the network
@@ -66,54 +66,54 @@ pub struct ModelArgs {
     offline: bool,
 }
 
-/// What the work is done on.
+/// Devices, and the limits of batches and windows.
 #[derive(Debug, Args)]
-pub struct WorkArgs {
-    /// Devices, one worker each: cpu, cuda:0, …, or auto; cpu may be listed several times
-    #[arg(short, long, value_delimiter = ',', default_value = "auto", help_heading = "Work")]
+pub(crate) struct WorkArgs {
+    /// Devices with one worker each: auto, or a list such as cuda:0,cuda:1 or cpu,cpu (cpu may be repeated)
+    #[arg(short, long, value_delimiter = ',', default_value = "auto", help_heading = "Devices and batches")]
     device: Vec<String>,
-    /// Threads of each CPU worker [default: the cores, shared among the CPU workers]
-    #[arg(long, help_heading = "Work")]
+    /// Threads of each CPU worker [default: the cores divided by the number of CPU workers]
+    #[arg(long, value_name = "THREADS", help_heading = "Devices and batches")]
     threads: Option<usize>,
-    /// Most tokens that go through the model at once; a longer text goes alone
-    #[arg(long, value_name = "TOKENS", help_heading = "Work")]
+    /// Maximum number of tokens per micro-batch; a longer text is a batch by itself
+    #[arg(long, value_name = "TOKENS", help_heading = "Devices and batches")]
     batch_tokens: Option<usize>,
-    /// Most tokens that are sorted and delivered together
-    #[arg(long, value_name = "TOKENS", help_heading = "Work")]
+    /// Maximum number of tokens per window, in which texts are sorted by length and delivered together
+    #[arg(long, value_name = "TOKENS", help_heading = "Devices and batches")]
     window_tokens: Option<usize>,
 }
 
-/// Where records come from and what is their text.
+/// The input, and the fields of its records.
 #[derive(Debug, Args)]
-pub struct RecordArgs {
-    /// Files, folders, globs in quotes, or - for standard input
+pub(crate) struct RecordArgs {
+    /// Files, folders, quoted globs, or - for standard input
     #[arg(required = true, value_name = "INPUT")]
     inputs: Vec<String>,
-    /// jsonl, json, text (a line a record), document (a file a record), csv, tsv, parquet, arrow, or auto
+    /// Input format: auto, jsonl, json, text (one record per line), document (one record per file), csv, tsv, parquet, arrow
     #[arg(short, long, default_value = "auto", value_parser = format, help_heading = "Records")]
     format: Format,
-    /// The field that is the id: a name, or a JSON pointer such as /meta/id [default: path:line]
+    /// Field with the id: a name, or a JSON pointer such as /meta/id [default: path:line as the id]
     #[arg(long, value_name = "FIELD", help_heading = "Records")]
     id: Option<String>,
-    /// The field that is the text; of several, the texts are joined
+    /// Field with the text; several fields separated by commas are joined
     #[arg(long, value_name = "FIELD", value_delimiter = ',', default_value = "text", help_heading = "Records")]
     text: Vec<String>,
-    /// What stands between joined texts [default: a line break]
+    /// Separator between joined texts [default: a line break]
     #[arg(long, value_name = "TEXT", help_heading = "Records")]
     join: Option<String>,
-    /// The text as a template over the fields, as in '{{ title }}: {{ body }}'
+    /// Template that makes the text from fields, such as '{{ title }}: {{ body }}'
     #[arg(long, conflicts_with = "text", help_heading = "Records")]
     template: Option<String>,
-    /// Fields that become columns; NAME:TYPE where the first records do not show the type
+    /// Fields to keep as output columns, such as lang,views:int64; without a type it is inferred from the first records
     #[arg(long, value_name = "FIELD", value_delimiter = ',', help_heading = "Records")]
     keep: Vec<String>,
-    /// Write records that cannot be embedded to this file of JSON lines and go on
+    /// Write records that cannot be embedded to this file, as JSON lines, and continue
     #[arg(long, value_name = "FILE", help_heading = "Records")]
     dead_letter: Option<PathBuf>,
 }
 
-/// The configuration that these flags are.
-pub fn config(model: ModelArgs, work: WorkArgs, records: RecordArgs) -> Config {
+/// The configuration that these flags describe. The sink is left for the caller.
+pub(crate) fn config(model: ModelArgs, work: WorkArgs, records: RecordArgs) -> Config {
     let mut config = Config {
         model: ModelConfig {
             id: model.model,
@@ -157,7 +157,7 @@ pub fn config(model: ModelArgs, work: WorkArgs, records: RecordArgs) -> Config {
     config
 }
 
-/// The keys of the pipeline file that flags set, and the flags.
+/// Keys of the pipeline file, and the flags that set them.
 const FLAGS: [(&str, &str); 32] = [
     ("model.id", "--model"),
     ("model.revision", "--revision"),
@@ -193,8 +193,8 @@ const FLAGS: [(&str, &str); 32] = [
     ("sink.ranges.path", "--output"),
 ];
 
-/// A message with the flags in place of the keys that they set, since flags are what the user wrote.
-pub fn in_flags(message: &str) -> String {
+/// Replaces keys of the pipeline file by flags in an error message, for commands whose user wrote flags.
+pub(crate) fn in_flags(message: &str) -> String {
     let message = match message.strip_prefix("devices:") {
         Some(rest) => format!("--device:{rest}"),
         None => message.to_owned(),
@@ -202,17 +202,17 @@ pub fn in_flags(message: &str) -> String {
     FLAGS.iter().fold(message, |text, (key, flag)| with_flag(&text, key, flag))
 }
 
-/// The key is replaced where it is a word by itself, and no part of a longer key or of a path.
+/// Replaces `key` by `flag` unless it is part of a longer key or of a path.
 fn with_flag(text: &str, key: &str, flag: &str) -> String {
-    let goes_on = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '/');
+    let continues = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '/');
     let mut parts = text.split(key);
     let mut replaced = parts.next().unwrap_or_default().to_owned();
     for after in parts {
-        let begins = !replaced.ends_with(|c: char| goes_on(c) || c == '.');
+        let begins = !replaced.ends_with(|c: char| continues(c) || c == '.');
         let mut next = after.chars();
         let ends = match next.next() {
             Some('.') => !next.next().is_some_and(char::is_alphanumeric),
-            Some(c) => !goes_on(c),
+            Some(c) => !continues(c),
             None => true,
         };
         replaced.push_str(if begins && ends { flag } else { key });
@@ -221,14 +221,14 @@ fn with_flag(text: &str, key: &str, flag: &str) -> String {
     replaced
 }
 
-/// A format by the name that it has in the pipeline file.
+/// Parses a format by its name in the pipeline file.
 fn format(name: &str) -> Result<Format, serde::de::value::Error> {
     use serde::Deserialize;
     use serde::de::IntoDeserializer;
     Format::deserialize(name.into_deserializer())
 }
 
-/// `FIELD` or `FIELD:TYPE`.
+/// Parses `FIELD` or `FIELD:TYPE`.
 fn keep(text: &str) -> KeepConfig {
     match text.split_once(':') {
         None => KeepConfig::Name(text.into()),
@@ -243,7 +243,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn errors_name_flags_where_flags_were_given() {
+    fn errors_name_flags_instead_of_keys() {
         let check = |message: &str, expected: &str| assert_eq!(in_flags(message), expected);
         check("model.prompt: too long", "--prompt: too long");
         check("model.prompt_name: no such", "--prompt-name: no such");

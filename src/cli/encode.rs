@@ -1,9 +1,8 @@
-//! `encode`: the same engine without a pipeline file.
+//! `encode`: embeds files by command line flags, without a pipeline file.
 
 use std::path::PathBuf;
 
-use crate::config::SinkConfig;
-use crate::config::{Config, hub_settings};
+use crate::config::{Config, SinkConfig, hub_settings};
 use crate::model::OutputValue;
 use crate::output::quantize::{OutputPrecision, RangesConfig};
 use crate::plan::Plan;
@@ -12,8 +11,8 @@ use crate::sink::stdout::{StdoutConfig, StdoutFormat};
 use clap::Args;
 
 use super::arguments::{self, ModelArgs, RecordArgs, WorkArgs};
-use super::run::{self, ShownAs};
-use super::usage;
+use super::run::{self, SummaryFormat};
+use super::terminal::usage;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -23,37 +22,38 @@ Examples:
   embedmill encode notes/ --format document -o notes.parquet --model ./model --dead-letter rejected.jsonl
   embedmill encode docs/*.jsonl -o vectors.arrow --model ./model --output-precision int8 --ranges ranges.json
   cat lines.txt | embedmill encode - --format text -o - --model ./model | jq .vector[0]")]
-pub struct EncodeArgs {
+pub(crate) struct EncodeArgs {
     #[command(flatten)]
     records: RecordArgs,
-    /// A file ending in .arrow or .parquet, a folder ending in /, or - for standard output
+    /// Output: a file ending in .arrow or .parquet, a folder ending in /, or - for standard output
     #[arg(short, long, value_name = "OUT")]
     output: String,
-    /// arrow, parquet or jsonl, where the output's name does not say; jsonl and arrow for standard output
+    /// Output format, if the name of the output does not tell: arrow or parquet; for standard output jsonl or arrow
     #[arg(long, value_name = "FORMAT")]
     output_format: Option<String>,
-    /// What a text becomes: sentence_embedding, its vector, or token_embeddings, the vectors of its tokens
+    /// What to compute: sentence_embedding (one vector per text) or token_embeddings (one vector per token)
     #[arg(long, value_name = "VALUE", default_value = "sentence_embedding")]
     output_value: OutputValue,
-    /// What vectors are written as: float32, int8, uint8, binary or ubinary
+    /// Data type of the vectors in the output: float32, int8, uint8, binary or ubinary
     #[arg(long, value_name = "PRECISION", default_value = "float32")]
     output_precision: OutputPrecision,
-    /// Of int8 and uint8: a file that `embedmill calibrate` made, or LEAST,MOST
-    #[arg(long, value_name = "FILE", allow_hyphen_values = true, value_parser = ranges)]
+    /// Quantization ranges for int8 and uint8: a file made by `embedmill calibrate`, or MIN,MAX such as -0.25,0.25
+    #[arg(long, value_name = "FILE|MIN,MAX", allow_hyphen_values = true, value_parser = ranges)]
     ranges: Option<RangesConfig>,
-    /// Leave the column `text` out of the output
+    /// Omit the column `text` from the output
     #[arg(long, help_heading = "Records")]
     no_text: bool,
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
     work: WorkArgs,
-    /// How the closing summary on standard error is written
-    #[arg(long, value_enum, default_value_t = ShownAs::Text)]
-    summary: ShownAs,
+    /// Format of the final summary on standard error
+    #[arg(long, value_enum, default_value_t = SummaryFormat::Text)]
+    summary: SummaryFormat,
 }
 
-pub fn encode(args: EncodeArgs) -> anyhow::Result<()> {
+/// Runs the pipeline that the flags describe.
+pub(crate) fn encode(args: EncodeArgs) -> anyhow::Result<()> {
     let summary = args.summary;
     let config = config(args)?;
     let plan = Plan::new(&config)?;
@@ -70,16 +70,16 @@ fn config(args: EncodeArgs) -> anyhow::Result<Config> {
     Ok(config)
 }
 
-/// `LEAST,MOST` or a file.
+/// Parses `MIN,MAX`; anything else is the name of a calibration file.
 fn ranges(text: &str) -> Result<RangesConfig, std::convert::Infallible> {
     let numbers: Vec<f32> = text.split(',').filter_map(|number| number.trim().parse().ok()).collect();
     Ok(match numbers[..] {
-        [least, most] if text.matches(',').count() == 1 => RangesConfig::Same([least, most]),
+        [min, max] if text.matches(',').count() == 1 => RangesConfig::Same([min, max]),
         _ => RangesConfig::File(PathBuf::from(text)),
     })
 }
 
-/// The sink that the output's name, or the format, asks for.
+/// The sink by the name of the output, or by the format if one is given.
 fn sink(output: &str, format: Option<&str>) -> anyhow::Result<SinkConfig> {
     let by_name = match output.rsplit_once('.').map(|(_, extension)| extension) {
         Some("parquet") => Some("parquet"),
@@ -92,7 +92,9 @@ fn sink(output: &str, format: Option<&str>) -> anyhow::Result<SinkConfig> {
             None | Some("jsonl") => StdoutFormat::Jsonl,
             Some("arrow") => StdoutFormat::Arrow,
             Some(other) => {
-                return Err(usage(format!("--output-format: standard output can be jsonl or arrow, not {other}")));
+                return Err(usage(format!(
+                    "--output-format: found {other:?}; expected jsonl or arrow for standard output"
+                )));
             }
         };
         return Ok(SinkConfig { stdout: Some(StdoutConfig { format }), ..Default::default() });
@@ -101,9 +103,9 @@ fn sink(output: &str, format: Option<&str>) -> anyhow::Result<SinkConfig> {
     match format.or(by_name) {
         Some("arrow") => Ok(SinkConfig { arrow: files, ..Default::default() }),
         Some("parquet") => Ok(SinkConfig { parquet: files, ..Default::default() }),
-        Some(other) => Err(usage(format!("--output-format: files can be arrow or parquet, not {other}"))),
+        Some(other) => Err(usage(format!("--output-format: found {other:?}; expected arrow or parquet for files"))),
         None => Err(usage(format!(
-            "--output: cannot tell the format of {output}; name it .arrow or .parquet, end a folder with /, or give \
+            "--output: {output:?}: unknown format; expected a name ending in .arrow or .parquet, a folder ending in /, or \
              --output-format"
         ))),
     }

@@ -1,14 +1,15 @@
-//! `validate` and `explain`: what a pipeline file says, without running it.
+//! `validate` and `explain`: check a pipeline file, and print its execution plan, without running it.
 
 use crate::config::hub_settings;
 use crate::graph;
 use clap::Args;
 
 use super::pipeline_file::PipelineArgs;
+use super::terminal::print;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  embedmill validate pipelines/files.yaml --set devices=[cpu]")]
-pub struct ValidateArgs {
+pub(crate) struct ValidateArgs {
     #[command(flatten)]
     pipeline: PipelineArgs,
 }
@@ -18,25 +19,27 @@ pub struct ValidateArgs {
 Examples:
   embedmill explain pipelines/files.yaml
   embedmill explain --graph pipelines/kafka-enrich.yaml > pipeline.mmd")]
-pub struct ExplainArgs {
+pub(crate) struct ExplainArgs {
     #[command(flatten)]
     pipeline: PipelineArgs,
-    /// Draw it as a Mermaid flowchart, which code forges show in Markdown
+    /// Print the plan as a Mermaid flowchart, which GitHub and GitLab render in Markdown
     #[arg(long)]
     graph: bool,
 }
 
-pub fn validate(args: ValidateArgs) -> anyhow::Result<()> {
+/// Checks a pipeline file without opening anything.
+pub(crate) fn validate(args: ValidateArgs) -> anyhow::Result<()> {
     args.pipeline.plan()?;
-    super::print(&format!("{}: valid", args.pipeline.shown()))
+    print(&format!("{}: valid", args.pipeline.display()))
 }
 
-pub fn explain(args: ExplainArgs) -> anyhow::Result<()> {
+/// Prints the execution plan.
+pub(crate) fn explain(args: ExplainArgs) -> anyhow::Result<()> {
     let (_, plan) = args.pipeline.plan()?;
-    // The model's own files are shown where they are at hand; explaining never downloads.
+    // The plan includes what the model's files say if they are available locally; nothing is downloaded for it.
     let mut hub = hub_settings(&plan.model);
     hub.offline = true;
     let spec = crate::encode::spec(&plan.model, &hub, &()).ok();
     let shown = if args.graph { graph::mermaid(&plan, spec.as_ref()) } else { plan.explain(spec.as_ref()) };
-    super::print(&shown)
+    print(&shown)
 }

@@ -1,4 +1,4 @@
-//! `inspect`: what an output file holds.
+//! `inspect`: prints the metadata, the columns and the first rows of an output file.
 
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -7,23 +7,26 @@ use crate::output::read::OutputFile;
 use clap::Args;
 use indicatif::HumanCount;
 
+use super::terminal::print;
+
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  embedmill inspect vectors.arrow --rows 2")]
-pub struct InspectArgs {
-    /// An Arrow or Parquet file
+pub(crate) struct InspectArgs {
+    /// Arrow or Parquet file
     #[arg(value_name = "OUT")]
     file: PathBuf,
-    /// How many rows to show
+    /// Number of rows to show
     #[arg(long, default_value_t = 3)]
     rows: usize,
 }
 
-/// Values of a vector that are shown; the others are counted.
+/// Values of a vector that are shown; of the others only the number is.
 const VALUES_SHOWN: usize = 4;
 /// Characters of a text that are shown.
 const TEXT_SHOWN: usize = 100;
 
-pub fn inspect(args: InspectArgs) -> anyhow::Result<()> {
+/// Prints what an output file contains.
+pub(crate) fn inspect(args: InspectArgs) -> anyhow::Result<()> {
     let mut file = OutputFile::open(&args.file)?;
     let mut out = String::new();
     let provenance = file.provenance();
@@ -50,7 +53,7 @@ pub fn inspect(args: InspectArgs) -> anyhow::Result<()> {
             writeln!(out, "  {name:<17}{}", brief(value))?;
         }
     }
-    super::print(&out)
+    print(&out)
 }
 
 /// A value in one line.
@@ -66,7 +69,7 @@ fn brief(value: &serde_json::Value) -> String {
 }
 
 /// `text` in one line of at most `characters`.
-pub fn shorten(text: &str, characters: usize) -> String {
+pub(crate) fn shorten(text: &str, characters: usize) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     match line.char_indices().nth(characters) {
         Some((end, _)) => format!("{}…", &line[..end]),

@@ -1,21 +1,23 @@
-//! The command line: what the user types to what the library does, and its outcome to an exit code.
+//! The command line: parses arguments, runs a command, and turns its result into an exit code.
 //!
-//! Data goes to standard output, everything else to standard error. Exit codes: 0 done, 1 failed while running, 2 wrong
-//! usage or configuration, refused before any data moved.
+//! Data goes to standard output, everything else to standard error. Exit codes: 0 success, 1 failure during the run,
+//! 2 usage or configuration error (before any data is read).
 
 mod arguments;
 mod calibrate;
 mod check;
+mod completions;
 mod encode;
 mod explain;
 mod inspect;
+mod man;
 mod models;
 mod pipeline_file;
 mod progress;
 mod replay;
 mod run;
 mod search;
-mod shipped;
+mod terminal;
 mod test;
 mod top;
 mod top_view;
@@ -31,7 +33,8 @@ use crate::start::StartError;
 use crate::telemetry::observer::ObserveError;
 use crate::telemetry::otlp::OtlpError;
 use anyhow::Error;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use terminal::{UsageError, print, usage};
 
 #[derive(Debug, Parser)]
 #[command(name = "embedmill", version, about, long_about = LONG_ABOUT, max_term_width = 110)]
@@ -41,54 +44,54 @@ struct Cli {
 }
 
 const LONG_ABOUT: &str = "\
-Text records in, vectors out: batched by token length through a sentence-embedding model in libtorch, delivered in \
-order as Arrow.
+Text records in, vectors out: texts are batched by token length, embedded by a sentence-transformers model in libtorch, and \
+written in input order as Arrow.
 
   embedmill encode docs/*.jsonl -o vectors.arrow --model sentence-transformers/all-MiniLM-L6-v2
   embedmill search vectors.arrow \"how do I retry a request?\"";
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Embed files in one go
+    /// Embed files, configured by flags
     Encode(Box<encode::EncodeArgs>),
     /// Run a pipeline file
     Run(run::RunArgs),
-    /// Check a pipeline file without touching anything
+    /// Check a pipeline file without opening anything
     Validate(explain::ValidateArgs),
-    /// Look whether everything that a pipeline needs is there: brokers, topics, model, devices
+    /// Check that the files, brokers, topics, model and devices of a pipeline are available
     Check(check::CheckArgs),
-    /// Show what a pipeline file will do, a line a stage
+    /// Print the execution plan of a pipeline file, one line per stage
     Explain(explain::ExplainArgs),
-    /// Try pipeline files on given records: what comes out, and what does not
+    /// Run unit tests of pipeline files
     Test(test::TestArgs),
-    /// Put dead letters back into the topics that they came from
+    /// Publish dead letters to their original topics again
     Replay(replay::ReplayArgs),
     /// Print the JSON Schema of the pipeline file
     #[command(after_help = "Example:\n  embedmill schema > embedmill.schema.json")]
     Schema,
-    /// Find between which numbers a model's vectors lie, to write them as int8 or uint8
+    /// Compute quantization ranges for int8 and uint8 output
     Calibrate(Box<calibrate::CalibrateArgs>),
-    /// Which models are supported, what a model is, and fetching one
+    /// List, show and download models
     Models(models::ModelsArgs),
-    /// Show what is in an output file: rows, columns, where its vectors come from
+    /// Show the contents of an output file: rows, columns, and the model that made its vectors
     Inspect(inspect::InspectArgs),
-    /// Find the rows nearest to a text, exactly
+    /// Find the nearest neighbours of a text by exact search
     Search(search::SearchArgs),
-    /// Watch a run: rates, devices, partitions, last errors
+    /// Show a run live: throughput, devices, partitions, recent errors
     Top(top::TopArgs),
-    /// Print the completions of a shell
-    Completions(shipped::CompletionsArgs),
-    /// Write the manual's pages
+    /// Print the completion script of a shell
+    Completions(completions::CompletionsArgs),
+    /// Write the manual pages
     #[command(hide = true)]
-    Man(shipped::ManArgs),
+    Man(man::ManArgs),
 }
 
-/// Runs the command that the arguments ask for.
+/// Runs the command of the process's arguments, and reports an error on standard error.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let level = if matches!(cli.command, Command::Run(_)) { "info" } else { "warn" };
-    // What the user wrote was flags; in a pipeline file it was keys.
-    let with_file = matches!(
+    // Errors name keys of the pipeline file. For commands without one, these are replaced by the flags that set them.
+    let has_pipeline_file = matches!(
         cli.command,
         Command::Run(_) | Command::Validate(_) | Command::Check(_) | Command::Test(_) | Command::Explain(_)
     );
@@ -100,7 +103,7 @@ pub fn main() -> ExitCode {
                 Command::Validate(args) => explain::validate(args),
                 Command::Check(args) => check::check_pipeline(args),
                 Command::Test(args) => test::test(args),
-                Command::Replay(args) => replay::replay_letters(args),
+                Command::Replay(args) => replay::replay_dead_letters(args),
                 Command::Explain(args) => explain::explain(args),
                 Command::Schema => print(&serde_json::to_string_pretty(&crate::config::schema())?),
                 Command::Calibrate(args) => calibrate::calibrate(*args),
@@ -108,52 +111,30 @@ pub fn main() -> ExitCode {
                 Command::Inspect(args) => inspect::inspect(args),
                 Command::Search(args) => search::search(args),
                 Command::Top(args) => top::top(args),
-                Command::Completions(args) => shipped::completions(&args),
-                Command::Man(args) => shipped::man(&args),
+                Command::Completions(args) => completions::completions(&args, Cli::command()),
+                Command::Man(args) => man::man(&args, Cli::command()),
             }
         });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let style = anstyle_red();
+            let style = clap::builder::styling::AnsiColor::Red.on_default().bold();
             let message = format!("{error:#}");
-            let message = if with_file { message } else { arguments::in_flags(&message) };
+            let message = if has_pipeline_file { message } else { arguments::in_flags(&message) };
             anstream::eprintln!("{style}error:{style:#} {message}");
             ExitCode::from(exit_code(&error))
         }
     }
 }
 
-fn anstyle_red() -> clap::builder::styling::Style {
-    clap::builder::styling::AnsiColor::Red.on_default().bold()
-}
-
-/// A line of data to standard output. A reader that has gone is no failure of ours.
-fn print(text: &str) -> anyhow::Result<()> {
-    use std::io::Write;
-    match writeln!(std::io::stdout().lock(), "{}", text.trim_end_matches('\n')) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        other => Ok(other?),
-    }
-}
-
-/// Wrong usage that clap cannot see.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct Usage(String);
-
-fn usage(message: impl Into<String>) -> Error {
-    Usage(message.into()).into()
-}
-
-/// 2 for what was refused before any data moved, else 1; 1 too for what may work at another time, so that whoever starts
-/// runs again starts this one.
+/// The exit code of an error: 2 if it was found before any data was read, otherwise 1. Errors that may pass, such as a
+/// broker that is down, have 1 too, so that a supervisor restarts the run.
 fn exit_code(error: &Error) -> u8 {
     let start = error.downcast_ref::<StartError>().map(StartError::failure);
     if start.or_else(|| error.downcast_ref::<LoadError>().map(LoadError::failure)) == Some(Failure::Retry) {
         return 1;
     }
-    let refused = error.is::<Usage>()
+    let refused = error.is::<UsageError>()
         || error.is::<ConfigError>()
         || error.is::<PlanError>()
         || error.is::<LoadError>()
@@ -167,7 +148,6 @@ fn exit_code(error: &Error) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {

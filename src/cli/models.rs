@@ -1,4 +1,4 @@
-//! `models`: which models there are, what one is, and fetching one.
+//! `models`: lists supported models, shows one, and downloads one.
 
 use std::fmt::Write;
 
@@ -13,7 +13,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::progress::LoadBar;
-use super::usage;
+use super::terminal::{print, usage};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -21,33 +21,33 @@ Examples:
   embedmill models list
   embedmill models pull sentence-transformers/all-MiniLM-L6-v2
   embedmill models show sentence-transformers/all-MiniLM-L6-v2")]
-pub struct ModelsArgs {
+pub(crate) struct ModelsArgs {
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Which models are supported
+    /// List the supported model families, modules, poolings and activations
     #[command(after_help = "Example:\n  embedmill models list")]
     List,
-    /// What a model is, without loading it: family, sizes, modules, length, prompts, hash
+    /// Show a model without loading it: family, sizes, modules, maximum length, prompts, hashes
     #[command(after_help = "Example:\n  embedmill models show ./model --json | jq .dim")]
     Show(ShowArgs),
-    /// Fetch a model into the cache, or what is missing of it
+    /// Download a model to the cache, or the files missing there
     #[command(after_help = "Example:\n  embedmill models pull sentence-transformers/all-MiniLM-L6-v2")]
     Pull(WhichArgs),
 }
 
 #[derive(Debug, Args)]
 struct WhichArgs {
-    /// A model id on the Hugging Face hub, or the path of a model folder
+    /// Model id on the Hugging Face hub, or path of a model folder
     #[arg(value_name = "MODEL")]
     model: String,
-    /// Branch, tag or commit of a model id
+    /// Branch, tag or commit of the model on the hub
     #[arg(long, default_value = "main")]
     revision: String,
-    /// Where downloaded models are kept [default: the cache of the Hugging Face tools]
+    /// Folder for downloaded models [default: the cache of the Hugging Face tools]
     #[arg(long, value_name = "FOLDER")]
     cache: Option<std::path::PathBuf>,
     /// Never use the network
@@ -59,14 +59,14 @@ struct WhichArgs {
 struct ShowArgs {
     #[command(flatten)]
     which: WhichArgs,
-    /// The way through a model with a Router, such as query or document
+    /// Route through a model with a Router module, such as query or document
     #[arg(long, value_name = "NAME")]
     route: Option<String>,
-    /// A TorchScript file or AOTInductor package (.pt2) in place of the model's transformer, which is tried for that: it runs
-    /// the code in it
+    /// TorchScript file or AOTInductor package (.pt2) that replaces the model's transformer. It is loaded to see what it
+    /// returns, which runs the code in it
     #[arg(long, value_name = "FILE")]
     script: Option<std::path::PathBuf>,
-    /// One JSON object
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
 }
@@ -83,9 +83,10 @@ impl WhichArgs {
     }
 }
 
-pub fn models(args: ModelsArgs) -> anyhow::Result<()> {
+/// Runs the subcommand.
+pub(crate) fn models(args: ModelsArgs) -> anyhow::Result<()> {
     match args.command {
-        Command::List => super::print(&list()),
+        Command::List => print(&list()),
         Command::Show(args) => show(args),
         Command::Pull(args) => pull(args),
     }
@@ -95,7 +96,7 @@ fn list() -> String {
     let families = torch::families();
     let names = |names: &[&str]| names.join(", ");
     let families = match families.as_slice() {
-        [] => "none: this embedmill was built without libtorch".to_owned(),
+        [] => "none (this embedmill was built without libtorch)".to_owned(),
         some => names(some),
     };
     format!(
@@ -108,21 +109,21 @@ fn list() -> String {
     )
 }
 
-/// Shows what the files say. A model that is not there is not fetched for that.
+/// Shows a model by its files. A model that is not in the cache is not downloaded.
 fn show(args: ShowArgs) -> anyhow::Result<()> {
     let config = ModelConfig { route: args.route, script: args.script, ..args.which.config() };
     let mut hub = hub_settings(&config);
     hub.offline = true;
     let spec = spec(&config, &hub, &()).map_err(|error| match error {
         LoadError::Hub(HubError::Offline { id, cache, .. }) => {
-            usage(format!("{id} is not in the cache {}; `embedmill models pull {id}` fetches it", cache.display()))
+            usage(format!("{id}: not in the cache {} (`embedmill models pull {id}` downloads it)", cache.display()))
         }
         other => Error::from(other),
     })?;
     if args.json {
-        return super::print(&serde_json::to_string_pretty(&as_json(&spec))?);
+        return print(&serde_json::to_string_pretty(&as_json(&spec))?);
     }
-    super::print(&as_text(&spec)?)
+    print(&as_text(&spec)?)
 }
 
 fn as_json(spec: &ModelSpec) -> serde_json::Value {
@@ -157,10 +158,11 @@ fn as_text(spec: &ModelSpec) -> Result<String, std::fmt::Error> {
     line("folder", &spec.folder.as_ref().map(|folder| folder.display().to_string()).unwrap_or_default())?;
     line("family", &spec.family)?;
     match &spec.script {
-        None => {
-            line("sizes", &format!("{} layers, {} wide, {} tokens known", spec.layers, spec.hidden, spec.vocab_size))?
-        }
-        Some(script) => line("script", &format!("{}, {} wide", script.file.display(), spec.hidden))?,
+        None => line(
+            "sizes",
+            &format!("{} layers, hidden size {}, vocabulary of {} tokens", spec.layers, spec.hidden, spec.vocab_size),
+        )?,
+        Some(script) => line("script", &format!("{}, hidden size {}", script.file.display(), spec.hidden))?,
     }
     line("dims", &spec.dim.to_string())?;
     for (index, module) in spec.chain.iter().enumerate() {
@@ -173,7 +175,7 @@ fn as_text(spec: &ModelSpec) -> Result<String, std::fmt::Error> {
         line("prompt", &format!("{name}: {prompt:?}{is_default}"))?;
     }
     if !spec.include_prompt {
-        line("", "a prompt's tokens are not pooled")?;
+        line("", "tokens of prompts are excluded from the pooling")?;
     }
     line("weights", &format!("sha256 {}", or_none(&spec.weights_sha256)))?;
     if spec.modules_sha256.is_some() {
@@ -187,13 +189,13 @@ fn pull(args: WhichArgs) -> anyhow::Result<()> {
     config.check()?;
     let bar = LoadBar::start();
     let id = config.id.as_deref().unwrap_or_default();
-    let found = resolve(id, &config.revision, &hub_settings(&config), &bar);
+    let resolved = resolve(id, &config.revision, &hub_settings(&config), &bar);
     bar.finish();
-    let found = found.map_err(LoadError::from)?;
-    // What a folder holds may still be no model that is supported; better said now than at the first run.
+    let resolved = resolved.map_err(LoadError::from)?;
+    // The downloaded model may still be unsupported, which is better reported now than at the first run.
     let mut hub = hub_settings(&config);
     hub.offline = true;
     let spec = spec(&config, &hub, &())?;
     eprintln!("{}", spec.describe());
-    super::print(&found.path.display().to_string())
+    print(&resolved.path.display().to_string())
 }

@@ -1,4 +1,4 @@
-//! Arguments that name a pipeline file, and the plan that comes of them.
+//! Arguments that name a pipeline file, and the plan made from them.
 
 use std::path::PathBuf;
 
@@ -7,23 +7,23 @@ use crate::plan::Plan;
 use clap::Args;
 
 #[derive(Debug, Args)]
-pub struct PipelineArgs {
-    /// The pipeline file; of several, later ones win
+pub(crate) struct PipelineArgs {
+    /// Pipeline file; several files are merged, and later ones override earlier ones
     #[arg(required = true, value_name = "PIPELINE.yaml")]
     files: Vec<PathBuf>,
-    /// Sets one key over the files and the environment, as in model.pooling=cls; may be repeated
+    /// Set one key, overriding files and environment, such as model.pooling=cls; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
 }
 
 impl PipelineArgs {
-    /// The configuration and its plan; errors say where the mistake was made.
-    pub fn plan(&self) -> anyhow::Result<(Config, Plan)> {
+    /// The configuration and its plan. Errors name the location of the mistake.
+    pub(crate) fn plan(&self) -> anyhow::Result<(Config, Plan)> {
         self.plan_with(|_| {})
     }
 
-    /// The same, with what a flag changes.
-    pub fn plan_with(&self, change: impl FnOnce(&mut Config)) -> anyhow::Result<(Config, Plan)> {
+    /// The same after `change`, which applies flags.
+    pub(crate) fn plan_with(&self, change: impl FnOnce(&mut Config)) -> anyhow::Result<(Config, Plan)> {
         let layers = Layers::read(&self.files, &self.set)?;
         let mut config = layers.load()?;
         change(&mut config);
@@ -31,8 +31,8 @@ impl PipelineArgs {
         Ok((config, plan))
     }
 
-    /// The files, for messages.
-    pub fn shown(&self) -> String {
+    /// The names of the files, for messages.
+    pub(crate) fn display(&self) -> String {
         self.files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(" + ")
     }
 }

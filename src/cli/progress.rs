@@ -1,4 +1,4 @@
-//! Progress on standard error: bars on a terminal, nothing otherwise.
+//! Progress bars on standard error, shown on a terminal only.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,14 +8,15 @@ use crate::model::hub;
 use crate::pipeline::Progress;
 use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// How often the bar moves: smooth to the eye, nothing to the processor.
+/// How often the bar is redrawn: often enough to look smooth, rarely enough to cost nothing.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Loading the model, with downloads.
-pub struct LoadBar(ProgressBar);
+/// The progress of loading the model, including downloads.
+pub(crate) struct LoadBar(ProgressBar);
 
 impl LoadBar {
-    pub fn start() -> Self {
+    /// Shows the bar until [`LoadBar::finish`].
+    pub(crate) fn start() -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
         bar.set_style(style("{spinner} {msg}"));
         bar.set_message("loading the model");
@@ -23,7 +24,8 @@ impl LoadBar {
         LoadBar(bar)
     }
 
-    pub fn finish(self) {
+    /// Removes the bar.
+    pub(crate) fn finish(self) {
         self.0.finish_and_clear();
     }
 }
@@ -39,14 +41,15 @@ impl hub::Progress for LoadBar {
     }
 }
 
-/// Draws `progress` until dropped; on a terminal only.
-pub struct RunBar {
+/// The progress of a run, shown until dropped.
+pub(crate) struct RunBar {
     bar: ProgressBar,
     task: tokio::task::JoinHandle<()>,
 }
 
 impl RunBar {
-    pub fn start(progress: Arc<Progress>, input_bytes: Option<u64>) -> Self {
+    /// Redraws the bar from `progress`. Without `input_bytes`, the size of the input, it shows no percentage.
+    pub(crate) fn start(progress: Arc<Progress>, input_bytes: Option<u64>) -> Self {
         let bar = ProgressBar::with_draw_target(input_bytes, ProgressDrawTarget::stderr());
         bar.set_style(style(match input_bytes {
             Some(_) => "{bar:32} {percent:>3} % {msg}, {eta} left",

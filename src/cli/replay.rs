@@ -1,12 +1,14 @@
-//! `replay`: dead letters back into the topics that they came from.
+//! `replay`: publishes dead letters to their original topics again.
 
 use crate::kafka::{ReplayOptions, replay};
 use crate::plan::{DeadLetterPlan, SourcePlan};
-use anyhow::bail;
+use crate::record::Stage;
 use clap::Args;
+use clap::builder::PossibleValuesParser;
 use indicatif::HumanCount;
 
 use super::pipeline_file::PipelineArgs;
+use super::terminal::usage;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -14,42 +16,40 @@ Examples:
   embedmill replay pipelines/kafka-enrich.yaml --dry-run
   embedmill replay pipelines/kafka-enrich.yaml --stage extract
 
-Reads `dead_letter.topic` from where the last replay stopped to its end, and puts each letter back as it came: value, key
-and headers, into its own topic and partition, where the running pipeline reads it again. Letters and positions are one
-transaction, so nothing is put back twice.")]
-pub struct ReplayArgs {
+Reads `dead_letter.topic` from where the last replay stopped until its end, and publishes each dead letter unchanged (value, \
+key and headers) to its original topic and partition, where the running pipeline reads it again. Dead letters and offsets \
+are committed in one transaction, so none is replayed twice.")]
+pub(crate) struct ReplayArgs {
     #[command(flatten)]
     pipeline: PipelineArgs,
-    /// Only letters of this stage: read, extract, tokenize, encode, publish
-    #[arg(long)]
+    /// Replay only dead letters that this stage rejected
+    #[arg(long, value_parser = PossibleValuesParser::new(Stage::ALL.map(Stage::as_str)))]
     stage: Option<String>,
-    /// Puts nothing back, only counts
+    /// Count the dead letters without replaying them
     #[arg(long)]
     dry_run: bool,
 }
 
-pub fn replay_letters(args: ReplayArgs) -> anyhow::Result<()> {
+/// Replays the dead letters of a pipeline, and reports what was skipped.
+pub(crate) fn replay_dead_letters(args: ReplayArgs) -> anyhow::Result<()> {
     let (_, plan) = args.pipeline.plan()?;
     let (SourcePlan::Kafka(source), Some(DeadLetterPlan::Topic(topic))) = (&plan.source, &plan.dead_letter) else {
-        return Err(super::usage("replay needs a pipeline with `source.kafka` and `dead_letter.topic`"));
+        return Err(usage(
+            "dead_letter.topic: nothing to replay; expected a pipeline with `source.kafka` and `dead_letter.topic`",
+        ));
     };
-    if let Some(stage) = args.stage.as_deref().filter(|stage| !STAGES.contains(stage)) {
-        bail!(super::Usage(format!("--stage {stage}: expected one of {}", STAGES.join(", "))));
-    }
-    let wanted = ReplayOptions { stage: args.stage, dry_run: args.dry_run };
-    let done = replay(source, topic, &wanted)?;
+    let options = ReplayOptions { stage: args.stage, dry_run: args.dry_run };
+    let done = replay(source, topic, &options)?;
     let would = if args.dry_run { " would be" } else { "" };
-    eprintln!("{} dead letters of {topic}{would} put back", HumanCount(done.put_back));
-    for (count, why) in [
-        (done.incomplete, "were too large for their topic and came without their values"),
-        (done.others, "are not of this pipeline's topics"),
-        (done.other_stages, "are of other stages"),
+    eprintln!("{} dead letters of {topic}{would} replayed", HumanCount(done.put_back));
+    for (count, reason) in [
+        (done.incomplete, "were too large for the dead letter topic and lack their values"),
+        (done.others, "belong to topics that this pipeline does not read"),
+        (done.other_stages, "were rejected by other stages"),
     ] {
         if count > 0 {
-            eprintln!("{} {why}; they stay where they are", HumanCount(count));
+            eprintln!("skipped {}: they {reason}", HumanCount(count));
         }
     }
     Ok(())
 }
-
-const STAGES: [&str; 5] = ["read", "extract", "tokenize", "encode", "publish"];

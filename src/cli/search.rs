@@ -1,4 +1,4 @@
-//! `search`: the rows nearest to a text, with the model that made their vectors.
+//! `search`: the nearest neighbours of a query, embedded with the model that made the vectors.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -20,36 +20,37 @@ use serde_json::Value;
 
 use super::inspect::shorten;
 use super::progress::LoadBar;
-use super::usage;
+use super::terminal::{print, usage};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   embedmill search vectors.arrow \"how do I retry a request?\"
   embedmill search vectors/*.parquet \"retries\" -k 10 --json | jq .id")]
-pub struct SearchArgs {
-    /// Arrow or Parquet files that embedmill wrote, then the text to look for
+pub(crate) struct SearchArgs {
+    /// Arrow or Parquet files written by embedmill, followed by the text to search for
     #[arg(required = true, num_args = 2.., value_names = ["OUT", "QUERY"])]
     files_and_query: Vec<String>,
-    /// How many rows to find
-    #[arg(short, default_value_t = 5)]
+    /// Number of rows to find
+    #[arg(short, value_name = "ROWS", default_value_t = 5)]
     k: usize,
-    /// The model's id or folder, where it is no longer where the vectors were made
+    /// Model id or folder, if the model is no longer where it was when the vectors were made
     #[arg(short, long)]
     model: Option<String>,
-    /// The TorchScript file or package that the vectors were made with; it runs the code in it, so only one that you trust
+    /// TorchScript file or package that the vectors were made with. Loading it runs the code in it: use only files that you
+    /// trust
     #[arg(long, value_name = "FILE")]
     script: Option<PathBuf>,
-    /// Text to put before the query [default: the model's prompt named query, where it has one]
+    /// Prompt to prepend to the query [default: the model's prompt named query, if it has one]
     #[arg(long, value_name = "TEXT")]
     prompt: Option<String>,
-    /// The name of another of the model's own prompts
+    /// Name of another prompt defined in the model's files
     #[arg(long, value_name = "NAME", conflicts_with = "prompt")]
     prompt_name: Option<String>,
-    /// The calibration file that int8 and uint8 vectors were made with
+    /// Calibration file that int8 or uint8 vectors were made with
     #[arg(long, value_name = "FILE")]
     ranges: Option<PathBuf>,
-    /// One JSON object a row
+    /// Print one JSON object per row
     #[arg(long)]
     json: bool,
     /// Never use the network
@@ -57,16 +58,17 @@ pub struct SearchArgs {
     offline: bool,
 }
 
-/// What has to be the same for vectors to be compared with one query's.
+/// Metadata that must be equal in all files, so that one query vector is comparable with all of their vectors.
 const SAME_MODEL: [&str; 9] =
     ["weights_sha256", "modules_sha256", "modules", "pooling", "normalize", "dense", "truncate_dim", "dim", "backend"];
-/// What of it the model that embeds the query can have otherwise, if it is not the one that made the vectors.
+/// Metadata that reveals whether the query was embedded with the model that made the vectors.
 const SAME_WEIGHTS: [&str; 2] = ["weights_sha256", "modules_sha256"];
 
 /// Characters of a row's text that are shown.
 const TEXT_SHOWN: usize = 300;
 
-pub fn search(mut args: SearchArgs) -> anyhow::Result<()> {
+/// Embeds the query and prints the nearest rows of all files.
+pub(crate) fn search(mut args: SearchArgs) -> anyhow::Result<()> {
     let query = args.files_and_query.pop().unwrap_or_default();
     let mut files = Vec::new();
     for path in &args.files_and_query {
@@ -76,22 +78,22 @@ pub fn search(mut args: SearchArgs) -> anyhow::Result<()> {
     }
     let provenance = files.first().map(|(file, _)| file.provenance()).unwrap_or_default();
     let (vector, spec) = embed(&query, model(&provenance, &args)?)?;
-    let of_query: BTreeMap<&str, String> = spec.provenance().into_iter().collect();
-    // A Router's ways for queries and documents have weights of their own.
-    let one_way = !provenance.contains_key("route") && !of_query.contains_key("route");
-    let differs = |key: &&&str| one_way && of_query.get(**key) != provenance.get(**key);
+    let query_provenance: BTreeMap<&str, String> = spec.provenance().into_iter().collect();
+    // The routes of a Router for queries and for documents have different weights.
+    let has_routes = provenance.contains_key("route") || query_provenance.contains_key("route");
+    let differs = |key: &&&str| !has_routes && query_provenance.get(**key) != provenance.get(**key);
     if let Some(key) = SAME_WEIGHTS.iter().find(differs) {
         let (model, made_by) = (&spec.id, provenance.get("model_id").cloned().unwrap_or_default());
-        let message = format!("{model} is not the model that made the vectors, which was {made_by} (`{key}` differs)");
-        return Err(usage(format!("{message}; give that one by --model")));
+        return Err(usage(format!(
+            "--model: {model} did not make the vectors (`{key}` differs); expected {made_by}, which made them"
+        )));
     }
     let mut nearest = Nearest::new(&vector, args.k);
     for ((file, quantizer), path) in files.iter_mut().zip(&args.files_and_query) {
         let here = file.provenance();
         if let Some(key) = SAME_MODEL.iter().find(|key| here.get(**key) != provenance.get(**key)) {
-            let message =
-                format!("{path}: its vectors are of another model than those of the first file (`{key}` differs)");
-            return Err(usage(message));
+            let message = format!("{path}: the vectors were made by another model than those of the first file");
+            return Err(usage(format!("{message} (`{key}` differs)")));
         }
         while let Some(vectors) = file.next_vectors(quantizer) {
             nearest.scan(&vectors?).map_err(|message| usage(format!("{path}: {message}")))?;
@@ -108,24 +110,25 @@ pub fn search(mut args: SearchArgs) -> anyhow::Result<()> {
             writeln!(out, "   {}", shorten(&text(&hit.row, "text"), TEXT_SHOWN))?;
         }
     }
-    super::print(&out)
+    print(&out)
 }
 
 fn text(row: &Value, column: &str) -> String {
     row.get(column).and_then(Value::as_str).unwrap_or_default().to_string()
 }
 
-/// The model that made the vectors, as their file tells.
+/// The configuration of the model that made the vectors, from the metadata of their file.
 fn model(provenance: &BTreeMap<String, String>, args: &SearchArgs) -> anyhow::Result<ModelConfig> {
-    let told = |key: &str| provenance.get(key).cloned();
-    let parse = |key: &str| -> anyhow::Result<Option<String>> { Ok(told(key).filter(|value| !value.is_empty())) };
-    let backend: Backend = told("backend")
-        .ok_or_else(|| usage("the file does not say which model made its vectors; is it embedmill's output?"))?
+    let value_of = |key: &str| provenance.get(key).cloned();
+    let parse = |key: &str| -> anyhow::Result<Option<String>> { Ok(value_of(key).filter(|value| !value.is_empty())) };
+    let backend: Backend = value_of("backend")
+        .ok_or_else(|| usage("no metadata of a model in the first file; expected an output of embedmill"))?
         .parse()
         .map_err(usage)?;
-    if let (Some(name), None) = (told("script"), &args.script) {
-        let message = format!("the vectors were made with the script {name}; give it by --script, if you trust it");
-        return Err(usage(message));
+    if let (Some(name), None) = (value_of("script"), &args.script) {
+        return Err(usage(format!(
+            "--script: missing; expected {name}, which made the vectors (only if you trust it)"
+        )));
     }
     let defaults = ModelConfig::default();
     Ok(ModelConfig {
@@ -148,11 +151,11 @@ fn model(provenance: &BTreeMap<String, String>, args: &SearchArgs) -> anyhow::Re
     })
 }
 
-/// The text's vector, and the model that made it.
+/// The vector of the query, and the model that embedded it.
 fn embed(text: &str, config: ModelConfig) -> anyhow::Result<(Vec<f32>, Arc<ModelSpec>)> {
     let bar = LoadBar::start();
     let spec = Arc::new(query_spec(&config, &hub_settings(&config), &bar)?);
-    let device = devices::resolve(&Devices::Auto)?.into_iter().next().context("there is no device")?;
+    let device = devices::resolve(&Devices::Auto)?.into_iter().next().context("no device available")?;
     let mut encoder = factory(&spec, &[device])(&device)?;
     bar.finish();
     let mut tokens = Tokens::default();

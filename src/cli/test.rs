@@ -1,4 +1,4 @@
-//! `test`: pipeline files tried on given records.
+//! `test`: runs test cases of pipeline files and prints the differences.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use clap::Args;
 use clap::builder::styling::{AnsiColor, Style};
 use tokio::runtime::Runtime;
 
-use super::usage;
+use super::terminal::{print_styled, usage};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -26,14 +26,14 @@ Example, the file search.test.yaml beside search.yaml:
         columns: { lang: Utf8 }
         dims: 384
         dead_letters:
-          - { record: 2, stage: extract, cause: no field `body` }
+          - { record: 2, stage: extract, cause: \"field `body`: missing\" }
 
   embedmill test search.yaml
 
-Nothing outside is touched: records come from the test file, the hash encoder stands in for the model, and no broker is \
-asked. pipelines/ has an example for each kind of source.")]
-pub struct TestArgs {
-    /// Test files, pipeline files that have one beside them, or folders of them
+Nothing outside the process is used: records come from the test file, the hash encoder replaces the model, and no broker is \
+contacted. The folder pipelines/ has an example for each kind of source.")]
+pub(crate) struct TestArgs {
+    /// Test files, pipeline files with a test file beside them, or folders of test files
     #[arg(value_name = "PATH", default_value = "pipelines/")]
     paths: Vec<PathBuf>,
 }
@@ -41,51 +41,52 @@ pub struct TestArgs {
 const PASSED: Style = AnsiColor::Green.on_default();
 const FAILED: Style = AnsiColor::Red.on_default().bold();
 
-pub fn test(args: TestArgs) -> anyhow::Result<()> {
+/// Runs all cases of all test files.
+pub(crate) fn test(args: TestArgs) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
-    // Whatever is wrong with any file is told before the first case runs.
+    // Mistakes in any file are reported before the first case runs.
     let files: Vec<(PathBuf, TestFile)> = test_files(&args.paths)?
         .into_iter()
         .map(|path| TestFile::read(&path).map(|file| (path, file)))
         .collect::<Result<_, _>>()?;
-    let (mut passed, mut failed, mut untried) = (0, 0, 0);
+    let (mut passed, mut failed, mut invalid) = (0, 0, 0);
     for (path, file) in files {
-        print(format_args!("{}", path.display()));
+        print_styled(format_args!("{}", path.display()))?;
         for (index, case) in file.cases().iter().enumerate() {
             let name = &case.name;
             match found(&runtime, &file, index, case).map(|found| differences(&case.expect, &found)) {
                 Ok(differences) if differences.is_empty() => {
                     passed += 1;
-                    print(format_args!("  {PASSED}ok{PASSED:#}      {name}"));
+                    print_styled(format_args!("  {PASSED}ok{PASSED:#}      {name}"))?;
                 }
                 Ok(differences) => {
                     failed += 1;
-                    print(format_args!("  {FAILED}FAILED{FAILED:#}  {name}"));
-                    differences.iter().for_each(show);
+                    print_styled(format_args!("  {FAILED}FAILED{FAILED:#}  {name}"))?;
+                    differences.iter().try_for_each(show)?;
                 }
-                // The others are tried all the same.
+                // The other cases run all the same.
                 Err(error) => {
-                    untried += 1;
-                    print(format_args!("  {FAILED}UNTRIED{FAILED:#} {name}"));
+                    invalid += 1;
+                    print_styled(format_args!("  {FAILED}INVALID{FAILED:#} {name}"))?;
                     anstream::eprintln!("{}: `{name}`: {error:#}", path.display());
                 }
             }
         }
     }
-    let count = passed + failed + untried;
-    if untried > 0 {
-        print(format_args!("{passed} passed, {failed} failed, {untried} could not be tried"));
-        return Err(usage(format!("{untried} of {count} cases could not be tried")));
+    let count = passed + failed + invalid;
+    if invalid > 0 {
+        print_styled(format_args!("{passed} passed, {failed} failed, {invalid} invalid"))?;
+        return Err(usage(format!("{invalid} of {count} cases are invalid")));
     }
-    print(format_args!("{passed} passed, {failed} failed"));
+    print_styled(format_args!("{passed} passed, {failed} failed"))?;
     if failed > 0 {
-        anyhow::bail!("{failed} of {count} cases gave something else than expected");
+        anyhow::bail!("{failed} of {count} cases failed");
     }
     Ok(())
 }
 
-/// What comes of a case's records.
-fn found(runtime: &Runtime, file: &TestFile, index: usize, case: &Case) -> anyhow::Result<run::Found> {
+/// Runs the records of a case through its pipeline.
+fn found(runtime: &Runtime, file: &TestFile, index: usize, case: &Case) -> anyhow::Result<run::CaseResult> {
     let plan = file.plan(case)?;
     let found = runtime.block_on(run::run(plan, &case.records));
     Ok(found.map_err(|error| {
@@ -95,19 +96,14 @@ fn found(runtime: &Runtime, file: &TestFile, index: usize, case: &Case) -> anyho
     })?)
 }
 
-fn show(Difference { place, expected, found }: &Difference) {
-    print(format_args!("            {place}"));
-    print(format_args!("              expected  {PASSED}{expected}{PASSED:#}"));
-    print(format_args!("              found     {FAILED}{found}{FAILED:#}"));
+/// Prints a difference on three lines.
+fn show(Difference { subject, expected, found }: &Difference) -> anyhow::Result<()> {
+    print_styled(format_args!("            {subject}"))?;
+    print_styled(format_args!("              expected  {PASSED}{expected}{PASSED:#}"))?;
+    print_styled(format_args!("              found     {FAILED}{found}{FAILED:#}"))
 }
 
-/// A line to standard output, coloured on a terminal. A reader that has gone is no failure of ours.
-fn print(line: std::fmt::Arguments<'_>) {
-    use std::io::Write;
-    let _ = writeln!(anstream::stdout().lock(), "{line}");
-}
-
-/// The test files that `paths` name, sorted within a folder.
+/// The test files that `paths` name, sorted by name within each folder.
 fn test_files(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for path in paths {
@@ -121,7 +117,7 @@ fn test_files(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
             }
             if files.len() == before {
                 return Err(usage(format!(
-                    "{}: no test file is in there; expected NAME.test.yaml beside a pipeline's NAME.yaml",
+                    "{}: no test files; expected NAME.test.yaml beside a pipeline file NAME.yaml",
                     path.display()
                 )));
             }
@@ -131,7 +127,7 @@ fn test_files(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
             let beside = ENDINGS.map(|ending| path.with_extension(ending.trim_start_matches('.')));
             let found = beside.iter().find(|beside| beside.exists());
             files.push(found.cloned().ok_or_else(|| {
-                usage(format!("{}: has no tests; expected them in {}", path.display(), beside[0].display()))
+                usage(format!("{}: no tests; expected them in {}", path.display(), beside[0].display()))
             })?);
         }
     }

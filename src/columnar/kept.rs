@@ -1,7 +1,8 @@
-//! Kept columns: fields of the records that travel along to the output, with a type of their own.
+//! Kept columns: fields of the records that are copied to the output.
 //!
-//! A column's type is the one that the pipeline file gives, or the source's own (Parquet, Arrow), or what the first
-//! records show (JSON, CSV). From then on it is fixed: a value that does not fit rejects its record, never becomes null.
+//! The type of a column is given in the pipeline file, or is that of the source's column (Parquet, Arrow), or is
+//! inferred from the first records (JSON, CSV). It does not change during a run: a value of another type rejects its
+//! record and never becomes null.
 
 use std::sync::Arc;
 
@@ -11,19 +12,21 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use serde_json::Value;
 
-use super::Strings;
-use super::{Columns, Table, cast};
+use super::{Columns, Strings, Table, cast};
 
-/// A column to keep: its name in the output, where it lies in the record, and its type where it was given.
+/// A column to keep.
 #[derive(Debug, Clone, PartialEq)]
 pub struct KeptField {
+    /// The name of the column in the output.
     pub name: String,
-    /// Path of names from the record's top.
+    /// The names from the top of the record down to the field.
     pub path: Vec<String>,
+    /// The type, if the pipeline file gives one.
     pub data_type: Option<KeptType>,
 }
 
-/// An Arrow type, written as Arrow writes it: `Int64`, `Utf8`, `Timestamp(Microsecond, Some("UTC"))`.
+/// An Arrow type, parsed from a short name (`string`, `int64`, `float64`, `bool`) or from Arrow's own notation, such as
+/// `Timestamp(Microsecond, Some("UTC"))`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeptType(DataType);
 
@@ -38,7 +41,7 @@ impl std::str::FromStr for KeptType {
             "bool" => DataType::Boolean,
             arrow => arrow.parse().map_err(|_| {
                 format!(
-                    "`{text}` is no type; use string, int64, float64, bool, or an Arrow type such as \
+                    "unknown type {text:?}; expected string, int64, float64, bool, or an Arrow type such as \
                      Timestamp(Microsecond, Some(\"UTC\")) or List(Utf8)"
                 )
             })?,
@@ -47,27 +50,28 @@ impl std::str::FromStr for KeptType {
     }
 }
 
-/// The kept columns with all their types known.
+/// The kept columns with their types.
 #[derive(Debug, Clone)]
 pub struct KeptSchema {
     fields: Vec<KeptField>,
     schema: SchemaRef,
 }
 
-/// Rows that do not fit, by index, and why.
-pub type InvalidRows = Vec<(usize, String)>;
+/// Rows that are invalid: the index of each, ascending, and why.
+pub(crate) type InvalidRows = Vec<(usize, String)>;
 
 impl KeptSchema {
-    /// Fixes the types, looking at `sample` where none was given.
+    /// Takes the type of each field as it was given, else infers it from `sample`.
     ///
     /// # Errors
-    /// For a field that the sample does not have, or has only as null, and that was given no type.
-    pub fn fix(fields: &[KeptField], sample: Sample<'_>) -> Result<Self, String> {
+    /// For a field without a given type that is missing or null throughout the sample, and for a type that cannot be read
+    /// from JSON.
+    pub fn infer(fields: &[KeptField], sample: TypeSample<'_>) -> Result<Self, String> {
         let mut columns = Vec::new();
         for field in fields {
             let data_type = match &field.data_type {
                 Some(KeptType(given)) => given.clone(),
-                None => sample.infer(field)?,
+                None => sample.infer_type(field)?,
             };
             columns.push(Field::new(&field.name, data_type, true));
         }
@@ -76,9 +80,9 @@ impl KeptSchema {
         Ok(kept)
     }
 
-    /// Refuses types that values of JSON cannot have, whatever they are.
-    fn check_json_types(&self, sample: &Sample<'_>) -> Result<(), String> {
-        if matches!(sample, Sample::Typed(_) | Sample::Strings(_)) {
+    /// Refuses types that no JSON value can have.
+    fn check_json_types(&self, sample: &TypeSample<'_>) -> Result<(), String> {
+        if matches!(sample, TypeSample::Typed(_) | TypeSample::Strings(_)) {
             return Ok(());
         }
         for field in self.schema.fields() {
@@ -89,12 +93,18 @@ impl KeptSchema {
                 decoder.flush()
             });
             decoded.map_err(|error| {
-                format!("column `{}` cannot be {} from JSON: {}", field.name(), field.data_type(), plain(&error))
+                format!(
+                    "kept column `{}`: {} cannot be read from JSON: {}",
+                    field.name(),
+                    field.data_type(),
+                    plain(&error)
+                )
             })?;
         }
         Ok(())
     }
 
+    /// The kept columns, in the order of the output.
     pub fn fields(&self) -> &[KeptField] {
         &self.fields
     }
@@ -103,10 +113,10 @@ impl KeptSchema {
         &self.schema
     }
 
-    /// Columns from JSON objects that have the kept columns' names as keys.
+    /// The columns of JSON objects that have the names of the kept columns as keys.
     ///
     /// # Errors
-    /// The rows that do not fit; the others are then to be given again.
+    /// The invalid rows. The caller leaves them out and calls again.
     pub fn from_json(&self, rows: &[Value]) -> Result<Columns, InvalidRows> {
         if self.fields.is_empty() {
             return Ok(Columns::none(rows.len()));
@@ -117,15 +127,16 @@ impl KeptSchema {
             decoder.serialize(rows)?;
             Ok(decoder.flush()?.unwrap_or_else(|| RecordBatch::new_empty(self.schema.clone())))
         };
-        let broken = self.fractions(rows);
-        if !broken.is_empty() {
-            return Err(broken);
+        let with_fraction = self.with_fraction(rows);
+        if !with_fraction.is_empty() {
+            return Err(with_fraction);
         }
         if rows.is_empty() {
             return Ok(Columns(RecordBatch::new_empty(self.schema.clone())));
         }
         decode(rows).map(Columns).map_err(|whole| {
-            // One misfit fails the whole batch without saying where: only then is each row tried by itself.
+            // Arrow does not say which row is invalid, so each row is tried by itself; that happens only after an
+            // error.
             let tried = rows.iter().enumerate().filter_map(|(index, row)| {
                 let error = decode(std::slice::from_ref(row)).err()?;
                 Some((index, plain(&error)))
@@ -134,8 +145,8 @@ impl KeptSchema {
         })
     }
 
-    /// Rows whose number would lose its fraction in a column of whole numbers: Arrow cuts it off without a word.
-    fn fractions(&self, rows: &[Value]) -> InvalidRows {
+    /// Rows with a fraction in a column of whole numbers, which Arrow would truncate silently.
+    fn with_fraction(&self, rows: &[Value]) -> InvalidRows {
         let whole: Vec<&str> = self
             .schema
             .fields()
@@ -146,35 +157,35 @@ impl KeptSchema {
         if whole.is_empty() {
             return InvalidRows::new();
         }
-        let broken = |(index, row): (usize, &Value)| {
+        let invalid = |(index, row): (usize, &Value)| {
             whole.iter().find_map(|name| {
                 let number = row.get(name)?.as_number().filter(|number| number.is_f64())?;
-                let cause = format!("kept column `{name}`: expected a whole number of 64 bits, found {number}");
+                let cause = format!("kept column `{name}`: found {number}; expected a whole number of 64 bits");
                 Some((index, cause))
             })
         };
-        rows.iter().enumerate().filter_map(broken).collect()
+        rows.iter().enumerate().filter_map(invalid).collect()
     }
 
-    /// Columns from rows of a table, by index.
+    /// The columns of these rows of a table.
     ///
     /// # Errors
-    /// The entries of `rows` that do not fit; the others are then to be given again.
+    /// The entries of `rows` that are invalid. The caller leaves them out and calls again.
     pub fn from_table(&self, table: &Table, rows: &[usize]) -> Result<Columns, InvalidRows> {
         let indices: arrow::array::UInt64Array = rows.iter().map(|&row| row as u64).collect();
-        let pick = |column: &ArrayRef, field: &Field| -> Result<ArrayRef, String> {
+        let take_rows = |column: &ArrayRef, field: &Field| -> Result<ArrayRef, String> {
             let taken = take(column, &indices, None).map_err(|error| plain(&error))?;
             cast(&taken, field.data_type()).map_err(|error| plain(&error))
         };
         let mut arrays = Vec::new();
-        let mut misfits = InvalidRows::new();
+        let mut invalid = InvalidRows::new();
         for (kept, field) in self.fields.iter().zip(self.schema.fields()) {
             let Some(column) = table.column(&kept.path) else {
                 arrays.push(arrow::array::new_null_array(field.data_type(), rows.len()));
                 continue;
             };
             let column = empty_as_null(&column, field.data_type());
-            match pick(&column, field) {
+            match take_rows(&column, field) {
                 Ok(array) => arrays.push(array),
                 Err(whole) => {
                     let tried = rows.iter().enumerate().filter_map(|(index, &row)| {
@@ -182,14 +193,14 @@ impl KeptSchema {
                         Some((index, format!("kept column `{}`: {}", field.name(), plain(&error))))
                     });
                     let whole = ArrowError::CastError(format!("kept column `{}`: {whole}", field.name()));
-                    misfits.extend(or_all(tried.collect(), rows.len(), &whole));
+                    invalid.extend(or_all(tried.collect(), rows.len(), &whole));
                 }
             }
         }
-        if !misfits.is_empty() {
-            misfits.sort_by_key(|(index, _)| *index);
-            misfits.dedup_by_key(|(index, _)| *index);
-            return Err(misfits);
+        if !invalid.is_empty() {
+            invalid.sort_by_key(|(index, _)| *index);
+            invalid.dedup_by_key(|(index, _)| *index);
+            return Err(invalid);
         }
         let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
         let batch = RecordBatch::try_new_with_options(self.schema.clone(), arrays, &options);
@@ -197,54 +208,54 @@ impl KeptSchema {
     }
 }
 
-/// An empty string where a number or a time is wanted means that there is none, as every CSV reader has it.
-fn empty_as_null(column: &ArrayRef, wanted: &DataType) -> ArrayRef {
+/// Turns empty strings into null if the column is to become numbers or times, as every CSV reader does.
+fn empty_as_null(column: &ArrayRef, target: &DataType) -> ArrayRef {
     use arrow::array::{Array, AsArray, StringArray};
     match column.as_string_opt::<i32>() {
-        Some(strings) if *wanted != DataType::Utf8 && strings.iter().any(|value| value == Some("")) => {
+        Some(strings) if *target != DataType::Utf8 && strings.iter().any(|value| value == Some("")) => {
             Arc::new(strings.iter().map(|value| value.filter(|text| !text.is_empty())).collect::<StringArray>())
         }
         _ => column.slice(0, column.len()),
     }
 }
 
-/// The rows found at fault; all of them where the fault shows only in the whole.
-fn or_all(found: InvalidRows, rows: usize, whole: &ArrowError) -> InvalidRows {
-    if found.is_empty() { (0..rows).map(|index| (index, plain(whole))).collect() } else { found }
+/// The rows that are invalid by themselves, or all rows if only the whole batch is invalid.
+fn or_all(invalid: InvalidRows, rows: usize, whole: &ArrowError) -> InvalidRows {
+    if invalid.is_empty() { (0..rows).map(|index| (index, plain(whole))).collect() } else { invalid }
 }
 
-/// Arrow's message without its own prefix.
+/// Arrow's message without Arrow's prefix.
 fn plain(error: &ArrowError) -> String {
     let text = error.to_string();
     let known = ["Json error: ", "Cast error: ", "Parser error: ", "Invalid argument error: "];
     known.iter().find_map(|prefix| text.strip_prefix(prefix)).unwrap_or(&text).to_string()
 }
 
-/// The first records, from which missing types are read.
+/// The first records, to infer types from.
 #[derive(Debug, Clone, Copy)]
-pub enum Sample<'a> {
-    /// There is no record at all: types do not matter, columns without one become strings.
+pub enum TypeSample<'a> {
+    /// No record: types do not matter, so columns without a given type become strings.
     Empty,
-    /// JSON objects that have the kept columns' names as keys.
+    /// JSON objects that have the names of the kept columns as keys.
     Json(&'a [Value]),
-    /// A typed table.
+    /// A table whose columns have types.
     Typed(&'a Table),
-    /// A table of strings whose values show the types.
+    /// A table of strings, whose values show the types.
     Strings(&'a Table),
 }
 
-impl Sample<'_> {
-    fn infer(&self, field: &KeptField) -> Result<DataType, String> {
+impl TypeSample<'_> {
+    fn infer_type(&self, field: &KeptField) -> Result<DataType, String> {
         let unknown = |rows: usize, what: &str| {
             format!(
-                "cannot tell the type of kept column `{name}`: it is {what} in the first {rows} records; give it one, \
-                 as in `keep: [{{ field: {name}, type: string }}]`",
+                "kept column `{name}`: its type cannot be inferred, because it is {what} in the first {rows} records; expected \
+                 a type, as in `keep: [{{ field: {name}, type: string }}]`",
                 name = field.name
             )
         };
         match self {
-            Sample::Empty => Ok(DataType::Utf8),
-            Sample::Json(rows) => {
+            TypeSample::Empty => Ok(DataType::Utf8),
+            TypeSample::Json(rows) => {
                 let values = rows.iter().filter_map(|row| row.get(&field.name)).filter(|value| !value.is_null());
                 let objects: Vec<Value> = values.map(|value| serde_json::json!({ "value": value })).collect();
                 if objects.is_empty() {
@@ -257,14 +268,14 @@ impl Sample<'_> {
                     data_type => Ok(data_type.clone()),
                 }
             }
-            Sample::Typed(table) => match table.column(&field.path) {
+            TypeSample::Typed(table) => match table.column(&field.path) {
                 Some(column) => Ok(column.data_type().clone()),
-                None => Err(format!("kept column `{}` is not there; the columns are {}", field.name, table.names())),
+                None => Err(format!("kept column `{}`: missing; expected one of {}", field.name, table.names())),
             },
-            Sample::Strings(table) => {
+            TypeSample::Strings(table) => {
                 let column = table
                     .strings(&field.path, false)
-                    .map_err(|error| format!("kept column `{}` {error}", field.name))?;
+                    .map_err(|error| format!("kept column `{}`: {error}", field.name))?;
                 let values: Strings = (0..table.rows()).filter_map(|row| column.get(row)).collect();
                 Ok(infer_strings(&values))
             }
@@ -272,11 +283,11 @@ impl Sample<'_> {
     }
 }
 
-/// The narrowest of bool, int64, float64 that every non-empty value fits, else string.
+/// The first type of bool, int64, float64 that all non-empty values have, else string.
 fn infer_strings(values: &Strings) -> DataType {
     let filled: Vec<&str> = values.iter().filter(|value| !value.is_empty()).collect();
     let all = |fits: fn(&str) -> bool| !filled.is_empty() && filled.iter().all(|value| fits(value));
-    // A leading zero marks a code such as a postal code, which a number would damage.
+    // A leading zero marks a code, such as a postal code, that would lose the zero as a number.
     let code = |value: &&str| value.len() > 1 && value.starts_with('0') && !value.starts_with("0.");
     if filled.iter().any(code) {
         DataType::Utf8
@@ -305,7 +316,7 @@ mod tests {
     fn json_types_come_from_the_first_records() {
         let check = |values: Vec<Value>, expected: Result<DataType, &str>| {
             let rows: Vec<Value> = values.into_iter().map(|value| json!({ "c": value })).collect();
-            match (KeptSchema::fix(&[field("c", None)], Sample::Json(&rows)), expected) {
+            match (KeptSchema::infer(&[field("c", None)], TypeSample::Json(&rows)), expected) {
                 (Ok(kept), Ok(expected)) => assert_eq!(*kept.schema.field(0).data_type(), expected),
                 (Err(error), Err(part)) => assert!(error.contains(part), "{error}"),
                 (got, expected) => panic!("{got:?} is not {expected:?}"),
@@ -315,32 +326,32 @@ mod tests {
         check(vec![json!(1), json!(2.5)], Ok(DataType::Float64));
         check(vec![json!("a")], Ok(DataType::Utf8));
         check(vec![json!(true)], Ok(DataType::Boolean));
-        check(vec![json!(null)], Err("cannot tell the type of kept column `c`"));
+        check(vec![json!(null)], Err("kept column `c`: its type cannot be inferred"));
     }
 
     #[test]
-    fn a_misfit_names_its_row() {
-        let kept = KeptSchema::fix(&[field("n", Some("int64"))], Sample::Empty).unwrap();
+    fn an_invalid_row_is_named() {
+        let kept = KeptSchema::infer(&[field("n", Some("int64"))], TypeSample::Empty).unwrap();
         let rows = [json!({ "n": 1 }), json!({ "n": "many" }), json!({}), json!({ "n": [1] })];
-        let misfits = kept.from_json(&rows).unwrap_err();
-        assert_eq!(misfits.iter().map(|(index, _)| *index).collect::<Vec<_>>(), [1, 3]);
+        let invalid = kept.from_json(&rows).unwrap_err();
+        assert_eq!(invalid.iter().map(|(index, _)| *index).collect::<Vec<_>>(), [1, 3]);
         assert_eq!(kept.from_json(&[rows[0].clone(), rows[2].clone()]).unwrap().rows(), 2);
     }
 
     #[test]
-    fn strings_become_the_type_that_was_fixed() {
+    fn strings_become_the_inferred_type() {
         let names = ["n".to_string()];
         let table = |values: &[&str]| Table::from_strings(&names, vec![values.iter().collect()]).unwrap();
-        let kept = KeptSchema::fix(&[field("n", None)], Sample::Strings(&table(&["1", "", "-3"]))).unwrap();
+        let kept = KeptSchema::infer(&[field("n", None)], TypeSample::Strings(&table(&["1", "", "-3"]))).unwrap();
         assert_eq!(*kept.schema.field(0).data_type(), DataType::Int64);
         assert_eq!(kept.from_table(&table(&["7", "", "8"]), &[0, 1]).unwrap().rows(), 2);
-        let misfits = kept.from_table(&table(&["7", "x"]), &[0, 1]).unwrap_err();
-        assert_eq!(misfits[0].0, 1);
-        assert!(misfits[0].1.contains("`n`"), "{}", misfits[0].1);
+        let invalid = kept.from_table(&table(&["7", "x"]), &[0, 1]).unwrap_err();
+        assert_eq!(invalid[0].0, 1);
+        assert!(invalid[0].1.contains("`n`"), "{}", invalid[0].1);
         for (values, expected) in
             [(vec!["007"], DataType::Utf8), (vec!["0.5"], DataType::Float64), (vec!["true"], DataType::Boolean)]
         {
-            let kept = KeptSchema::fix(&[field("n", None)], Sample::Strings(&table(&values))).unwrap();
+            let kept = KeptSchema::infer(&[field("n", None)], TypeSample::Strings(&table(&values))).unwrap();
             assert_eq!(*kept.schema.field(0).data_type(), expected);
         }
     }

@@ -1,7 +1,7 @@
-//! Arrow, behind plain names: columns that came from a source ([`Table`]), and columns carried along to the output
-//! ([`Columns`], typed by [`kept`]). [`Strings`] and [`Tokens`] are columns that the stages themselves read.
+//! Columns: a [`Table`] is a batch of a columnar source, [`Columns`] are the kept columns of a block (typed by
+//! [`kept`]). Both wrap an Arrow batch. [`Strings`] and [`Tokens`] are the columns that the stages themselves read.
 
-pub mod kept;
+pub(crate) mod kept;
 mod strings;
 mod tokens;
 
@@ -12,7 +12,7 @@ use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, Schema};
 use std::sync::Arc;
 
-pub use strings::Strings;
+pub(crate) use strings::Strings;
 pub use tokens::Tokens;
 
 /// A batch of a columnar source.
@@ -20,6 +20,7 @@ pub use tokens::Tokens;
 pub struct Table(RecordBatch);
 
 impl Table {
+    /// Wraps an Arrow batch.
     pub fn new(batch: RecordBatch) -> Self {
         Table(batch)
     }
@@ -27,7 +28,7 @@ impl Table {
     /// A table of strings, such as the rows of a CSV file. An empty field is an empty string.
     ///
     /// # Errors
-    /// If the columns differ in length or there is none.
+    /// If the columns differ in length, or there are none.
     pub fn from_strings(names: &[String], columns: Vec<Strings>) -> Result<Table, String> {
         let fields: Vec<Field> = names.iter().map(|name| Field::new(name, DataType::Utf8, true)).collect();
         let arrays = columns.iter().map(|column| Arc::new(StringArray::from_iter_values(column.iter())) as ArrayRef);
@@ -35,10 +36,10 @@ impl Table {
         batch.map(Table).map_err(|error| error.to_string())
     }
 
-    /// A table of JSON objects, its types inferred from their values.
+    /// A table of JSON objects, with types inferred from their values.
     ///
     /// # Errors
-    /// If a field has values that no type has in common.
+    /// If the values of a field have no type in common.
     pub fn from_json(rows: &[serde_json::Value]) -> Result<Table, String> {
         let plain = |error: arrow::error::ArrowError| error.to_string();
         let schema = arrow::json::reader::infer_json_schema_from_iterator(rows.iter().map(Ok)).map_err(plain)?;
@@ -52,7 +53,7 @@ impl Table {
     /// The table as an Arrow IPC stream.
     ///
     /// # Errors
-    /// If Arrow cannot write it: a defect.
+    /// If Arrow cannot write it, which is a bug.
     pub fn to_stream(&self) -> Result<Vec<u8>, String> {
         let write = || {
             let mut writer = arrow::ipc::writer::StreamWriter::try_new(Vec::new(), self.0.schema_ref())?;
@@ -63,40 +64,42 @@ impl Table {
         write().map_err(|error: arrow::error::ArrowError| error.to_string())
     }
 
+    /// The number of rows.
     pub fn rows(&self) -> usize {
         self.0.num_rows()
     }
 
-    /// Bytes in memory, about.
+    /// The approximate size in memory, in bytes.
     pub fn bytes(&self) -> usize {
-        // Slices share buffers, so the buffers' sizes would count the whole file's batch for every slice of it.
+        // Slices share buffers, so the sizes of buffers would count the whole batch for each of its slices.
         self.0.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or(0)).sum()
     }
 
+    /// `rows` rows from row `start`, without a copy.
     pub fn slice(&self, start: usize, rows: usize) -> Table {
         Table(self.0.slice(start, rows))
     }
 
-    /// Row `index` as a JSON object.
+    /// Row `index` as the text of a JSON object; null values are left out.
     pub fn row_as_json(&self, index: usize) -> String {
         let mut writer = arrow::json::LineDelimitedWriter::new(Vec::new());
         let row = in_utc(&self.0.slice(index, 1));
         let written = row.and_then(|row| writer.write(&row)).and_then(|()| writer.finish());
         match written {
             Ok(()) => String::from_utf8_lossy(writer.get_ref()).trim_end().to_string(),
-            // Some types have no JSON form; the position in the dead letter still leads to the row.
+            // Some types have no JSON form; the position in the dead letter still identifies the row.
             Err(error) => serde_json::json!({ "unprintable_row": error.to_string() }).to_string(),
         }
     }
 
-    /// The names of the columns, as an error shows them.
+    /// The names of the columns, as error messages list them.
     pub fn names(&self) -> String {
         let schema = self.0.schema();
         let names: Vec<_> = schema.fields().iter().map(|field| format!("`{}`", field.name())).collect();
         names.join(", ")
     }
 
-    /// The column at a path of names: a column, or a field of a struct column.
+    /// The column at a path of names: a top-level column, or a field of a struct column.
     fn column(&self, path: &[String]) -> Option<ArrayRef> {
         let (first, rest) = path.split_first()?;
         let mut column = self.0.column_by_name(first)?.clone();
@@ -107,43 +110,44 @@ impl Table {
         Some(column)
     }
 
-    /// The strings at a path, `None` where null. Numbers and other scalars are refused unless `scalars` is set, which
-    /// prints them (ids may be numbers; texts may not).
+    /// The strings of the column at a path. `scalars` allows numbers and other scalars and formats them (ids may be
+    /// numbers; texts may not).
     ///
     /// # Errors
-    /// What is wrong with the column, without its name.
+    /// If the column is missing or has another type. The message does not name the column.
     pub fn strings(&self, path: &[String], scalars: bool) -> Result<StringColumn, String> {
-        let column = self.column(path).ok_or_else(|| format!("is not there; the columns are {}", self.names()))?;
+        let column = self.column(path).ok_or_else(|| format!("missing; expected one of {}", self.names()))?;
         let text = match column.data_type() {
             DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Null => true,
             DataType::Dictionary(_, values) => matches!(**values, DataType::Utf8 | DataType::LargeUtf8),
             _ => false,
         };
         if !text && !scalars {
-            return Err(format!("is of type {}, expected strings", column.data_type()));
+            return Err(format!("found type {}; expected strings", column.data_type()));
         }
         let strings = cast(&column, &DataType::Utf8).map_err(|error| format!("cannot be read as strings: {error}"))?;
         Ok(StringColumn(strings.as_string().clone()))
     }
 
-    /// The values of the named paths of row `index` as JSON, for templates.
+    /// Row `index` as a JSON object; null if a column has no JSON form.
     pub fn row_value(&self, index: usize) -> serde_json::Value {
         serde_json::from_str(&self.row_as_json(index)).unwrap_or(serde_json::Value::Null)
     }
 }
 
-/// A column of strings, some of them null.
+/// A column of strings, some of which may be null.
 #[derive(Debug, Clone)]
 pub struct StringColumn(StringArray);
 
 impl StringColumn {
+    /// The string of row `index`; `None` if it is null.
     pub fn get(&self, index: usize) -> Option<Cow<'_, str>> {
         self.0.is_valid(index).then(|| Cow::Borrowed(self.0.value(index)))
     }
 }
 
-/// The same instants, written in UTC: to write them in a named time zone, even one called "UTC", arrow would need the
-/// database of time zones, which is not linked in.
+/// The batch with all times converted to UTC offsets. To write times of a named zone, even of one called "UTC", arrow
+/// would need the database of time zones, which is not linked in.
 fn in_utc(batch: &RecordBatch) -> Result<RecordBatch, arrow::error::ArrowError> {
     let columns = batch.columns().iter().map(|column| cast(column, &type_in_utc(column.data_type())));
     let columns = columns.collect::<Result<Vec<_>, _>>()?;
@@ -165,7 +169,7 @@ fn type_in_utc(data_type: &DataType) -> DataType {
     }
 }
 
-/// Casts without ever turning what does not fit into null.
+/// Casts a column. A value that cannot be cast is an error; arrow's default would turn it into null.
 fn cast(column: &ArrayRef, to: &DataType) -> Result<ArrayRef, arrow::error::ArrowError> {
     if column.data_type() == to {
         return Ok(column.clone());
@@ -173,7 +177,7 @@ fn cast(column: &ArrayRef, to: &DataType) -> Result<ArrayRef, arrow::error::Arro
     cast_with_options(column, to, &CastOptions { safe: false, ..Default::default() })
 }
 
-/// The columns that travel along with rows, unseen by every stage between source and sink.
+/// The kept columns of a block's rows. No stage between source and sink reads their values.
 #[derive(Debug, Clone)]
 pub struct Columns(RecordBatch);
 
@@ -185,6 +189,7 @@ impl Columns {
         Columns(batch.expect("no column can have a wrong length"))
     }
 
+    /// The number of rows.
     pub fn rows(&self) -> usize {
         self.0.num_rows()
     }
@@ -193,7 +198,7 @@ impl Columns {
         self.0.column(index)
     }
 
-    /// Keeps the first `at` rows and returns the others.
+    /// Keeps the first `at` rows and returns the rest.
     pub fn split_off(&mut self, at: usize) -> Columns {
         let tail = self.0.slice(at, self.0.num_rows() - at);
         self.0 = self.0.slice(0, at);

@@ -1,46 +1,52 @@
-//! A column of strings: all of them end to end in one buffer.
+//! A column of strings in one buffer.
 
-/// Strings end to end in one buffer.
+/// A column of strings, concatenated in one buffer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Strings {
     text: String,
+    /// Where each string ends in `text`.
     ends: Vec<usize>,
 }
 
 impl Strings {
+    /// Appends a string.
     pub fn push(&mut self, value: &str) {
         self.text.push_str(value);
         self.ends.push(self.text.len());
     }
 
+    /// The number of strings.
     pub fn len(&self) -> usize {
         self.ends.len()
     }
 
+    /// Whether there are no strings.
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
 
+    /// String `index`.
     pub fn get(&self, index: usize) -> &str {
         let start = if index == 0 { 0 } else { self.ends[index - 1] };
         &self.text[start..self.ends[index]]
     }
 
+    /// All strings, in order.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         (0..self.len()).map(|index| self.get(index))
     }
 
-    /// All strings end to end.
+    /// The buffer: all strings, concatenated.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// Bytes of all strings together.
+    /// The total length of all strings, in bytes.
     pub fn bytes(&self) -> usize {
         self.text.len()
     }
 
-    /// Keeps the first `at` strings and returns the others.
+    /// Keeps the first `at` strings and returns the rest.
     pub fn split_off(&mut self, at: usize) -> Strings {
         let start = if at == 0 { 0 } else { self.ends[at - 1] };
         let ends = self.ends.split_off(at);

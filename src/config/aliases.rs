@@ -1,14 +1,18 @@
-//! How large a YAML text becomes once its aliases stand for what they name. Nine lines of nested aliases can be a billion
-//! values, which nobody's memory holds.
+//! The size of a YAML text after its aliases are expanded, computed without expanding them.
+//!
+//! Nine lines of nested aliases can expand to a billion values (the "billion laughs" attack), so the size is checked
+//! before the text is loaded.
 
 use std::collections::HashMap;
 
 use saphyr_parser::{Event, Parser};
 
-/// The line at which the text has more than `nodes_max` values; `None` if it has not.
-pub fn line_over(text: &str, nodes_max: u64) -> Option<usize> {
+/// The line, counted from 1, at which the expanded text exceeds `nodes_max` values; `None` if it never does.
+///
+/// Invalid YAML counts up to its first mistake, which the caller reports by itself.
+pub(crate) fn line_over(text: &str, nodes_max: u64) -> Option<usize> {
     let mut sizes: HashMap<usize, u64> = HashMap::new();
-    // The anchor and the size so far of each list and map that is open; the outermost is the text itself.
+    // Anchor and size so far of each open list and map. The outermost entry is the whole text.
     let mut open: Vec<(usize, u64)> = vec![(0, 0)];
     for event in Parser::new_from_str(text) {
         let Ok((event, span)) = event else { break };
@@ -44,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nested_aliases_are_counted_without_being_made() {
+    fn nested_aliases_are_counted_without_expansion() {
         let mut text = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
         for level in 1..30 {
             let before = format!("*a{}, ", level - 1).repeat(10);

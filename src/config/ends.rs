@@ -1,5 +1,5 @@
-//! The two ends of a pipeline and its dead letters: each section names exactly one kind of what stands there. The kinds'
-//! own settings lie beside their code.
+//! The sections `source`, `sink` and `dead_letter` of the pipeline file. Each must name exactly one alternative, which the
+//! plan checks. The settings of each alternative are defined beside its code.
 
 use std::path::PathBuf;
 
@@ -12,40 +12,41 @@ use crate::sink::ranges::RangesSinkConfig;
 use crate::sink::stdout::StdoutConfig;
 use crate::source::file::FilesConfig;
 
-/// `source:` in the pipeline file: exactly one of them.
+/// The section `source` of the pipeline file. Exactly one key must be set.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SourceConfig {
-    /// Files, folders, globs, or standard input.
+    /// Reads files, folders, globs or standard input.
     pub files: Option<FilesConfig>,
-    /// Topics of a Kafka cluster, read in a consumer group.
+    /// Reads topics of a Kafka cluster as a member of a consumer group.
     pub kafka: Option<KafkaSourceConfig>,
 }
 
-/// `sink:` in the pipeline file: exactly one of them.
+/// The section `sink` of the pipeline file. Exactly one key must be set.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SinkConfig {
-    /// Arrow IPC files.
+    /// Writes Arrow IPC files.
     pub arrow: Option<FileSinkConfig>,
-    /// Parquet files.
+    /// Writes Parquet files.
     pub parquet: Option<FileSinkConfig>,
-    /// Standard output.
+    /// Writes to standard output.
     pub stdout: Option<StdoutConfig>,
-    /// A Kafka topic.
+    /// Publishes to a Kafka topic.
     pub kafka: Option<KafkaSinkConfig>,
-    /// No rows: a calibration file, for `output.ranges`.
+    /// Writes no rows but a calibration file for `output.ranges`, as `embedmill calibrate` does.
     pub ranges: Option<RangesSinkConfig>,
 }
 
-/// `dead_letter:` in the pipeline file: exactly one of them.
+/// The section `dead_letter` of the pipeline file. Exactly one key must be set.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DeadLetterConfig {
-    /// The file of JSON lines that rejected records are written to.
+    /// The file that rejected records are written to, as JSON lines.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
-    /// The topic that rejected messages are published to as they came: of `sink.kafka`'s cluster, else the source's.
+    /// The topic that rejected messages are published to unchanged. It belongs to the cluster of `sink.kafka`, or else to
+    /// that of `source.kafka`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub topic: Option<String>,
 }

@@ -1,22 +1,25 @@
-//! Where a key was written, and which keys there are.
+//! Keys of the pipeline file: the line of each key in a YAML text, and keys that the schema does not know.
 
 use std::collections::BTreeMap;
 
 use saphyr_parser::{Event, Parser};
 use serde_json::Value;
 
-/// Dotted path of each key of a YAML text → its line, counted from 1. Items of lists count as keys `0`, `1`, ….
-pub fn lines(yaml: &str) -> BTreeMap<String, usize> {
-    /// A map waits for a key or for a key's value; a list counts.
+/// The line of each key of a YAML text, counted from 1, by dotted path. Items of lists have the keys `0`, `1`, ….
+pub(crate) fn lines(yaml: &str) -> BTreeMap<String, usize> {
+    /// What the parser expects next inside an open map or list.
     enum Level {
+        /// A key of a map.
         Key,
+        /// The value of this key of a map.
         Value(String),
+        /// The item of a list with this index.
         Item(usize),
     }
     let mut lines = BTreeMap::new();
     let mut levels: Vec<(String, Level)> = Vec::new();
-    // The path at which the next node lies, and what its parent waits for after it.
-    let place = |levels: &mut Vec<(String, Level)>| -> String {
+    // Returns the path of the next node, and advances its parent past it.
+    let next_path = |levels: &mut Vec<(String, Level)>| -> String {
         match levels.last_mut() {
             None => String::new(),
             Some((path, level)) => {
@@ -36,7 +39,7 @@ pub fn lines(yaml: &str) -> BTreeMap<String, usize> {
         }
     };
     for event in Parser::new_from_str(yaml) {
-        // What cannot be parsed is reported by the layer that loads the file.
+        // Mistakes in the YAML are reported by the code that loads the file.
         let Ok((event, span)) = event else { break };
         match event {
             Event::Scalar(text, ..) => {
@@ -45,12 +48,12 @@ pub fn lines(yaml: &str) -> BTreeMap<String, usize> {
                     lines.insert(key, span.start.line());
                     *level = Level::Value(text.to_string());
                 } else {
-                    lines.entry(place(&mut levels)).or_insert(span.start.line());
+                    lines.entry(next_path(&mut levels)).or_insert(span.start.line());
                 }
             }
-            Event::Alias(_) => drop(place(&mut levels)),
+            Event::Alias(_) => drop(next_path(&mut levels)),
             Event::MappingStart(..) | Event::SequenceStart(..) => {
-                let path = place(&mut levels);
+                let path = next_path(&mut levels);
                 lines.entry(path.clone()).or_insert(span.start.line());
                 let level = if matches!(event, Event::MappingStart(..)) { Level::Key } else { Level::Item(0) };
                 levels.push((path, level));
@@ -62,16 +65,19 @@ pub fn lines(yaml: &str) -> BTreeMap<String, usize> {
     lines
 }
 
-/// A key that the schema does not know: its path, the nearest that it knows there, and all that it knows there.
+/// A key that the schema does not know.
 #[derive(Debug, PartialEq, Eq)]
-pub struct UnknownKey {
+pub(crate) struct UnknownKey {
+    /// The dotted path of the key.
     pub path: String,
+    /// The most similar known key of the same section, if any is similar.
     pub nearest: Option<String>,
+    /// All known keys of the same section.
     pub known: Vec<String>,
 }
 
-/// All keys of `value` that `schema` does not have.
-pub fn unknown(value: &Value, schema: &Value) -> Vec<UnknownKey> {
+/// All keys of `value` that `schema` does not know.
+pub(crate) fn unknown(value: &Value, schema: &Value) -> Vec<UnknownKey> {
     let mut found = Vec::new();
     walk(value, schema, schema, "", &mut found);
     found
@@ -102,8 +108,8 @@ fn walk(value: &Value, node: &Value, root: &Value, path: &str, found: &mut Vec<U
     }
 }
 
-/// The words that the value at a dotted path can be, as far as it is one of some.
-pub fn words(path: &str, schema: &Value) -> Vec<String> {
+/// The strings that the schema allows at a dotted path; empty if it does not list any.
+pub(crate) fn allowed_values(path: &str, schema: &Value) -> Vec<String> {
     let mut nodes = vec![schema];
     for name in path.split('.') {
         let inner = nodes.into_iter().flat_map(|node| variants(node, schema)).filter_map(|node| {
@@ -111,25 +117,25 @@ pub fn words(path: &str, schema: &Value) -> Vec<String> {
         });
         nodes = inner.collect();
     }
-    let mut words: Vec<String> = Vec::new();
+    let mut allowed: Vec<String> = Vec::new();
     for node in nodes.into_iter().flat_map(|node| variants(node, schema)) {
         let several = node.get("enum").and_then(Value::as_array).into_iter().flatten();
         let found = several.chain(node.get("const")).filter_map(Value::as_str);
-        for word in found {
-            if !words.iter().any(|known| known == word) {
-                words.push(word.into());
+        for value in found {
+            if !allowed.iter().any(|known| known == value) {
+                allowed.push(value.into());
             }
         }
     }
-    words
+    allowed
 }
 
-/// The properties of the first variant of `node` that is a closed object.
+/// The properties of the first alternative of `node` that is an object.
 fn object_schema<'a>(node: &'a Value, root: &'a Value) -> Option<&'a serde_json::Map<String, Value>> {
     variants(node, root).into_iter().find_map(|node| node.get("properties")?.as_object())
 }
 
-/// `node` with references followed, and its alternatives.
+/// `node` and all its alternatives (`anyOf`, `oneOf`, `allOf`), with references resolved.
 fn variants<'a>(node: &'a Value, root: &'a Value) -> Vec<&'a Value> {
     if let Some(reference) = node.get("$ref").and_then(Value::as_str) {
         return root.pointer(reference.trim_start_matches('#')).map(|node| variants(node, root)).unwrap_or_default();
@@ -138,8 +144,8 @@ fn variants<'a>(node: &'a Value, root: &'a Value) -> Vec<&'a Value> {
     std::iter::once(node).chain(alternatives.flat_map(|node| variants(node, root))).collect()
 }
 
-/// The candidate that a slip of the keyboard is nearest to, if any is near.
-pub fn nearest(name: &str, candidates: &[String]) -> Option<String> {
+/// The candidate with the smallest edit distance to `name`, if the distance is that of a typing mistake.
+pub(crate) fn nearest(name: &str, candidates: &[String]) -> Option<String> {
     let scored = candidates.iter().map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate));
     let (distance, candidate) = scored.min_by_key(|(distance, _)| *distance)?;
     (distance <= 1 + name.len() / 3).then(|| candidate.clone())
@@ -163,8 +169,8 @@ mod tests {
     }
 
     #[test]
-    fn unknown_keys_come_with_the_nearest_known() {
-        let schema = super::super::schema();
+    fn unknown_keys_come_with_the_most_similar_known_key() {
+        let schema = super::super::file::schema();
         let check = |value: Value, path: &str, near: Option<&str>| {
             let found = unknown(&value, &schema);
             assert_eq!(found.len(), 1, "{found:?}");

@@ -1,51 +1,61 @@
-//! Layers of configuration, merged by the `config` crate, with every mistake traced back to where it was written.
+//! Layers of configuration: YAML files, environment variables and `--set`, merged by the `config` crate.
+//!
+//! In:    texts and assignments. Out: a [`Config`] whose keys and types are checked; its values are checked by the plan.
+//! Fails: at the first mistake, with the key and the file and line, variable or flag that set it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use config::{Environment, File, FileFormat, Value, ValueKind};
 
-use super::{Config, ConfigError, aliases, keys, variables};
+use super::error::ConfigError;
+use super::file::{Config, schema};
+use super::messages::{dotted, in_our_grammar, user_message};
+use super::yaml::{assignment_as_yaml, check_yaml};
+use super::{keys, variables};
 
 const ENVIRONMENT_PREFIX: &str = "EMBEDMILL";
 
-/// The layers over the defaults, in ascending order of precedence.
+/// The layers over the defaults. Later files override earlier ones; the environment overrides files; `--set` overrides all.
 #[derive(Debug, Default)]
 pub struct Layers {
+    /// Names and contents.
     files: Vec<(String, String)>,
     environment: BTreeMap<String, String>,
     set: Vec<String>,
 }
 
 impl Layers {
+    /// Reads the files and the process's environment; `set` holds the values of `--set`.
+    ///
     /// # Errors
     /// If a file cannot be read.
     pub fn read(files: &[impl AsRef<Path>], set: &[String]) -> Result<Self, ConfigError> {
         let read = |path: &Path| {
             std::fs::read_to_string(path).map(|text| (path.display().to_string(), text)).map_err(|error| ConfigError {
-                place: path.display().to_string(),
+                location: path.display().to_string(),
                 key: String::new(),
-                message: format!("the pipeline file cannot be read: {error}"),
+                message: format!("cannot be read: {error}; expected a pipeline file"),
             })
         };
         let files = files.iter().map(|path| read(path.as_ref())).collect::<Result<_, _>>()?;
         Ok(Layers { files, environment: std::env::vars_os().filter_map(utf8_variable).collect(), set: set.to_vec() })
     }
 
-    /// Layers from texts, without looking at the machine; `files` are names and contents.
+    /// Layers from texts instead of the file system and the environment; `files` are names and contents.
     pub fn from_texts(files: &[(&str, &str)], environment: &[(&str, &str)], set: &[&str]) -> Self {
-        let own = |(a, b): &(&str, &str)| (a.to_string(), b.to_string());
+        let owned = |(a, b): &(&str, &str)| (a.to_string(), b.to_string());
         Layers {
-            files: files.iter().map(own).collect(),
-            environment: environment.iter().map(own).collect(),
+            files: files.iter().map(owned).collect(),
+            environment: environment.iter().map(owned).collect(),
             set: set.iter().map(|text| text.to_string()).collect(),
         }
     }
 
-    /// Merges the layers and gives every key its type.
+    /// Merges the layers, expands variables, and checks keys and types.
     ///
     /// # Errors
-    /// The first mistake: unknown keys, wrong types, variables that are not set, text that is no YAML.
+    /// The first mistake: invalid YAML, an unknown key, a value of the wrong type, or a variable that is not set.
     pub fn load(&self) -> Result<Config, ConfigError> {
         let mut builder = config::Config::builder();
         for (name, text) in &self.files {
@@ -53,24 +63,25 @@ impl Layers {
             builder = builder.add_source(File::from_str(text, FileFormat::Yaml));
         }
         let environment = Environment::with_prefix(ENVIRONMENT_PREFIX).prefix_separator("__").separator("__");
-        let own = self.environment.iter().filter(|(name, _)| name.starts_with("EMBEDMILL__"));
-        let own = own.map(|(name, value)| (name.clone(), value.clone())).collect();
-        builder = builder.add_source(environment.try_parsing(true).source(Some(own)));
+        let variables = self.environment.iter().filter(|(name, _)| name.starts_with("EMBEDMILL__"));
+        let variables = variables.map(|(name, value)| (name.clone(), value.clone())).collect();
+        builder = builder.add_source(environment.try_parsing(true).source(Some(variables)));
         for assignment in &self.set {
             builder = builder.add_source(File::from_str(&assignment_as_yaml(assignment)?, FileFormat::Yaml));
         }
         let merged = builder.build().map_err(|error| self.error("", error.to_string()))?;
         let mut root = merged.cache;
         self.expand(&mut root, "")?;
-        self.refuse_unknown(&root)?;
+        self.check_unknown_keys(&root)?;
         serde_path_to_error::deserialize(root).map_err(|error| {
-            let path = bracketless(&error.path().to_string());
+            let path = dotted(&error.path().to_string());
             let message = error.into_inner().to_string();
             let message = message.split(" for key `").next().unwrap_or_default();
-            self.error(&path, in_words_of_users(&path, message))
+            self.error(&path, user_message(&path, message))
         })
     }
 
+    /// Expands variables in all strings under `value`, whose dotted path is `path`.
     fn expand(&self, value: &mut Value, path: &str) -> Result<(), ConfigError> {
         let at = |name: &str| if path.is_empty() { name.to_string() } else { format!("{path}.{name}") };
         match &mut value.kind {
@@ -93,36 +104,36 @@ impl Layers {
         Ok(())
     }
 
-    fn refuse_unknown(&self, root: &Value) -> Result<(), ConfigError> {
+    fn check_unknown_keys(&self, root: &Value) -> Result<(), ConfigError> {
         let root: serde_json::Value =
             root.clone().try_deserialize().map_err(|error| self.error("", error.to_string()))?;
-        let unknown = keys::unknown(&root, &super::schema());
+        let unknown = keys::unknown(&root, &schema());
         let Some(key) = unknown.first() else { return Ok(()) };
         let hint = match &key.nearest {
             Some(nearest) => format!("did you mean `{nearest}`?"),
-            None => format!("the keys here are {}", key.known.join(", ")),
+            None => format!("expected one of {}", key.known.join(", ")),
         };
-        Err(self.error(&key.path, format!("there is no such key; {hint}")))
+        Err(self.error(&key.path, format!("unknown key; {hint}")))
     }
 
-    /// An error about the key at `path`, with the place that set it.
+    /// An error about the key at `path`, with the location that set it.
     pub fn error(&self, path: &str, message: String) -> ConfigError {
-        ConfigError { place: self.place(path), key: path.to_string(), message }
+        ConfigError { location: self.location_of(path), key: path.to_string(), message }
     }
 
-    /// Where the key at `path`, or the nearest key above it that was written, was set last.
-    fn place(&self, path: &str) -> String {
+    /// The location that set the key at `path` last; if no layer sets it, that of the nearest key above it.
+    fn location_of(&self, path: &str) -> String {
         let mut path = path;
         loop {
             if path.is_empty() {
                 return self.files.last().map(|(name, _)| name.clone()).unwrap_or_default();
             }
-            if self.set.iter().any(|set| set.split('=').next().is_some_and(|key| under(key, path))) {
+            if self.set.iter().any(|set| set.split('=').next().is_some_and(|key| covers(key, path))) {
                 return "--set".into();
             }
             let variable = |name: &&String| {
                 let key = name.strip_prefix("EMBEDMILL__").map(|key| key.to_lowercase().replace("__", "."));
-                key.is_some_and(|key| under(&key, path))
+                key.is_some_and(|key| covers(&key, path))
             };
             if let Some(name) = self.environment.keys().find(variable) {
                 return format!("environment variable {name}");
@@ -137,11 +148,11 @@ impl Layers {
     }
 }
 
-/// A YAML text that is no pipeline file, with its types; mistakes are told by line.
+/// Parses a YAML text other than a pipeline file, with the same error messages. `name` is its file name.
 ///
 /// # Errors
-/// If it is no YAML, or does not have the keys that `T` has.
-pub fn document<T: serde::de::DeserializeOwned>(name: &str, text: &str) -> Result<T, ConfigError> {
+/// If it is not valid YAML, or has keys or types other than those of `T`.
+pub(crate) fn document<T: serde::de::DeserializeOwned>(name: &str, text: &str) -> Result<T, ConfigError> {
     check_yaml(name, text)?;
     let layers = Layers { files: vec![(name.to_string(), text.to_string())], ..Layers::default() };
     let parsed = config::Config::builder().add_source(File::from_str(text, FileFormat::Yaml)).build();
@@ -149,86 +160,18 @@ pub fn document<T: serde::de::DeserializeOwned>(name: &str, text: &str) -> Resul
         .and_then(|parsed| parsed.cache.try_deserialize())
         .map_err(|error| layers.error("", error.to_string()))?;
     serde_path_to_error::deserialize(root).map_err(|error| {
-        let path = bracketless(&error.path().to_string());
-        layers.error(&path, error.into_inner().to_string())
+        let path = dotted(&error.path().to_string());
+        layers.error(&path, in_our_grammar(&path, &error.into_inner().to_string()))
     })
 }
 
-/// Whether a layer that sets `set` sets the key at `path`.
-fn under(set: &str, path: &str) -> bool {
+/// Whether setting the key `set` sets the key at `path` too.
+fn covers(set: &str, path: &str) -> bool {
     path == set || path.strip_prefix(set).is_some_and(|rest| rest.starts_with('.'))
 }
 
 fn utf8_variable((name, value): (std::ffi::OsString, std::ffi::OsString)) -> Option<(String, String)> {
     Some((name.into_string().ok()?, value.into_string().ok()?))
-}
-
-/// `a[0].b` as `a.0.b`.
-fn bracketless(path: &str) -> String {
-    let path = path.replace('[', ".").replace(']', "");
-    if path == "." { String::new() } else { path.trim_start_matches('.').to_string() }
-}
-
-/// Most values of a pipeline file, many times what any needs.
-const NODES_MAX: u64 = 10_000;
-
-/// Refuses what is no YAML, with the line; and an empty or scalar document, which the merge would take for nothing.
-fn check_yaml(name: &str, text: &str) -> Result<(), ConfigError> {
-    let error =
-        |line: usize, message: String| ConfigError { place: format!("{name}:{line}"), key: String::new(), message };
-    let mut first = None;
-    for event in saphyr_parser::Parser::new_from_str(text) {
-        match event {
-            Ok((saphyr_parser::Event::MappingStart(..), _)) if first.is_none() => first = Some(true),
-            Ok((saphyr_parser::Event::Scalar(..) | saphyr_parser::Event::SequenceStart(..), _)) if first.is_none() => {
-                first = Some(false);
-            }
-            Ok(_) => {}
-            Err(scan) => return Err(error(scan.marker().line(), format!("not YAML: {}", scan.info()))),
-        }
-    }
-    if let Some(line) = aliases::line_over(text, NODES_MAX) {
-        return Err(error(line, format!("the aliases up to here stand for more than {NODES_MAX} values")));
-    }
-    match first {
-        Some(true) => Ok(()),
-        Some(false) => Err(error(1, "expected keys and values, such as `source:`, found something else".into())),
-        None => Err(error(1, "the pipeline file is empty; `embedmill explain --help` shows where to begin".into())),
-    }
-}
-
-/// `a.b=v` as the YAML document `{a: {b: v}}`; the value is YAML, so `devices=[cpu, cpu]` works.
-fn assignment_as_yaml(assignment: &str) -> Result<String, ConfigError> {
-    let error = |message: String| ConfigError { place: "--set".into(), key: assignment.to_string(), message };
-    let (path, value) =
-        assignment.split_once('=').ok_or_else(|| error("expected KEY=VALUE, as in model.pooling=cls".into()))?;
-    if path.split('.').any(|name| name.trim().is_empty()) {
-        return Err(error("expected a dotted key before the `=`, as in model.pooling=cls".into()));
-    }
-    let mut yaml = String::new();
-    for (depth, name) in path.split('.').enumerate() {
-        yaml.push_str(&format!("{}{}:\n", "  ".repeat(depth), name.trim()));
-    }
-    let yaml = format!("{} {value}\n", yaml.trim_end());
-    let mut events = saphyr_parser::Parser::new_from_str(&yaml);
-    if let Some(scan) = events.find_map(Result::err) {
-        return Err(error(format!("the value is not YAML: {}", scan.info())));
-    }
-    Ok(yaml)
-}
-
-/// What a deserializer says, without the names of our types, and without a property's value, which may be a secret.
-fn in_words_of_users(path: &str, message: &str) -> String {
-    if let Some((_, found)) = message.split_once(" does not have variant constructor ") {
-        let words = keys::words(path, &super::schema());
-        let meant = keys::nearest(found, &words).map(|word| format!("; did you mean `{word}`?")).unwrap_or_default();
-        return format!("found `{found}`, expected one of {}{meant}", words.join(", "));
-    }
-    let message = message.replace("invalid type: unit value,", "found nothing,");
-    match message.split_once("invalid type: string ").and_then(|(_, rest)| rest.rsplit_once(", expected ")) {
-        Some((_, expected)) if path.contains("properties") => format!("found a text, expected {expected}"),
-        _ => message,
-    }
 }
 
 #[cfg(test)]
@@ -248,7 +191,7 @@ mod tests {
             (plain.model.id.as_deref(), plain.model.pooling),
             (Some("tiny"), Some(Pooling::One(PoolingMode::Cls)))
         );
-        assert_eq!((plain.batch.tokens, plain.batch.rows), (512, BatchConfigRows));
+        assert_eq!((plain.batch.tokens, plain.batch.rows), (512, BATCH_ROWS_DEFAULT));
         let environment =
             [("MODEL", "big"), ("EMBEDMILL__MODEL__POOLING", "max"), ("EMBEDMILL__BATCH__TOKENS", "1024")];
         let from_environment = load(&environment, &[]).unwrap();
@@ -261,53 +204,42 @@ mod tests {
         assert_eq!((set.model.pooling, set.devices.len()), (Some(Pooling::One(PoolingMode::Mean)), 2));
     }
 
-    #[allow(non_upper_case_globals)]
-    const BatchConfigRows: usize = 1024;
+    const BATCH_ROWS_DEFAULT: usize = 1024;
 
     #[test]
-    fn mistakes_say_where_they_were_made() {
+    fn mistakes_are_reported_with_their_location() {
         let check = |text: &str, environment: &[(&str, &str)], set: &[&str], expected: &str| {
             let error = Layers::from_texts(&[("p.yaml", text)], environment, set).load().unwrap_err();
             assert_eq!(error.to_string(), expected);
         };
-        check(
-            "model:\n  poling: cls\n",
-            &[],
-            &[],
-            "p.yaml:2: model.poling: there is no such key; did you mean `pooling`?",
-        );
-        check(
-            "batch:\n  tokens: many\n",
-            &[],
-            &[],
-            "p.yaml:2: batch.tokens: invalid type: string \"many\", expected an integer",
-        );
-        check(
-            "model:\n  id: ${NOWHERE}\n",
-            &[],
-            &[],
-            "p.yaml:2: model.id: the environment variable NOWHERE is not set",
-        );
+        check("model:\n  poling: cls\n", &[], &[], "p.yaml:2: model.poling: unknown key; did you mean `pooling`?");
+        check("batch:\n  tokens: many\n", &[], &[], "p.yaml:2: batch.tokens: found \"many\"; expected a whole number");
+        check("model:\n  id: ${NOWHERE}\n", &[], &[], "p.yaml:2: model.id: environment variable NOWHERE is not set");
         check(
             "model: {}\n",
             &[("EMBEDMILL__MODEL__POLING", "cls")],
             &[],
-            "environment variable EMBEDMILL__MODEL__POLING: model.poling: there is no such key; did you mean `pooling`?",
+            "environment variable EMBEDMILL__MODEL__POLING: model.poling: unknown key; did you mean `pooling`?",
         );
         check(
             "sink:\n  kafka: {topic: t, layout: rows}\n",
             &[],
             &[],
-            "p.yaml:2: sink.kafka.layout: found `rows`, expected one of batch, row; did you mean `row`?",
+            "p.yaml:2: sink.kafka.layout: found \"rows\"; expected one of batch, row (did you mean `row`?)",
         );
-        check("batch:\n  tokens:\n", &[], &[], "p.yaml:2: batch.tokens: found nothing, expected an integer");
+        check("batch:\n  tokens:\n", &[], &[], "p.yaml:2: batch.tokens: found nothing; expected a whole number");
         check(
             "source: {kafka: {properties: hunter2}}\n",
             &[],
             &[],
-            "p.yaml:1: source.kafka.properties: found a text, expected a map",
+            "p.yaml:1: source.kafka.properties: found a string; expected a map",
         );
-        check("model: {}\n", &[], &["batch"], "--set: batch: expected KEY=VALUE, as in model.pooling=cls");
-        check("model: [\n", &[], &[], "p.yaml:2: not YAML: while parsing a node, did not find expected node content");
+        check("model: {}\n", &[], &["batch"], "--set: batch: no `=`; expected KEY=VALUE, as in model.pooling=cls");
+        check(
+            "model: [\n",
+            &[],
+            &[],
+            "p.yaml:2: invalid YAML: while parsing a node, did not find expected node content",
+        );
     }
 }

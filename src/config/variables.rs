@@ -1,10 +1,10 @@
-//! `${VAR}`, `${VAR:-default}` and `${VAR:?message}` in values; `$${` stands for a plain `${`.
+//! Expansion of `${VAR}`, `${VAR:-default}` and `${VAR:?message}` in string values; `$${` is a literal `${`.
 
-/// Expands every reference in `text`; `lookup` knows the variables.
+/// Expands every reference in `text`; `lookup` returns the value of a variable.
 ///
 /// # Errors
-/// For a variable that is not set and has no default, and for a reference without its closing brace.
-pub fn expand(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
+/// If a variable without a default is not set, or a reference is malformed.
+pub(crate) fn expand(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
     let mut out = String::new();
     let mut rest = text;
     while let Some(at) = rest.find("${") {
@@ -17,7 +17,7 @@ pub fn expand(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Str
         }
         out.push_str(before);
         let Some(end) = reference.find('}') else {
-            return Err(format!("`{reference}` has no closing brace; write $${{ for a plain ${{"));
+            return Err(format!("found {reference:?}; expected a closing brace (write $${{ for a literal ${{)"));
         };
         out.push_str(&value(&reference[2..end], lookup)?);
         rest = &reference[end + 1..];
@@ -32,16 +32,16 @@ fn value(reference: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Str
         None => (reference, ""),
     };
     if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
-        return Err(format!("`${{{reference}}}` names no variable"));
+        return Err(format!("found \"${{{reference}}}\"; expected the name of a variable, as in ${{NAME}}"));
     }
     match (lookup(name), rest.get(..2)) {
         (Some(value), None) => Ok(value),
-        (None, None) if rest.is_empty() => Err(format!("the environment variable {name} is not set")),
-        // As in a shell, an empty variable counts as missing where there is a default or a message.
+        (None, None) if rest.is_empty() => Err(format!("environment variable {name} is not set")),
+        // As in a shell, an empty variable counts as unset if there is a default or a message.
         (Some(value), Some(":-" | ":?")) if !value.is_empty() => Ok(value),
         (_, Some(":-")) => Ok(rest[2..].to_string()),
-        (_, Some(":?")) => Err(format!("the environment variable {name} is not set: {}", &rest[2..])),
-        _ => Err(format!("`${{{reference}}}` is none of ${{VAR}}, ${{VAR:-default}}, ${{VAR:?message}}")),
+        (_, Some(":?")) => Err(format!("environment variable {name} is not set: {}", &rest[2..])),
+        _ => Err(format!("found \"${{{reference}}}\"; expected ${{VAR}}, ${{VAR:-default}} or ${{VAR:?message}}")),
     }
 }
 
@@ -69,8 +69,8 @@ mod tests {
         check("$${A}", Ok("${A}"));
         check("${B}", Err("B is not set"));
         check("${B:?set it to the broker}", Err("set it to the broker"));
-        check("${A", Err("no closing brace"));
-        check("${}", Err("names no variable"));
-        check("${A:x}", Err("is none of"));
+        check("${A", Err("expected a closing brace"));
+        check("${}", Err("expected the name of a variable"));
+        check("${A:x}", Err("expected ${VAR}, "));
     }
 }

@@ -1,4 +1,5 @@
-//! One attempt at one window: its rows and dead letters written, and what became of its records counted.
+//! One attempt to publish one window: writes its rows and dead letters, and counts what its records became. An attempt that
+//! fails may have written some of them; [`Attempt::transact`] aborts those.
 
 use std::time::Instant;
 
@@ -8,7 +9,7 @@ use crate::record::{Block, DeadLetter, Position, Settled};
 use crate::sink::{BlockRows, DeadLetterSink, Sink, WindowRows};
 use crate::telemetry::events;
 
-/// One attempt at one window.
+/// One attempt to publish one window.
 pub struct Attempt<'a> {
     pub(super) sink: &'a mut dyn Sink,
     pub(super) dead_letters: Option<&'a mut (dyn DeadLetterSink + 'static)>,
@@ -16,8 +17,8 @@ pub struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    /// Publishes as one transaction that ends at `at`; one that fails is aborted. `owned` is as for
-    /// [`publish`](Attempt::publish).
+    /// Publishes in one transaction, which also stores the progress `at`. A transaction that fails is aborted. `owned` is as
+    /// for [`publish`](Attempt::publish).
     pub(super) fn transact<At: ?Sized>(
         &mut self,
         owned: &[bool],
@@ -37,20 +38,21 @@ impl Attempt<'_> {
         committed
     }
 
-    /// For each block of the window, that it is owned: where no partition can be revoked.
-    pub(super) fn all(&self) -> Vec<bool> {
+    /// `owned` for [`publish`](Attempt::publish) where no partition can be revoked.
+    pub(super) fn all_owned(&self) -> Vec<bool> {
         vec![true; self.encoded.window.blocks.len()]
     }
 
-    /// Writes the rows and the dead letters of the blocks that are `owned`: one entry a block of the window, whether its
-    /// partition is still assigned to this consumer.
+    /// Writes the rows and dead letters of the owned blocks. `owned` has one entry per block of the window: whether its
+    /// partition is still assigned to this consumer. The records of other blocks are only counted, as abandoned.
     pub(super) fn publish(&mut self, owned: &[bool]) -> Result<Settled, DeliveryError> {
         let EncodedWindow { window, output, rejected, trace } = self.encoded;
         let has_deletes = || window.blocks.iter().any(|block| !block.deletes.is_empty());
         let rows = WindowRows { window, output, owned, traceparent: trace.traceparent() };
-        let published =
-            |letter: &&DeadLetter| rows.blocks().any(|rows| rows.is_owned && holds(rows.block, &letter.position));
-        let rejected: Vec<&DeadLetter> = rejected.iter().filter(published).collect();
+        let is_owned = |dead_letter: &&DeadLetter| {
+            rows.blocks().any(|rows| rows.is_owned && contains(rows.block, &dead_letter.position))
+        };
+        let rejected: Vec<&DeadLetter> = rejected.iter().filter(is_owned).collect();
         self.write_dead_letters(&rejected)?;
         let mut too_large = Vec::new();
         if self.sink.takes_every_window() || output.rows() > 0 || has_deletes() {
@@ -74,8 +76,8 @@ impl Attempt<'_> {
             }
         }
         settled.rows -= too_large.len() as u64;
-        for letter in rejected.into_iter().chain(&too_large) {
-            settled.dead_letters[letter.stage as usize] += 1;
+        for dead_letter in rejected.into_iter().chain(&too_large) {
+            settled.dead_letters[dead_letter.stage as usize] += 1;
         }
         trace.published();
         Ok(settled)
@@ -86,15 +88,16 @@ impl Attempt<'_> {
     }
 
     pub(super) fn flush_dead_letters(&mut self) -> Result<(), DeliveryError> {
-        self.dead_letters.as_mut().map_or(Ok(()), |letters| letters.flush()).map_err(DeliveryError::DeadLetter)
+        self.dead_letters.as_mut().map_or(Ok(()), |sink| sink.flush()).map_err(DeliveryError::DeadLetter)
     }
 
-    fn write_dead_letters(&mut self, letters: &[&DeadLetter]) -> Result<(), DeliveryError> {
-        match (&mut self.dead_letters, letters) {
+    fn write_dead_letters(&mut self, dead_letters: &[&DeadLetter]) -> Result<(), DeliveryError> {
+        match (&mut self.dead_letters, dead_letters) {
             (_, []) => Ok(()),
-            (Some(dead_letters), letters) => {
-                letters.iter().try_for_each(|letter| dead_letters.write(letter)).map_err(DeliveryError::DeadLetter)
-            }
+            (Some(sink), dead_letters) => dead_letters
+                .iter()
+                .try_for_each(|dead_letter| sink.write(dead_letter))
+                .map_err(DeliveryError::DeadLetter),
             (None, [first, ..]) => {
                 let DeadLetter { position, stage, cause, .. } = (*first).clone();
                 Err(DeliveryError::Rejected { position, stage, cause })
@@ -103,7 +106,7 @@ impl Attempt<'_> {
     }
 }
 
-fn holds(block: &Block, position: &Position) -> bool {
+fn contains(block: &Block, position: &Position) -> bool {
     let offsets = block.body.offset(0)..=block.body.offset(block.records() - 1);
     *block.partition == *position.partition && offsets.contains(&position.offset)
 }

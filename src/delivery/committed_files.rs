@@ -1,35 +1,37 @@
-//! Kafka to files: the rows of a partition are collected in a file. The offset to commit is read from the footer of the
-//! last finished file; the group's offsets only follow. The sink and this strategy share one [`PartitionFiles`].
+//! Kafka to files: the rows of a partition are collected in a file, and its end is committed once the file is finished.
+//!
+//! The footer of the last finished file is the truth; the group's committed offsets only follow it. The sink and this
+//! strategy share one [`PartitionFiles`].
 
 use std::time::{Duration, Instant};
 
 use super::assignment::AssignmentGuard;
-use super::offsets::{of_group, owned};
+use super::offsets::{group_offsets, owned_blocks};
 use super::{Attempt, CommitStrategy, DeliveryError, OffsetCommitter};
 use crate::record::{Partition, Settled};
 use crate::sink::partition_files::{Ownership, PartitionFiles};
 
-/// How often files are looked at: rarely enough to cost nothing, often enough for a partition that is being revoked.
+/// How often files are checked for being due: rarely enough to cost nothing, often enough for a revocation, which waits.
 const MAINTAIN_EVERY: Duration = Duration::from_millis(200);
 
 /// Commits the end of a file once it is finished.
-pub struct CommittedFiles {
+pub(crate) struct CommittedFiles {
     pub committer: Box<dyn OffsetCommitter>,
     pub files: PartitionFiles,
 }
 
 impl CommittedFiles {
-    /// Finishes the files that are due, all of them at the end, and commits where they end.
+    /// Finishes the files that are due, or all of them if the run ends, and commits the offsets after them.
     fn finish_due(&self, assignment: &AssignmentGuard<'_>, at_end: bool) -> Result<(), DeliveryError> {
         let ownership = |partition: &Partition| match assignment.owns(partition) {
             false => Ownership::Lost,
             true if at_end || assignment.is_revoking(partition) => Ownership::Revoking,
             true => Ownership::Owned,
         };
-        let ends = self.files.finish_due(Instant::now(), ownership)?;
-        let ends: Vec<(&Partition, i64)> = ends.iter().map(|(partition, next)| (&**partition, *next)).collect();
-        self.committer.commit(&of_group(&ends))?;
-        ends.iter().for_each(|(partition, next)| assignment.settle(partition, *next, false));
+        let finished = self.files.finish_due(Instant::now(), ownership)?;
+        let offsets: Vec<(&Partition, i64)> = finished.iter().map(|(partition, next)| (&**partition, *next)).collect();
+        self.committer.commit(&group_offsets(&offsets))?;
+        offsets.iter().for_each(|(partition, next)| assignment.settle(partition, *next, false));
         Ok(())
     }
 }
@@ -37,7 +39,7 @@ impl CommittedFiles {
 impl CommitStrategy for CommittedFiles {
     fn settle(&mut self, mut attempt: Attempt<'_>) -> Result<Settled, DeliveryError> {
         let assignment = self.committer.lock();
-        let settled = attempt.publish(&owned(&attempt.encoded.window, &assignment))?;
+        let settled = attempt.publish(&owned_blocks(&attempt.encoded.window, &assignment))?;
         attempt.flush_dead_letters()?;
         self.finish_due(&assignment, false)?;
         Ok(settled)

@@ -1,12 +1,12 @@
-//! Exactly once: rows, dead letters and offsets of a window are one Kafka transaction, so a `read_committed` consumer sees
-//! all of a window or nothing.
+//! Exactly once: the rows, dead letters and offsets of a window are one Kafka transaction, so a `read_committed` consumer
+//! sees all of a window or nothing of it.
 
-use super::offsets::{next_offsets, of_group, owned};
+use super::offsets::{group_offsets, next_offsets, owned_blocks};
 use super::{Attempt, CommitStrategy, DeliveryError, NextOffsets, OffsetCommitter, Transaction};
 use crate::record::Settled;
 
 /// Publishes each window and its offsets in one transaction.
-pub struct ExactlyOnce {
+pub(crate) struct ExactlyOnce {
     pub committer: Box<dyn OffsetCommitter>,
     pub transaction: Box<dyn Transaction<NextOffsets>>,
 }
@@ -14,18 +14,19 @@ pub struct ExactlyOnce {
 impl CommitStrategy for ExactlyOnce {
     fn settle(&mut self, mut attempt: Attempt<'_>) -> Result<Settled, DeliveryError> {
         let assignment = self.committer.lock();
-        let owned = owned(&attempt.encoded.window, &assignment);
-        let ends = next_offsets(&attempt.encoded.window, &owned);
-        if ends.is_empty() {
+        let owned = owned_blocks(&attempt.encoded.window, &assignment);
+        let offsets = next_offsets(&attempt.encoded.window, &owned);
+        if offsets.is_empty() {
+            // Nothing of the window is owned any more: nothing is written, and the records are counted as abandoned.
             return attempt.publish(&owned);
         }
-        let settled = attempt.transact(&owned, self.transaction.as_mut(), of_group(&ends).as_slice())?;
-        ends.iter().for_each(|(partition, next)| assignment.settle(partition, *next, true));
+        let settled = attempt.transact(&owned, self.transaction.as_mut(), group_offsets(&offsets).as_slice())?;
+        offsets.iter().for_each(|(partition, next)| assignment.settle(partition, *next, true));
         Ok(settled)
     }
 
     fn finish(self: Box<Self>) -> Result<(), DeliveryError> {
-        // The producer before the consumer: its transaction names the group that the consumer leaves.
+        // The producer is dropped before the consumer, whose group its transactions name.
         drop(self.transaction);
         Ok(self.committer.finish()?)
     }

@@ -1,22 +1,23 @@
-//! How a window becomes durable: rows and dead letters out, in the order in which windows were read, then its offsets.
+//! Makes windows durable: publishes their rows and dead letters in the order in which they were read, and then commits
+//! their offsets.
 //!
-//! Delivery has a thread of its own and may block there. A rejected record goes to the dead letters; without them the
-//! first one stops the run before its window is written. A window that cannot be written is tried again where that can
-//! help, for a bounded time, and then stops the run: nothing later is written in its place.
+//! Delivery has a thread of its own and may block there. A rejected record goes to the dead letters; without a sink for
+//! them, the first one stops the run before its window is written. A window whose publication fails is tried again for a
+//! bounded time if that can help, and then stops the run: no later window is published in its place.
 //!
-//! What is promised of a window is a [`CommitStrategy`], one file each:
+//! A [`CommitStrategy`] decides when rows become visible and offsets are committed. Each one is a file:
 //!
-//! | strategy | a run begins | rows and offsets |
+//! | strategy | a run starts | rows and offsets |
 //! |---|---|---|
 //! | [`NoCommit`] | at the beginning of its input | no offsets are kept |
-//! | [`Checkpointed`] | after the last record that an earlier run has settled | one transaction a window |
-//! | [`AtLeastOnce`] | at the group's committed offsets | rows are durable, then their offsets are committed |
-//! | [`ExactlyOnce`] | at the group's committed offsets | one transaction a window |
+//! | [`Checkpointed`] | after the last record that an earlier run has settled | one transaction per window |
+//! | [`AtLeastOnce`] | at the group's committed offsets | rows become durable, then their offsets are committed |
+//! | [`ExactlyOnce`] | at the group's committed offsets | one transaction per window |
 //! | [`CommittedFiles`] | where the last finished file of a partition ends | a file is finished, then its end is committed |
 //!
-//! Blocks of a partition that was revoked meanwhile are abandoned: the consumer that has the partition now reads them again.
+//! The blocks of a partition that was revoked in the meantime are abandoned: the partition's next owner reads them again.
 
-pub mod assignment;
+pub(crate) mod assignment;
 mod at_least_once;
 mod attempt;
 mod checkpointed;
@@ -30,13 +31,13 @@ use std::time::{Duration, Instant};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use at_least_once::AtLeastOnce;
-pub use attempt::Attempt;
-pub use checkpointed::Checkpointed;
-pub use committed_files::CommittedFiles;
-pub use exactly_once::ExactlyOnce;
+pub(crate) use at_least_once::AtLeastOnce;
+pub(crate) use attempt::Attempt;
+pub(crate) use checkpointed::Checkpointed;
+pub(crate) use committed_files::CommittedFiles;
+pub(crate) use exactly_once::ExactlyOnce;
 pub use no_commit::NoCommit;
-pub use offsets::{NextOffsets, OffsetCommitter, Transaction};
+pub(crate) use offsets::{NextOffsets, OffsetCommitter, Transaction};
 
 use crate::backoff::Backoff;
 use crate::failure::{ClientError, Failure};
@@ -51,7 +52,7 @@ use crate::window::Window;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DeliveryGuarantee {
-    /// Rows are published, then offsets are committed: after a crash some rows come again.
+    /// Rows are published, then offsets are committed: after a crash some rows are published again.
     #[default]
     AtLeastOnce,
     /// Rows and offsets are one Kafka transaction: a `read_committed` consumer sees every row once.
@@ -64,35 +65,42 @@ pub struct EncodedWindow {
     pub window: Window,
     /// The rows that got a vector, in source order.
     pub output: Output,
-    /// Every record that did not, in source order.
+    /// The records that got none, in source order.
     pub rejected: Vec<DeadLetter>,
     pub trace: WindowTrace,
 }
 
 /// Why a window could not be settled.
+#[allow(missing_docs, reason = "the message of each variant says what its fields are")]
 #[derive(Debug, thiserror::Error)]
 pub enum DeliveryError {
-    #[error("{position}: {cause} ({}); to go on without such records, name a place for them: {DEAD_LETTER_HINT}", stage.as_str())]
+    /// A record was rejected, and the pipeline has no output for dead letters.
+    #[error("{position}: {cause} ({}; to continue without rejected records, {DEAD_LETTER_HINT})", stage.as_str())]
     Rejected { position: Position, stage: Stage, cause: String },
+    /// The sink failed.
     #[error(transparent)]
     Sink(#[from] SinkError),
+    /// Dead letters could not be written.
     #[error("{0}")]
     DeadLetter(SinkError),
+    /// A client of the source or of the sink failed.
     #[error(transparent)]
     Client(#[from] ClientError),
 }
 
-const DEAD_LETTER_HINT: &str = "--dead-letter FILE, or `dead_letter: { path: FILE }`, or with Kafka `{ topic: TOPIC }`";
+const DEAD_LETTER_HINT: &str =
+    "set --dead-letter FILE, `dead_letter: { path: FILE }`, or with Kafka `dead_letter: { topic: TOPIC }`";
 
-/// A window is tried again for longer than a broker takes to come back, or a group to rebalance; soon at first, since a
-/// rebalance is over in a moment.
+/// A window is tried again for longer than a broker takes to restart or a group to rebalance. The first pause is short,
+/// since most rebalances are over in a moment.
 const RETRIES: Backoff = Backoff {
-    first: Duration::from_millis(200),
-    longest: Duration::from_secs(5),
+    initial: Duration::from_millis(200),
+    max: Duration::from_secs(5),
     give_up_after: Duration::from_secs(300),
 };
 
 impl DeliveryError {
+    /// What the error means for the stream.
     pub fn failure(&self) -> Failure {
         match self {
             DeliveryError::Rejected { .. } => Failure::Poison,
@@ -102,34 +110,35 @@ impl DeliveryError {
     }
 }
 
-/// What is promised of a window: when its rows are visible, and when its offsets are committed.
+/// Decides when a window's rows become visible, and when its offsets are committed.
 pub trait CommitStrategy: Send {
-    /// Publishes one window and commits its offsets. An attempt that fails leaves nothing behind that keeps the next one
+    /// Publishes one window and commits its offsets. A failed attempt leaves nothing behind that would keep the next one
     /// from succeeding.
     fn settle(&mut self, attempt: Attempt<'_>) -> Result<Settled, DeliveryError>;
 
-    /// How often [`maintain`](CommitStrategy::maintain) wants to be called while there is no window; `None`: never.
+    /// How often [`maintain`](CommitStrategy::maintain) is to be called while no window arrives; `None` for never.
     fn maintain_every(&self) -> Option<Duration> {
         None
     }
 
-    /// Does what is due by time rather than by a window.
+    /// Does the work that is due by time rather than by windows.
     fn maintain(&mut self) -> Result<(), DeliveryError> {
         Ok(())
     }
 
-    /// Settles what still waits to be whole; there will be no further window.
+    /// Settles what is still incomplete, after the last window.
     fn close(&mut self) -> Result<(), DeliveryError> {
         Ok(())
     }
 
-    /// The sink and the dead letters are finished: commits what is settled and not yet committed, and lets go of the source.
+    /// Called once the sink and the dead letters are finished: commits what is settled and not yet committed, and closes
+    /// the consumer.
     fn finish(self: Box<Self>) -> Result<(), DeliveryError> {
         Ok(())
     }
 }
 
-/// The last stage: owns the sink and the dead letters.
+/// The last stage, which owns the sink and the dead letters.
 pub struct Delivery {
     sink: Box<dyn Sink>,
     dead_letters: Option<Box<dyn DeadLetterSink>>,
@@ -138,6 +147,7 @@ pub struct Delivery {
 }
 
 impl Delivery {
+    /// Without `dead_letters`, the first rejected record is an error.
     pub fn new(
         sink: Box<dyn Sink>,
         dead_letters: Option<Box<dyn DeadLetterSink>>,
@@ -146,7 +156,7 @@ impl Delivery {
         Delivery { sink, dead_letters, strategy, retries: RETRIES }
     }
 
-    /// With other pauses between attempts.
+    /// Replaces the default pauses between attempts.
     pub fn with_retries(self, retries: Backoff) -> Self {
         Delivery { retries, ..self }
     }
@@ -166,8 +176,8 @@ impl Delivery {
         self.strategy.close()
     }
 
-    /// Publishes one window. Its memory budget comes back when it is dropped here. `pause` waits, and says whether the
-    /// run still goes on then.
+    /// Publishes one window, and releases its memory budget by dropping it. `pause` waits, and returns whether the run still
+    /// continues.
     pub fn settle(
         &mut self,
         encoded: EncodedWindow,
@@ -212,9 +222,9 @@ impl Delivery {
         }
     }
 
-    /// Makes everything that was published visible, and its offsets with it.
+    /// Makes everything that was published visible, and commits its offsets.
     pub fn finish(self) -> Result<Vec<Written>, DeliveryError> {
-        // Dead letters first: rows must not appear while the records that they leave out have vanished without a trace.
+        // Dead letters go first: rows must not become visible while the records missing from them have left no trace.
         if let Some(dead_letters) = self.dead_letters {
             dead_letters.finish().map_err(DeliveryError::DeadLetter)?;
         }

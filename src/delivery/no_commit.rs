@@ -1,4 +1,4 @@
-//! The source keeps no offsets: a run begins at the beginning of its input.
+//! No offsets are kept: every run reads its whole input.
 
 use super::{Attempt, CommitStrategy, DeliveryError};
 use crate::record::Settled;
@@ -8,7 +8,7 @@ pub struct NoCommit;
 
 impl CommitStrategy for NoCommit {
     fn settle(&mut self, mut attempt: Attempt<'_>) -> Result<Settled, DeliveryError> {
-        let settled = attempt.publish(&attempt.all())?;
+        let settled = attempt.publish(&attempt.all_owned())?;
         attempt.flush_sink()?;
         Ok(settled)
     }

@@ -1,13 +1,14 @@
-//! The devices that this process can use, and which of them a pipeline's workers are started on.
+//! [`Devices`] of the pipeline file in, the devices to start workers on out. This is where the machine is asked which devices
+//! exist. Fails if a listed device is not among them.
 
 use super::torch;
 use crate::device::{Device, DeviceError, Devices};
 
-/// The devices to start workers on. Asks the machine which exist, before any data moves.
+/// The devices to start workers on, one worker each. Asks the machine which devices exist, before any data moves.
 ///
 /// # Errors
-/// If one is not there.
-pub fn resolve(devices: &Devices) -> Result<Vec<Device>, DeviceError> {
+/// If a listed device is not available.
+pub(crate) fn resolve(devices: &Devices) -> Result<Vec<Device>, DeviceError> {
     resolve_among(devices, &available(), usable_cores())
 }
 
@@ -20,7 +21,7 @@ fn resolve_among(devices: &Devices, available: &[Device], cores: usize) -> Resul
         Devices::List(devices) => devices.clone(),
     };
     match devices.iter().find(|device| !available.contains(device)) {
-        Some(device) => Err(DeviceError::NotThere {
+        Some(device) => Err(DeviceError::Unavailable {
             device: *device,
             available: available.iter().map(Device::to_string).collect::<Vec<_>>().join(", "),
             why: torch::why_no_cuda(),
@@ -30,23 +31,23 @@ fn resolve_among(devices: &Devices, available: &[Device], cores: usize) -> Resul
 }
 
 /// Every device that this process can use, the CPU first.
-pub fn available() -> Vec<Device> {
+pub(crate) fn available() -> Vec<Device> {
     std::iter::once(Device::Cpu).chain((0..torch::cuda_devices()).map(Device::Cuda)).collect()
 }
 
-/// Most workers that `auto` starts on a CPU. Workers of one thread never wait for each other within an operation, which
-/// made two of them 15 % faster than one with two threads; but each works on a batch of its own, and a window has only so
-/// many. With more cores than this, each worker gets several threads.
+/// Maximum number of CPU workers that `auto` starts. Workers of one thread never wait for each other within an operation, which
+/// made two of them 15 % faster than one with two threads. But each of them works on its own batch, and a window has only a
+/// few batches. With more cores than this, each worker gets several threads.
 const CPU_WORKERS_MAX: usize = 8;
 
-/// Cores to compute on: physical ones, because two hyper-threads of a core share its vector units and only get in each
-/// other's way in a matrix product; but never more than the process may use (affinity, cgroup quota).
+/// The number of cores to compute on: physical ones, because two hyper-threads of a core share its vector units and slow each
+/// other down in a matrix product; but never more than the process may use (affinity, cgroup quota).
 fn usable_cores() -> usize {
     num_cpus::get().min(num_cpus::get_physical()).max(1)
 }
 
-/// Threads of each of `workers` workers on the CPU: the usable cores, shared out evenly.
-pub fn threads_per_worker(workers: usize) -> usize {
+/// The number of threads of each of `workers` CPU workers: the usable cores, divided evenly, and at least 1.
+pub(crate) fn threads_per_worker(workers: usize) -> usize {
     (usable_cores() / workers.max(1)).max(1)
 }
 
@@ -55,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_become_devices_that_are_there() {
+    fn names_become_available_devices() {
         let machine = [Device::Cpu, Device::Cuda(0), Device::Cuda(1)];
         let check = |names: &[&str], available: &[Device], expected: &str| {
             let found = match Devices::parse(names).and_then(|devices| resolve_among(&devices, available, 2)) {
@@ -68,18 +69,18 @@ mod tests {
         check(&["auto"], &machine[..1], "cpu cpu");
         check(&["cpu", "cpu"], &machine, "cpu cpu");
         check(&["cuda", "cpu"], &machine, "cuda:0 cpu");
-        check(&[], &machine, "devices is empty");
-        check(&["gpu"], &machine, "devices: `gpu` is no device; there are auto, cpu and cuda:N");
-        check(&["cuda:"], &machine, "devices: `cuda:` is no device");
-        check(&["cuda:-1"], &machine, "devices: `cuda:-1` is no device");
-        check(&["cuda:99999999999999999999999"], &machine, "devices: `cuda:99999999999999999999999` is no device");
-        check(&["auto", "cpu"], &machine, "devices: `auto` stands for all GPUs");
-        check(&["cuda:1", "cuda:1"], &machine, "devices: cuda:1 is named twice");
-        check(&["cuda:2"], &machine, "devices: cuda:2 is not there; this process can use cpu, cuda:0, cuda:1");
+        check(&[], &machine, "empty; expected auto, or a list");
+        check(&["gpu"], &machine, "unknown device \"gpu\"; expected auto, cpu or cuda:N");
+        check(&["cuda:"], &machine, "unknown device \"cuda:\"; expected");
+        check(&["cuda:-1"], &machine, "unknown device \"cuda:-1\"; expected");
+        check(&["cuda:99999999999999999999999"], &machine, "unknown device \"cuda:99999999999999999999999\"; expected");
+        check(&["auto", "cpu"], &machine, "found auto in a list; expected it alone, since it stands for all GPUs");
+        check(&["cuda:1", "cuda:1"], &machine, "duplicate device cuda:1");
+        check(&["cuda:2"], &machine, "cuda:2 is not available; expected one of cpu, cuda:0, cuda:1");
     }
 
     #[test]
-    fn cores_are_shared_out() {
+    fn cores_are_divided_among_workers() {
         assert!(threads_per_worker(0) >= 1);
         assert_eq!(threads_per_worker(1_000_000), 1);
     }

@@ -1,8 +1,8 @@
-//! The encoder without a model: token ids in, vectors out that depend on the ids alone.
+//! The encoder that needs no model: token ids in, vectors that depend on the ids alone out.
 //!
-//! A token's vector is pseudo-random, with its id as the seed; a sequence's vector is the sum of its tokens' vectors,
-//! scaled to length 1. Texts that share words are therefore close to each other, so that search can be tried. Sums are of
-//! whole numbers, so the same ids give the same bits on every machine, in any batch. A sequence without tokens gives
+//! A token's vector is pseudo-random, with its id as the seed. A sequence's vector is the sum of its tokens' vectors,
+//! scaled to length 1. Texts that share words are therefore close to each other, so search can be tried with it. The sums are
+//! of integers, so the same ids give the same bits on every machine and in every batch. A sequence without tokens gives
 //! zeros. It never fails.
 
 use super::{EncodeError, Encoder};
@@ -10,18 +10,20 @@ use crate::batch::TokenBatch;
 use crate::matrix::Matrix;
 use crate::model::OutputValue;
 
-pub struct HashEncoder {
+/// Encodes token ids by hashing. See the module for how.
+pub(crate) struct HashEncoder {
     dim: usize,
     value: OutputValue,
 }
 
 impl HashEncoder {
-    pub fn new(dim: usize) -> Self {
+    /// An encoder of sentence embeddings with `dim` values.
+    pub(crate) fn new(dim: usize) -> Self {
         HashEncoder { dim: dim.max(1), value: OutputValue::SentenceEmbedding }
     }
 
-    /// Tokens' own vectors are those of sequences of one token.
-    pub fn giving(self, value: OutputValue) -> Self {
+    /// The same encoder for another kind of output. A token embedding is the vector of a sequence of that one token.
+    pub(crate) fn with_value(self, value: OutputValue) -> Self {
         HashEncoder { value, ..self }
     }
 }
@@ -44,7 +46,7 @@ impl Encoder for HashEncoder {
                 add_token(&mut sums, id);
             }
             let norm = sums.iter().map(|&sum| (sum as f64).powi(2)).sum::<f64>().sqrt();
-            // Opposite tokens may cancel out: a row of zeros then, as for no tokens at all, and never a NaN.
+            // Opposite tokens may cancel out. The row is then zero, as it is for no tokens at all, and never NaN.
             let scale = if norm > 0.0 { 1.0 / norm } else { 0.0 };
             for (value, &sum) in matrix.row_mut(row).iter_mut().zip(&sums) {
                 *value = (sum as f64 * scale) as f32;
@@ -54,11 +56,11 @@ impl Encoder for HashEncoder {
     }
 }
 
-/// Adds a token's vector: eight signed bytes from each step of a generator that is seeded with the id.
+/// Adds a token's vector to `sums`: eight signed bytes from each step of a generator that the id seeds.
 fn add_token(sums: &mut [i64], id: i32) {
     let mut state = id as u32 as u64;
     for values in sums.chunks_mut(8) {
-        // SplitMix64 (Steele, Lea and Flood 2014): one addition a step, then a mix of all bits.
+        // SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014).
         state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
@@ -89,7 +91,7 @@ mod tests {
         for (index, row) in rows.iter().enumerate() {
             assert_eq!(together.row(index), encode(48, &[row]).row(0));
         }
-        // Pinned: vectors that were written last year must still be found.
+        // Pinned, because vectors that were written earlier must stay comparable with new ones.
         assert_eq!(encode(2, &[&[5]]).row(0), [0.8277809, -0.5610515]);
     }
 

@@ -1,4 +1,5 @@
-//! The stand-in for [`torch`](crate::encode::torch) in a build without libtorch: no GPU is there, no model loads, and it says why.
+//! The replacement for [`torch`](crate::encode::torch) in a build without libtorch: it has no GPU, loads no model, and says
+//! why.
 
 use std::sync::Arc;
 
@@ -10,12 +11,15 @@ use crate::model::config_file::ConfigFile;
 use crate::model::script::{Script, ScriptOutput};
 use crate::model::spec::ModelSpec;
 
-/// Sizes by the keys that most families have. Refuses nothing else: what a family cannot honour is found by the build that
-/// has families.
-pub fn check(_model_type: &str, file: &ConfigFile) -> Result<Sizes, LoadError> {
-    let count = |keys: [&str; 3], most: usize| {
+/// Reads the sizes by the keys that most families have. It accepts every family: only a build with libtorch knows what a family
+/// does not support.
+///
+/// # Errors
+/// If a size is missing or out of range.
+pub(crate) fn check(_model_type: &str, file: &ConfigFile) -> Result<Sizes, LoadError> {
+    let count = |keys: [&str; 3], max: usize| {
         let key = keys.into_iter().find(|key| file.get(key).is_some()).unwrap_or(keys[0]);
-        file.needed_count(key, 1..=most)
+        file.required_count(key, 1..=max)
     };
     Ok(Sizes {
         hidden: count(["hidden_size", "dim", "d_model"], COUNT_MAX)?,
@@ -25,41 +29,50 @@ pub fn check(_model_type: &str, file: &ConfigFile) -> Result<Sizes, LoadError> {
     })
 }
 
-/// There are none.
+/// The model families of this build: none.
 pub fn families() -> Vec<&'static str> {
     Vec::new()
 }
 
-/// More layers than any model has.
+/// Upper bound of a model's number of layers; no known model reaches it.
 const LAYERS_MAX: usize = 1_024;
-/// More than any size of a model.
+/// Upper bound of every other size of a model; no known model reaches it.
 const COUNT_MAX: usize = 10_000_000;
 
-pub fn cuda_devices() -> usize {
+/// The number of GPUs: none.
+pub(crate) fn cuda_devices() -> usize {
     0
 }
 
-/// What [`DeviceError::NotThere`](crate::device::DeviceError::NotThere) adds.
-pub fn why_no_cuda() -> &'static str {
+/// The reason for [`DeviceError::Unavailable`](crate::device::DeviceError::Unavailable).
+pub(crate) fn why_no_cuda() -> &'static str {
     "; this embedmill was built without libtorch (feature `torch`)"
 }
 
-pub fn try_script(_script: &Script) -> Result<ScriptOutput, LoadError> {
-    Err(LoadError::Load { device: Device::Cpu, message: WITHOUT.into() })
+/// Refuses every script.
+///
+/// # Errors
+/// Always.
+pub(crate) fn probe_script(_script: &Script) -> Result<ScriptOutput, LoadError> {
+    Err(LoadError::Load { device: Device::Cpu, message: NO_LIBTORCH.into() })
 }
 
-const WITHOUT: &str = "this embedmill was built without libtorch; build it with the feature `torch`, or set model.backend to \
-                       hash to try everything else";
+const NO_LIBTORCH: &str = "this embedmill was built without libtorch (build it with the feature `torch`, or set model.backend \
+                           to hash to try everything else)";
 
-/// Nothing is ever loaded.
+/// Weights that workers share: none.
 #[derive(Default)]
-pub struct SharedModel {}
+pub(crate) struct SharedModel {}
 
-pub fn load(
+/// Refuses every model.
+///
+/// # Errors
+/// Always.
+pub(crate) fn load(
     _spec: &Arc<ModelSpec>,
     device: Device,
     _threads: usize,
-    _loaded: &SharedModel,
+    _shared: &SharedModel,
 ) -> Result<Box<dyn Encoder>, LoadError> {
-    Err(LoadError::Load { device, message: WITHOUT.into() })
+    Err(LoadError::Load { device, message: NO_LIBTORCH.into() })
 }

@@ -1,11 +1,11 @@
-//! Batches in, matrices out: one worker thread a device, all fed from one queue.
+//! Batches in, matrices out: one worker thread per device, all fed from one queue.
 //!
-//! Every worker builds its own encoder on its own thread, and all are built before a pool exists, so a model that does
-//! not load is known before any data moves. The queue is first in, first out, and whichever device is free takes the next
-//! batch: a slow device gets fewer. The queue has no bound of its own; callers bound what they have in flight.
-//! A batch that is too large for a device's memory is split in halves there and tried again. A panic in an encoder ends
-//! the pool: its batch and all that wait get [`EncodeError::WorkerGone`], never silence. Dropping the pool lets the
-//! workers finish what is queued and joins them.
+//! Every worker builds its encoder on its own thread. [`WorkerPool::start`] returns when all encoders are built, so a model
+//! that does not load is known before any data moves. The queue is first in, first out, and whichever worker is free takes the
+//! next batch, so a slow device gets fewer batches. The queue is unbounded; callers bound how much they have in flight.
+//! A worker halves a batch that its device's memory cannot hold and encodes the halves. A panic in an encoder ends the pool:
+//! its batch and all queued batches fail with [`EncodeError::WorkerPanicked`]. Dropping the pool lets the workers finish the
+//! queued batches, then joins them.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, mpsc};
@@ -23,10 +23,10 @@ use crate::telemetry::events;
 use crate::telemetry::traces::Parent;
 use crate::telemetry::workers::{DeviceCounters, PoolWatch, WorkerCounters};
 
-/// Builds a device's encoder, on that device's thread.
+/// Builds the encoder of a worker on this device. The worker's thread calls it.
 pub type EncoderFactory = Arc<dyn Fn(&Device) -> Result<Box<dyn Encoder>, LoadError> + Send + Sync>;
 
-/// The running workers. Dropping it waits for them.
+/// The running workers. Dropping the pool waits for them.
 pub struct WorkerPool {
     queue: async_channel::Sender<Job>,
     workers: Vec<Worker>,
@@ -36,7 +36,7 @@ pub struct WorkerPool {
 struct Job {
     batch: TokenBatch,
     reply: oneshot::Sender<Result<Matrix, EncodeError>>,
-    /// What the batch's span is put under.
+    /// The parent of the batch's trace span.
     parent: Parent,
 }
 
@@ -47,10 +47,10 @@ struct Worker {
 }
 
 impl WorkerPool {
-    /// Starts a worker a device and waits until all have their encoder. Blocks while models load.
+    /// Starts one worker per device and waits until all have built their encoder. Blocks while models load.
     ///
     /// # Errors
-    /// The first device's error in the list's order, with all threads ended.
+    /// If an encoder cannot be built: the error of the first such device in the list. All threads have then ended.
     pub fn start(devices: &[Device], factory: EncoderFactory) -> Result<WorkerPool, LoadError> {
         let (queue, jobs) = async_channel::unbounded();
         let mut pool = WorkerPool { queue, workers: Vec::new(), dim: 0 };
@@ -61,26 +61,30 @@ impl WorkerPool {
             let worker = (jobs.clone(), counters.clone(), factory.clone());
             let thread = std::thread::Builder::new().name(format!("encode-{device}")).spawn(move || {
                 let (jobs, counters, factory) = worker;
-                run((device, number), &factory, ready, &jobs, &counters);
+                run(device, number, &factory, ready, &jobs, &counters);
             });
-            let thread = thread.map_err(|error| LoadError::Load { device, message: format!("no thread: {error}") })?;
+            let thread = thread
+                .map_err(|error| LoadError::Load { device, message: format!("no thread can be started: {error}") })?;
             pool.workers.push(Worker { device, counters, thread: Some(thread) });
             loading.push((device, loaded));
         }
         for (device, loaded) in loading {
-            // A sender that is gone without a word panicked; the panic's message is on stderr already.
-            let gone = || LoadError::Load { device, message: "its thread panicked; the panic is above".into() };
-            pool.dim = loaded.recv().map_err(|_| gone())??;
+            // A worker that drops the sender without an answer panicked.
+            let panicked = || LoadError::Load {
+                device,
+                message: "the worker's thread panicked (its message is on standard error)".into(),
+            };
+            pool.dim = loaded.recv().map_err(|_| panicked())??;
         }
         Ok(pool)
     }
 
-    /// Length of the vectors.
+    /// Length of the vectors that the workers return.
     pub fn dim(&self) -> usize {
         self.dim
     }
 
-    /// Queues the batch now; the future is its matrix, one row a sequence in the batch's order.
+    /// Queues the batch at once. The future resolves to what [`Encoder::encode`] returns for it.
     pub fn submit(
         &self,
         batch: TokenBatch,
@@ -88,29 +92,29 @@ impl WorkerPool {
         self.submit_under(batch, Parent::default())
     }
 
-    /// The same, with the batch's span put under `parent`.
+    /// Like [`submit`](WorkerPool::submit), with the batch's trace span under `parent`.
     pub fn submit_under(
         &self,
         batch: TokenBatch,
         parent: Parent,
     ) -> impl Future<Output = Result<Matrix, EncodeError>> + Send + 'static + use<> {
         let (reply, answer) = oneshot::channel();
-        // A queue that is closed drops the job, and with it the sender: the future then says that the worker is gone.
+        // A closed queue drops the job and its sender. The future then resolves to `WorkerPanicked`, for only a panic closes it.
         drop(self.queue.try_send(Job { batch, reply, parent }));
-        async move { answer.await.unwrap_or(Err(EncodeError::WorkerGone)) }
+        async move { answer.await.unwrap_or(Err(EncodeError::WorkerPanicked)) }
     }
 
-    /// Batches that no worker has taken yet.
+    /// The number of batches that no worker has taken yet.
     pub fn queued(&self) -> usize {
         self.queue.len()
     }
 
-    /// One entry a worker, in the order of the devices.
+    /// The counters of each worker, in the order of the devices.
     pub fn counters(&self) -> Vec<DeviceCounters> {
         self.watch().counters()
     }
 
-    /// A look at the pool that does not keep it alive.
+    /// A view of the queue and the counters that does not keep the pool alive.
     pub fn watch(&self) -> PoolWatch {
         let queue = self.queue.downgrade();
         let queued = move || queue.upgrade().map_or(0, |queue| queue.len());
@@ -123,16 +127,17 @@ impl Drop for WorkerPool {
         self.queue.close();
         for worker in &mut self.workers {
             if let Some(thread) = worker.thread.take() {
-                // A worker catches its encoder's panics; one outside is reported by the runtime on stderr.
+                // A worker catches its encoder's panics. The runtime reports a panic outside the encoder on standard error.
                 drop(thread.join());
             }
         }
     }
 }
 
-/// A worker's life: build, report, then batches until the queue is closed and empty.
+/// A worker's thread: builds the encoder, reports it to `ready`, then encodes batches until the queue is closed and empty.
 fn run(
-    (device, number): (Device, usize),
+    device: Device,
+    number: usize,
     factory: &EncoderFactory,
     ready: mpsc::Sender<Result<usize, LoadError>>,
     jobs: &async_channel::Receiver<Job>,
@@ -147,50 +152,51 @@ fn run(
     };
     drop(ready.send(Ok(encoder.dim())));
     while let Ok(Job { batch, reply, parent }) = jobs.recv_blocking() {
-        // Of a run that was given up, what is queued is not worth its time.
+        // Nobody waits for this batch any more: the run was abandoned.
         if reply.is_canceled() {
             continue;
         }
         let start = Instant::now();
-        // After a panic the encoder is dropped unused, so a broken invariant in it cannot be seen.
-        let mut split = || {
+        // Unwind safety: after a panic the encoder is dropped without another use, so no broken invariant in it is observed.
+        let mut on_split = || {
             counters.split();
             events::batch_split(device, number);
         };
-        let Ok(result) = catch_unwind(AssertUnwindSafe(|| encode(encoder.as_mut(), &batch, &mut split))) else {
+        let Ok(result) = catch_unwind(AssertUnwindSafe(|| encode(encoder.as_mut(), &batch, &mut on_split))) else {
             jobs.close();
-            drop(reply.send(Err(EncodeError::WorkerGone)));
+            drop(reply.send(Err(EncodeError::WorkerPanicked)));
             while let Ok(job) = jobs.try_recv() {
-                drop(job.reply.send(Err(EncodeError::WorkerGone)));
+                drop(job.reply.send(Err(EncodeError::WorkerPanicked)));
             }
             return;
         };
         let took = start.elapsed();
         events::batch_encoded(device, number, took);
-        parent.batch((device, number), (batch.rows(), batch.tokens()), start, result.is_ok());
+        parent.batch(device, number, batch.rows(), batch.tokens(), start, result.is_ok());
         let size = result.is_ok().then_some((batch.rows(), batch.tokens()));
         counters.batch(took, size);
-        // Nobody waits for the answer any more when the run was stopped.
+        // The receiver may be gone if the run was stopped meanwhile.
         drop(reply.send(result));
     }
 }
 
-/// Encodes a batch; one that the device's memory does not hold is split until it does or is a single row.
-fn encode(encoder: &mut dyn Encoder, batch: &TokenBatch, split: &mut dyn FnMut()) -> Result<Matrix, EncodeError> {
+/// Encodes a batch. Halves it while the device's memory cannot hold it, down to a single sequence. `on_split` is called for each
+/// split.
+fn encode(encoder: &mut dyn Encoder, batch: &TokenBatch, on_split: &mut dyn FnMut()) -> Result<Matrix, EncodeError> {
     let error = match encoder.encode(batch) {
         Err(error @ EncodeError::OutOfMemory { .. }) => error,
         other => {
             if let Ok(matrix) = &other {
                 let rows = [batch.rows(), batch.tokens()];
-                debug_assert!(rows.contains(&matrix.rows()), "an encoder returns a row a sequence, or a token");
+                debug_assert!(rows.contains(&matrix.rows()), "an encoder returns one row per sequence or per token");
             }
             return other;
         }
     };
     let Some((first, second)) = batch.halves() else { return Err(error) };
-    split();
-    let first = encode(encoder, &first, split)?;
-    let second = encode(encoder, &second, split)?;
+    on_split();
+    let first = encode(encoder, &first, on_split)?;
+    let second = encode(encoder, &second, on_split)?;
     let dim = first.dim();
     let mut values = first.into_values();
     values.extend(second.into_values());
@@ -204,7 +210,7 @@ mod tests {
     use super::*;
     use futures::future::join_all;
 
-    /// OutputKind each row its first id; memory for `rows_max` rows; panics at id 13.
+    /// Encodes each row as its first id. Runs out of memory over `rows_max` rows, and panics at id 13.
     struct Fake {
         rows_max: usize,
         nap: Duration,
@@ -276,9 +282,9 @@ mod tests {
         let answers = block_on(join_all(answers));
         assert!(answers[0].is_ok());
         for answer in &answers[1..] {
-            assert!(matches!(answer, Err(EncodeError::WorkerGone)), "{answer:?}");
+            assert!(matches!(answer, Err(EncodeError::WorkerPanicked)), "{answer:?}");
         }
-        assert!(matches!(block_on(pool.submit(batch(&[4]))), Err(EncodeError::WorkerGone)));
+        assert!(matches!(block_on(pool.submit(batch(&[4]))), Err(EncodeError::WorkerPanicked)));
     }
 
     #[test]
@@ -288,10 +294,12 @@ mod tests {
             Device::Cuda(_) => Err(LoadError::Load { device: *device, message: "it is on fire".into() }),
         });
         let error = WorkerPool::start(&[Device::Cpu, Device::Cuda(1)], factory).err().map(|error| error.to_string());
-        assert_eq!(error.as_deref(), Some("loading the model on cuda:1 failed: it is on fire"));
+        assert_eq!(error.as_deref(), Some("cuda:1: the model cannot be loaded: it is on fire"));
         let panics: EncoderFactory = Arc::new(|_| panic!("the test's panic: loading"));
         let error = WorkerPool::start(&[Device::Cpu], panics).err().map(|error| error.to_string());
-        assert_eq!(error.as_deref(), Some("loading the model on cpu failed: its thread panicked; the panic is above"));
+        let expected =
+            "cpu: the model cannot be loaded: the worker's thread panicked (its message is on standard error)";
+        assert_eq!(error.as_deref(), Some(expected));
     }
 
     #[test]

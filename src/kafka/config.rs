@@ -1,34 +1,29 @@
 //! `source.kafka:` and `sink.kafka:` in the pipeline file.
 
-use std::collections::BTreeMap;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Cluster;
-
-/// Properties of librdkafka by their own names, over what embedmill sets: `security.protocol`, `sasl.username`, … A
-/// secret belongs in the environment: `sasl.password: ${KAFKA_PASSWORD:?}`.
-pub type Properties = BTreeMap<String, String>;
+use super::cluster::{Cluster, Properties};
 
 /// `source.kafka:` in the pipeline file.
 #[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct KafkaSourceConfig {
-    /// Brokers to ask first, as `host:port`, separated by commas.
+    /// Bootstrap brokers as `host:port`, separated by commas.
     pub brokers: String,
-    /// Topics; a name that begins with ^ is a pattern.
+    /// Topic names; a name that begins with ^ is a regular expression.
     pub topics: Vec<String>,
-    /// The consumer group: its members share the partitions.
+    /// The consumer group, whose members share the partitions.
     pub group: String,
-    /// What a message's value is.
+    /// The format of a message's value.
     pub format: ValueFormat,
-    /// Where to begin in a partition of which the group has committed nothing.
+    /// Where to start in a partition for which the group has no committed offset.
     pub start: StartAt,
-    /// Whether to stop once the topics are read to their ends.
+    /// Whether to stop once every partition is read to the end that it had at the start.
     pub until_end: bool,
-    /// How long a partition that is taken away may wait for what was read of it to be published, in milliseconds.
+    /// How long a revocation waits for the records that were read from its partitions to be published, in milliseconds.
     pub revoke_drain_ms: u64,
+    /// librdkafka's properties.
     pub properties: Properties,
 }
 
@@ -48,53 +43,52 @@ impl Default for KafkaSourceConfig {
 }
 
 impl KafkaSourceConfig {
-    /// The cluster, with all properties: for the consumer.
+    /// The cluster with all properties, for the consumer.
     pub fn consumer_cluster(&self) -> Cluster {
         Cluster { brokers: self.brokers.clone(), properties: self.properties.clone() }
     }
 
-    /// The cluster, with the properties that say how to connect: for other clients of it.
+    /// The cluster with only the properties that say how to connect, for other clients of it.
     pub fn cluster(&self) -> Cluster {
-        Cluster { brokers: self.brokers.clone(), properties: self.connection() }
+        Cluster { brokers: self.brokers.clone(), properties: self.connection_properties() }
     }
 
-    /// What of the properties says how to connect; a producer of the same cluster needs it too.
-    pub fn connection(&self) -> Properties {
-        let connects = |name: &str| {
+    /// The properties that say how to connect; a producer of the same cluster needs them too.
+    fn connection_properties(&self) -> Properties {
+        let is_about_connecting = |name: &str| {
             ["security.", "sasl.", "ssl.", "socket.", "broker.", "client."]
                 .iter()
                 .any(|prefix| name.starts_with(prefix))
         };
-        let kept = self.properties.iter().filter(|(name, _)| connects(name));
+        let kept = self.properties.iter().filter(|(name, _)| is_about_connecting(name));
         kept.map(|(name, value)| (name.clone(), value.clone())).collect()
     }
 }
 
-/// What a message's value is.
+/// The format of a message's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ValueFormat {
     /// One JSON document.
     Json,
-    /// UTF-8 text; its one field is called `text`.
+    /// UTF-8 text, which becomes the record's only field, `text`.
     Text,
-    /// An Arrow IPC stream of any number of rows. They travel together: if one of them cannot be embedded, the message
-    /// goes to the dead letters whole.
+    /// An Arrow IPC stream with any number of rows. They stay together: if one of them cannot be embedded, the whole
+    /// message goes to the dead letters.
     Arrow,
 }
 
-/// Where to begin in a partition of which the group has committed nothing.
+/// Where to start in a partition for which the group has no committed offset.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schemars(with = "String")]
 pub enum StartAt {
+    /// The first message of the partition.
     Earliest,
+    /// The first message that arrives after the start.
     Latest,
-    /// The first message of that time or later.
-    Timestamp {
-        milliseconds: i64,
-        written: String,
-    },
+    /// The first message with this timestamp or a later one.
+    Timestamp { milliseconds: i64, written: String },
 }
 
 impl TryFrom<String> for StartAt {
@@ -106,9 +100,9 @@ impl TryFrom<String> for StartAt {
             "latest" => Ok(StartAt::Latest),
             other => match chrono::DateTime::parse_from_rfc3339(other) {
                 Ok(time) => Ok(StartAt::Timestamp { milliseconds: time.timestamp_millis(), written }),
-                Err(_) => Err(format!(
-                    "{other:?} is no place to start at; expected earliest, latest, or a time such as 2026-11-24T08:00:00Z"
-                )),
+                Err(_) => {
+                    Err(format!("found {other:?}; expected earliest, latest, or a time such as 2026-11-24T08:00:00Z"))
+                }
             },
         }
     }
@@ -121,6 +115,7 @@ impl From<StartAt> for String {
 }
 
 impl StartAt {
+    /// As the pipeline file has it.
     pub fn as_str(&self) -> &str {
         match self {
             StartAt::Earliest => "earliest",
@@ -129,9 +124,9 @@ impl StartAt {
         }
     }
 
-    /// Where librdkafka begins on its own. Of a time, the source sees to it; a partition whose committed offset is gone
-    /// from the topic begins at what there is.
-    pub fn reset(&self) -> &'static str {
+    /// librdkafka's `auto.offset.reset`. It applies to a partition whose committed offset no longer exists in the topic;
+    /// the source itself resolves a missing offset, and thus a time.
+    pub fn auto_offset_reset(&self) -> &'static str {
         match self {
             StartAt::Latest => "latest",
             StartAt::Earliest | StartAt::Timestamp { .. } => "earliest",
@@ -143,12 +138,15 @@ impl StartAt {
 #[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct KafkaSinkConfig {
-    /// Brokers to ask first; left out, the source's, with the source's properties.
+    /// Bootstrap brokers. Without them the source's brokers and connection properties are used.
     pub brokers: Option<String>,
+    /// The topic that rows are written to.
     pub topic: String,
+    /// How rows are arranged in messages.
     pub layout: Layout,
     /// none, gzip, snappy, lz4 or zstd. Vectors hardly compress; texts and kept columns do.
     pub compression: Compression,
+    /// librdkafka's properties.
     pub properties: Properties,
 }
 
@@ -164,16 +162,18 @@ impl Default for KafkaSinkConfig {
     }
 }
 
-/// How rows lie in messages.
+/// How rows are arranged in messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Layout {
-    /// As many rows as fit into a message: an Arrow IPC stream of one batch. The partition follows the source's.
+    /// As many rows per message as fit, as an Arrow IPC stream of one batch. Rows of one source partition go to one
+    /// partition of the topic.
     Batch,
-    /// One row a message, with the row's id as key, so that a topic can be compacted; a delete is a null value.
+    /// One row per message, with the row's id as key, so that the topic can be compacted. A delete is a null value.
     Row,
 }
 
+/// The compression of messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Compression {
@@ -185,6 +185,7 @@ pub enum Compression {
 }
 
 impl Compression {
+    /// As the pipeline file and librdkafka have it.
     pub fn as_str(self) -> &'static str {
         match self {
             Compression::None => "none",
@@ -196,8 +197,8 @@ impl Compression {
     }
 }
 
-/// Names of the properties alone: values may be secrets.
-fn names(properties: &Properties) -> Vec<&str> {
+/// The names of the properties without their values, which may be secrets.
+fn property_names(properties: &Properties) -> Vec<&str> {
     properties.keys().map(String::as_str).collect()
 }
 
@@ -212,7 +213,7 @@ impl std::fmt::Debug for KafkaSourceConfig {
             .field("start", start)
             .field("until_end", until_end)
             .field("revoke_drain_ms", revoke_drain_ms)
-            .field("properties", &names(properties))
+            .field("properties", &property_names(properties))
             .finish()
     }
 }
@@ -225,7 +226,7 @@ impl std::fmt::Debug for KafkaSinkConfig {
             .field("topic", topic)
             .field("layout", layout)
             .field("compression", compression)
-            .field("properties", &names(properties))
+            .field("properties", &property_names(properties))
             .finish()
     }
 }

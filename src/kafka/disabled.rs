@@ -1,4 +1,4 @@
-//! Kafka's two ends in a build without librdkafka: nothing opens.
+//! The Kafka clients of a build without librdkafka: opening any of them fails with [`KafkaError::NotBuilt`].
 
 use super::config::{KafkaSinkConfig, KafkaSourceConfig};
 use super::{Cluster, KafkaError, ReplayOptions, ReplaySummary, TransactionMode};
@@ -9,32 +9,32 @@ use crate::sink::{DeadLetterSink, Sink};
 use crate::source::Source;
 use crate::source::file::{InputFingerprints, Resume};
 
-/// There is none.
-pub enum KafkaConsumer {}
+/// Never exists in this build.
+pub(crate) enum KafkaConsumer {}
 
 impl KafkaConsumer {
-    pub fn open(_config: &KafkaSourceConfig) -> Result<KafkaConsumer, KafkaError> {
+    pub(crate) fn open(_config: &KafkaSourceConfig) -> Result<KafkaConsumer, KafkaError> {
         Err(KafkaError::NotBuilt)
     }
 
-    pub fn source(&self) -> Box<dyn Source> {
+    pub(crate) fn source(&self) -> Box<dyn Source> {
         match *self {}
     }
 
-    pub fn report(&self) -> Result<Vec<String>, KafkaError> {
+    pub(crate) fn report(&self) -> Result<Vec<String>, KafkaError> {
         match *self {}
     }
 
-    pub fn committer(&self) -> Box<dyn OffsetCommitter> {
+    pub(crate) fn committer(&self) -> Box<dyn OffsetCommitter> {
         match *self {}
     }
 }
 
-/// There is none.
-pub enum KafkaProducer {}
+/// Never exists in this build.
+pub(crate) enum KafkaProducer {}
 
 impl KafkaProducer {
-    pub fn open(
+    pub(crate) fn open(
         _sink: &KafkaSinkConfig,
         _cluster: &Cluster,
         _dead_letter_topic: Option<&str>,
@@ -44,7 +44,7 @@ impl KafkaProducer {
         Err(KafkaError::NotBuilt)
     }
 
-    pub fn open_for_dead_letters(
+    pub(crate) fn open_for_dead_letters(
         _topic: &str,
         _cluster: &Cluster,
         _schema_hash: String,
@@ -52,42 +52,46 @@ impl KafkaProducer {
         Err(KafkaError::NotBuilt)
     }
 
-    pub fn sink(&self) -> Box<dyn Sink> {
+    pub(crate) fn sink(&self) -> Box<dyn Sink> {
         match *self {}
     }
 
-    pub fn report(&self) -> Vec<String> {
+    pub(crate) fn report(&self) -> Vec<String> {
         match *self {}
     }
 
-    pub fn dead_letters(&self) -> Box<dyn DeadLetterSink> {
+    pub(crate) fn dead_letters(&self) -> Box<dyn DeadLetterSink> {
         match *self {}
     }
 
-    pub fn checkpoint(
+    pub(crate) fn checkpoint(
         &self,
         _name: &str,
         _topic: &str,
         _cluster: &Cluster,
-        _marks: InputFingerprints,
+        _fingerprints: InputFingerprints,
     ) -> Result<KafkaCheckpoint, KafkaError> {
         match *self {}
     }
 
-    pub fn transaction(&self, _consumer: &KafkaConsumer) -> Box<dyn Transaction<NextOffsets>> {
+    pub(crate) fn transaction(&self, _consumer: &KafkaConsumer) -> Box<dyn Transaction<NextOffsets>> {
         match *self {}
     }
 }
 
-pub fn replay(_source: &KafkaSourceConfig, _topic: &str, _wanted: &ReplayOptions) -> Result<ReplaySummary, KafkaError> {
+pub(crate) fn replay(
+    _source: &KafkaSourceConfig,
+    _topic: &str,
+    _options: &ReplayOptions,
+) -> Result<ReplaySummary, KafkaError> {
     Err(KafkaError::NotBuilt)
 }
 
-/// There is none.
-pub enum KafkaCheckpoint {}
+/// Never exists in this build.
+pub(crate) enum KafkaCheckpoint {}
 
 impl KafkaCheckpoint {
-    pub fn resume(&self) -> Result<Option<Resume>, KafkaError> {
+    pub(crate) fn resume(&self) -> Result<Option<Resume>, KafkaError> {
         match *self {}
     }
 }

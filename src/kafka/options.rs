@@ -1,44 +1,35 @@
-//! What the Kafka room is asked for, in builds with and without librdkafka alike.
+//! The types that callers pass to the Kafka clients and get back, in builds with and without librdkafka.
 
-use super::config::Properties;
-
-/// A cluster, and how to connect to it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Cluster {
-    /// `host:port`, separated by commas.
-    pub brokers: String,
-    /// librdkafka's properties as the user gave them; values may be secrets.
-    pub properties: Properties,
-}
-
-/// Whether and how windows are transactions.
+/// Whether a producer publishes windows in transactions, and under which transactional id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TransactionMode {
+    /// No transactions.
     None,
-    /// Each producer has a random transactional id: an instance never fences another. What a dead one left open, the
-    /// coordinator aborts after the timeout; zombies are fenced by the group's generation, which goes with the offsets.
+    /// Each producer has a random transactional id, so an instance never fences another one. The coordinator aborts what a
+    /// dead instance left open once its transaction times out. Zombies are fenced by the generation of the consumer group,
+    /// which is sent with the offsets.
     RandomId,
-    /// A fixed transactional id: a producer that begins fences the one before it.
+    /// A fixed transactional id: a new producer fences the previous one.
     FixedId(String),
 }
 
-/// Which dead letters are replayed.
+/// Which dead letters [`replay`](super::replay) puts back.
 #[derive(Debug, Clone, Default)]
-pub struct ReplayOptions {
+pub(crate) struct ReplayOptions {
     /// Only those that this stage rejected.
     pub stage: Option<String>,
-    /// Nothing is replayed, only counted.
+    /// Count them, but put none back.
     pub dry_run: bool,
 }
 
-/// What became of the dead letters.
+/// How many dead letters [`replay`](super::replay) put back, and how many it did not, by reason.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct ReplaySummary {
+pub(crate) struct ReplaySummary {
     pub put_back: u64,
-    /// Without their value.
+    /// Their values were too large for the dead-letter topic and were left out of it.
     pub incomplete: u64,
-    /// Of topics that the pipeline does not read.
+    /// They come from topics that the pipeline does not read.
     pub others: u64,
-    /// Of stages that were not asked for.
+    /// They were rejected by other stages than [`ReplayOptions::stage`].
     pub other_stages: u64,
 }

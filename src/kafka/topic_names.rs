@@ -1,31 +1,34 @@
-//! Which topics a list means: by name, or by a pattern, which begins with ^ as librdkafka has it.
+//! Matches topics against a list of names and patterns. An entry that begins with ^ is a regular expression, as in
+//! librdkafka.
 
 use regex::Regex;
 
-pub struct TopicNames {
+/// Topic names and patterns.
+pub(crate) struct TopicNames {
     names: Vec<String>,
     patterns: Vec<Regex>,
 }
 
 impl TopicNames {
     /// # Errors
-    /// What is wrong with a pattern.
-    pub fn new(names: &[String]) -> Result<TopicNames, String> {
+    /// If a pattern is not a regular expression: a message for the user, without the key.
+    pub(crate) fn new(names: &[String]) -> Result<TopicNames, String> {
         let (patterns, names): (Vec<&String>, Vec<&String>) = names.iter().partition(|name| name.starts_with('^'));
-        let pattern = |name: &&String| {
-            let wrong = |error| format!("`{name}` begins with ^ and is no regular expression: {error}");
-            Regex::new(name).map_err(wrong)
+        let compile = |pattern: &&String| {
+            Regex::new(pattern)
+                .map_err(|error| format!("{pattern:?} begins with ^ but is not a regular expression: {error}"))
         };
-        let patterns = patterns.iter().map(pattern).collect::<Result<_, _>>()?;
+        let patterns = patterns.iter().map(compile).collect::<Result<_, _>>()?;
         Ok(TopicNames { names: names.into_iter().cloned().collect(), patterns })
     }
 
-    pub fn contains(&self, topic: &str) -> bool {
+    /// Whether a name or a pattern matches the topic.
+    pub(crate) fn contains(&self, topic: &str) -> bool {
         self.names.iter().any(|name| name == topic) || self.patterns.iter().any(|pattern| pattern.is_match(topic))
     }
 
-    /// Whether topics may come that are not there yet.
-    pub fn has_patterns(&self) -> bool {
+    /// Whether topics that do not exist yet may match later.
+    pub(crate) fn has_patterns(&self) -> bool {
         !self.patterns.is_empty()
     }
 }

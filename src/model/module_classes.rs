@@ -1,11 +1,11 @@
-//! The classes of sentence-transformers' modules that are supported: one table, by which the hub's download, the cache and
-//! the chain know them. How a class is parsed is the exhaustive match in [`super::chain`].
+//! The supported classes of sentence-transformers' modules, in one table that the download, the cache and the chain share.
+//! The exhaustive match in `chain_builder` says how a module of each class is read.
 
-/// A class of sentence-transformers' modules.
+/// A supported class of sentence-transformers' modules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ModuleClass {
+pub(crate) enum ModuleClass {
     Transformer,
-    /// Stands for the modules of one of its routes.
+    /// Is replaced by the modules of one of its routes.
     Router,
     WeightedLayerPooling,
     Pooling,
@@ -15,8 +15,8 @@ pub enum ModuleClass {
     Dropout,
 }
 
-/// Each class, the names of it in the two generations of files, and whether a module of it has weights of its own beside
-/// its configuration. (A Transformer's are looked for by themselves.)
+/// Each class with its names in the two generations of files, the current one first, and whether a module of the class has
+/// weights beside its configuration. (The Transformer's weights are found separately.)
 const CLASSES: [(ModuleClass, &[&str], bool); 8] = [
     (ModuleClass::Transformer, &["Transformer"], false),
     (ModuleClass::Router, &["Router", "Asym"], false),
@@ -29,20 +29,20 @@ const CLASSES: [(ModuleClass, &[&str], bool); 8] = [
 ];
 
 impl ModuleClass {
-    /// The class of a module by the `type` in modules.json, such as `sentence_transformers.models.Pooling`; `None` where it
-    /// is not a supported class of sentence-transformers' own.
-    pub fn of(module_type: &str) -> Option<ModuleClass> {
+    /// The class of a module by its `type` in modules.json, such as `sentence_transformers.models.Pooling`; `None` if it is not
+    /// a supported class of sentence-transformers.
+    pub(crate) fn of(module_type: &str) -> Option<ModuleClass> {
         let name = module_type.strip_prefix("sentence_transformers.")?.rsplit('.').next()?;
         CLASSES.iter().find(|(_, names, _)| names.contains(&name)).map(|(class, ..)| *class)
     }
 
     /// Whether a module of this class has weights of its own.
-    pub fn has_weights(self) -> bool {
+    pub(crate) fn has_weights(self) -> bool {
         CLASSES.iter().any(|(class, _, has_weights)| *class == self && *has_weights)
     }
 
     /// The current names of all classes, for errors.
-    pub fn names() -> String {
+    pub(crate) fn names() -> String {
         CLASSES.map(|(_, names, _)| names[0]).join(", ")
     }
 }

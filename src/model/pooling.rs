@@ -1,5 +1,7 @@
-//! How token vectors become one vector: the modes by sentence-transformers' names, alone or side by side, as the pipeline
-//! file gives them and as a model's own files do.
+//! How token embeddings become one vector: the pooling modes by sentence-transformers' names, from the pipeline file or from a
+//! Pooling module's config.json.
+//!
+//! Fails on unknown, repeated or no modes.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,22 +11,22 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::LoadError;
-use super::config_file::{ConfigFile, short};
+use super::config_file::ConfigFile;
 use crate::enum_names::enum_names;
 
-/// One way to make a vector of token vectors, by sentence-transformers' names.
+/// A way to make one vector of token embeddings, by sentence-transformers' name for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PoolingMode {
     /// The first token's vector.
     Cls,
-    /// The largest value of each column.
+    /// The largest value of each dimension.
     Max,
     /// The average over all tokens, special tokens included.
     Mean,
-    /// The sum over all tokens, divided by the square root of their number.
+    /// The sum over all tokens, divided by the square root of the number of tokens.
     MeanSqrtLenTokens,
-    /// The average in which a token weighs as much as its place, counted from 1.
+    /// The average weighted by each token's position, counted from 1.
     #[serde(rename = "weightedmean")]
     WeightedMean,
     /// The last token's vector.
@@ -34,7 +36,7 @@ pub enum PoolingMode {
 
 enum_names!(
     PoolingMode,
-    "pooling",
+    "pooling mode",
     Cls = "cls",
     Max = "max",
     Mean = "mean",
@@ -43,18 +45,21 @@ enum_names!(
     LastToken = "lasttoken"
 );
 
-/// `model.pooling`: a mode, or several whose vectors are put side by side in this order.
+/// `model.pooling`: a mode, or several whose vectors are concatenated in this order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(
     untagged,
     expecting = "expected one of cls, max, mean, mean_sqrt_len_tokens, weightedmean, lasttoken, or a list of them"
 )]
 pub enum Pooling {
+    /// One mode.
     One(PoolingMode),
+    /// Several modes.
     Several(Vec<PoolingMode>),
 }
 
 impl Pooling {
+    /// The modes, in their order.
     pub fn modes(&self) -> &[PoolingMode] {
         match self {
             Pooling::One(mode) => std::slice::from_ref(mode),
@@ -72,7 +77,7 @@ impl From<PoolingMode> for Pooling {
 /// The names joined by `+`.
 impl fmt::Display for Pooling {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&joined(self.modes()))
+        f.write_str(&join(self.modes()))
     }
 }
 
@@ -89,21 +94,26 @@ impl FromStr for Pooling {
     }
 }
 
-/// Modes as they are written in one word, as in `cls+mean`.
-pub fn joined(modes: &[PoolingMode]) -> String {
+/// The names of modes joined by `+`, as in `cls+mean`.
+pub(crate) fn join(modes: &[PoolingMode]) -> String {
     modes.iter().map(|mode| mode.as_str()).collect::<Vec<_>>().join("+")
 }
 
-/// What is wrong with a list of modes, if anything.
-pub fn fault(modes: &[PoolingMode]) -> Option<String> {
+/// Refuses an empty list of modes, and one with a mode twice.
+///
+/// # Errors
+/// What was found and what was expected.
+pub(crate) fn check(modes: &[PoolingMode]) -> Result<(), String> {
     if modes.is_empty() {
-        return Some("names no mode".into());
+        return Err("found no mode; expected at least one".into());
     }
-    let twice = (1..modes.len()).find(|&index| modes[..index].contains(&modes[index]))?;
-    Some(format!("names {} twice", modes[twice]))
+    match (1..modes.len()).find(|&index| modes[..index].contains(&modes[index])) {
+        Some(repeated) => Err(format!("found {} twice; expected each mode once", modes[repeated])),
+        None => Ok(()),
+    }
 }
 
-/// The keys of the older generation, in the order in which sentence-transformers puts the vectors side by side.
+/// The keys of the older generation of files, in the order in which sentence-transformers concatenates the vectors.
 const POOLING_FLAGS: [(&str, PoolingMode); 6] = [
     ("pooling_mode_cls_token", PoolingMode::Cls),
     ("pooling_mode_max_tokens", PoolingMode::Max),
@@ -113,21 +123,22 @@ const POOLING_FLAGS: [(&str, PoolingMode); 6] = [
     ("pooling_mode_lasttoken", PoolingMode::LastToken),
 ];
 
-/// The modes of a Pooling module: `pooling_mode` as a name or a list, else one flag a mode; none set means mean.
-pub fn declared(file: &ConfigFile) -> Result<Vec<PoolingMode>, LoadError> {
-    let mode = |name: &str| name.parse().map_err(|what| file.error(format!("`pooling_mode`: {what}")));
+/// The modes of a Pooling module: `pooling_mode` as a name or a list, or else one flag per mode, or else mean.
+///
+/// # Errors
+/// If a mode is unknown or repeated, or a value has another type.
+pub(crate) fn modes_of(file: &ConfigFile) -> Result<Vec<PoolingMode>, LoadError> {
+    let mode = |name: &str| name.parse().map_err(|error| file.error(format!("\"pooling_mode\": {error}")));
     let modes = match file.get("pooling_mode") {
         Some(Value::String(name)) => vec![mode(name)?],
         Some(Value::Array(list)) => {
             let name = |name: &Value| match name.as_str() {
                 Some(name) => mode(name),
-                None => Err(file.error(format!("`pooling_mode` must be a list of names, found {}", short(name)))),
+                None => Err(file.unexpected("pooling_mode", name, "a name or a list of names")),
             };
             list.iter().map(name).collect::<Result<_, _>>()?
         }
-        Some(other) => {
-            return Err(file.error(format!("`pooling_mode` must be a name or a list of names, found {}", short(other))));
-        }
+        Some(other) => return Err(file.unexpected("pooling_mode", other, "a name or a list of names")),
         None => {
             let mut set = Vec::new();
             for (key, mode) in POOLING_FLAGS {
@@ -138,10 +149,8 @@ pub fn declared(file: &ConfigFile) -> Result<Vec<PoolingMode>, LoadError> {
             if set.is_empty() { vec![PoolingMode::Mean] } else { set }
         }
     };
-    match fault(&modes) {
-        Some(fault) => Err(file.error(format!("`pooling_mode` {fault}"))),
-        None => Ok(modes),
-    }
+    check(&modes).map_err(|message| file.error(format!("\"pooling_mode\": {message}")))?;
+    Ok(modes)
 }
 
 #[cfg(test)]
@@ -158,9 +167,11 @@ mod tests {
         assert_eq!("cls+lasttoken".parse(), Ok(both.clone()));
         assert_eq!("cls, lasttoken".parse(), Ok(both.clone()));
         assert_eq!((both.to_string().as_str(), "max".parse()), ("cls+lasttoken", Ok(Pooling::One(PoolingMode::Max))));
-        let known = "there are cls, max, mean, mean_sqrt_len_tokens, weightedmean, lasttoken";
-        assert_eq!("cls+first".parse::<Pooling>(), Err(format!("`first` is no pooling; {known}")));
-        assert_eq!(fault(&[PoolingMode::Cls, PoolingMode::Max, PoolingMode::Cls]), Some("names cls twice".into()));
-        assert_eq!((fault(&[]), fault(&[PoolingMode::Max])), (Some("names no mode".into()), None));
+        let known = "expected one of cls, max, mean, mean_sqrt_len_tokens, weightedmean, lasttoken";
+        assert_eq!("cls+first".parse::<Pooling>(), Err(format!("unknown pooling mode \"first\"; {known}")));
+        let repeated = check(&[PoolingMode::Cls, PoolingMode::Max, PoolingMode::Cls]);
+        assert_eq!(repeated, Err("found cls twice; expected each mode once".into()));
+        let empty = Err("found no mode; expected at least one".into());
+        assert_eq!((check(&[]), check(&[PoolingMode::Max])), (empty, Ok(())));
     }
 }

@@ -1,41 +1,33 @@
-//! What reading a model folder asks of whoever will run the model.
+//! What reading a model folder asks of the code that will run the model. The `encode` module, above this one, implements it.
 
 use super::LoadError;
 use super::config_file::ConfigFile;
 use super::script::{Script, ScriptOutput};
 
-/// Knows the families of models, and runs a script to see what it gives. It is implemented above this room, by what computes.
-pub trait ModelRuntime {
+/// Knows the model families, and runs a script to see what it returns.
+pub(crate) trait ModelRuntime {
     /// The sizes that config.json states for a model of the family `model_type`.
     ///
     /// # Errors
-    /// If the family is not known, or the file asks for something that would change the vectors and is not supported.
+    /// If the family is unknown, or the file has a setting that changes the vectors and that the family does not support.
     fn check(&self, model_type: &str, file: &ConfigFile) -> Result<Sizes, LoadError>;
 
-    /// Runs a script on two short texts to find out what it returns. This executes the code in it.
+    /// Runs a script on two short texts to find out what it returns. This executes the code in the file.
     ///
     /// # Errors
-    /// If it does not load, or what it returns are not vectors.
-    fn try_script(&self, script: &Script) -> Result<ScriptOutput, LoadError>;
+    /// If the script does not load, or does not return vectors.
+    fn probe_script(&self, script: &Script) -> Result<ScriptOutput, LoadError>;
 }
 
-/// What config.json says about a model's size, whatever keys its family has for it.
+/// The sizes of a model by config.json, whatever its family calls them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sizes {
+pub(crate) struct Sizes {
     /// Length of a token's vector.
     pub hidden: usize,
+    /// The number of transformer layers.
     pub layers: usize,
-    /// Rows of the word embedding; every token id is below it.
+    /// The number of rows of the word embedding. Every token id is below it.
     pub vocab_size: usize,
-    /// Most tokens of a text; none where the architecture has no end.
+    /// The maximum number of tokens of a text, or `None` where the architecture does not limit it.
     pub positions: Option<usize>,
-}
-
-impl Sizes {
-    /// Of numbers as torch counts; they were read from config.json, so none is negative.
-    #[cfg(feature = "torch")]
-    pub fn of((hidden, layers): (i64, usize), vocab_size: i64, positions: Option<i64>) -> Sizes {
-        let size = |number: i64| number as usize;
-        Sizes { hidden: size(hidden), layers, vocab_size: size(vocab_size), positions: positions.map(size) }
-    }
 }

@@ -1,9 +1,9 @@
-//! A TorchScript file or a package of AOTInductor in place of the transformer: what it takes, and what it gives.
+//! A TorchScript file or an AOTInductor package in place of the transformer: which inputs it takes, and what it returns.
 //!
-//! Both are code: whoever loads a file runs what its author wrote. So a file is used only where the user names it
-//! (`model.script`), never because it lies in a model's folder. What it takes is read from its `forward`, or from a package's
-//! tree of inputs; what it gives is found by running it once on two short texts, before any data moves
-//! (`torch::try_script`).
+//! Both are code: loading a file executes what its author wrote. A file is therefore used only if the user names it
+//! (`model.script`), never because it is in a model's folder. Its inputs are read from the declaration of its `forward`, or from
+//! a package's tree of inputs. What it returns is found by running it once on two short texts, before any data moves
+//! (`torch::probe_script`).
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -12,57 +12,61 @@ use serde_json::Value;
 
 use super::Precision;
 
-/// What kind of file it is, by the end of its name.
+/// The format of the file, by its extension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// `torch.jit.save`
+pub(crate) enum ScriptFormat {
+    /// A file of `torch.jit.save`.
     TorchScript,
-    /// `torch._inductor.aoti_compile_and_package`: `.pt2`
+    /// A `.pt2` file of `torch._inductor.aoti_compile_and_package`.
     Package,
 }
 
-impl Kind {
-    pub fn of(file: &Path) -> Kind {
+impl ScriptFormat {
+    /// The format of a file.
+    pub(crate) fn of(file: &Path) -> ScriptFormat {
         match file.extension() {
-            Some(end) if end.eq_ignore_ascii_case("pt2") => Kind::Package,
-            _ => Kind::TorchScript,
+            Some(extension) if extension.eq_ignore_ascii_case("pt2") => ScriptFormat::Package,
+            _ => ScriptFormat::TorchScript,
         }
     }
 
-    /// As it stands in the place of a model's family.
-    pub fn family(self) -> &'static str {
+    /// The name that takes the place of a model's family.
+    pub(crate) fn family(self) -> &'static str {
         match self {
-            Kind::TorchScript => "torchscript",
-            Kind::Package => "aotinductor",
+            ScriptFormat::TorchScript => "torchscript",
+            ScriptFormat::Package => "aotinductor",
         }
     }
 }
 
-/// A script as a worker loads it.
+/// A script, with what a worker needs to load and run it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Script {
+    /// The file.
     pub file: PathBuf,
-    /// What shorter texts of a batch are filled up with; the attention mask hides it.
+    /// The token that pads the shorter texts of a batch. The attention mask hides it.
     pub pad_id: u32,
-    /// The tokens of two texts of different lengths, the longer one first, that it is tried with.
-    pub trial: [Vec<u32>; 2],
+    /// The tokens of two texts to probe the script with. The first one is longer, so that the second one is padded.
+    pub probe: [Vec<u32>; 2],
 }
 
-/// What a script gives for a batch.
+/// What a script returns for a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ScriptOutput {
-    pub what: OutputKind,
+pub(crate) struct ScriptOutput {
+    /// Whether it returns one vector per token or per text.
+    pub kind: OutputKind,
     /// Length of each vector.
     pub width: usize,
-    /// What the vectors come in.
+    /// The precision of the vectors.
     pub precision: Precision,
 }
 
+/// What the vectors that a script returns belong to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OutputKind {
-    /// A vector a token; pooling and modules come after it.
+pub(crate) enum OutputKind {
+    /// One vector per token. Pooling and the other modules come after it.
     TokenVectors,
-    /// A vector a text; whatever modules there are, it has done their work.
+    /// One vector per text. The script has done the work of all modules.
     TextVectors,
 }
 
@@ -75,28 +79,31 @@ impl fmt::Display for OutputKind {
     }
 }
 
-/// One argument of `forward`.
+/// An argument of `forward`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Input {
-    /// `[rows, length]`, padded.
+pub(crate) enum Input {
+    /// Token ids, padded: `[rows, length]`.
     Ids,
-    /// `[rows, length]`, 1 where there is a token and 0 where there is padding.
+    /// The attention mask, 1 for a token and 0 for padding: `[rows, length]`.
     Mask,
-    /// `[rows, length]`, all 0: a text is one segment.
+    /// Token type ids, all 0 since a text is one segment: `[rows, length]`.
     TokenTypes,
-    /// Left at None.
+    /// An argument that is passed as `None`.
     None,
 }
 
-/// What a refusal of a signature ends with.
-pub const EXPECTED: &str = "expected forward(input_ids, attention_mask) or forward(input_ids, attention_mask, token_type_ids), \
-                            all Tensors; scripts/export_torchscript.py makes such a file";
+/// What is expected of the signature of `forward`, for errors.
+pub(crate) const EXPECTED: &str = "expected forward(input_ids, attention_mask) or forward(input_ids, attention_mask, token_type_ids), \
+                            all Tensors (scripts/export_torchscript.py makes such a file)";
 
-/// The arguments to call `forward` with, of its declaration as libtorch prints it:
-/// `forward(__torch__.Model self, Tensor input_ids, Tensor? x=None) -> Tensor`. Arguments are known by their names; where none
-/// is, the first two are ids and mask.
-pub fn inputs(declaration: &str) -> Result<Vec<Input>, String> {
-    let refuse = |what: String| Err(format!("{what}; its declaration is {declaration}; {EXPECTED}"));
+/// The arguments to call `forward` with, from its declaration as libtorch prints it:
+/// `forward(__torch__.Model self, Tensor input_ids, Tensor? x=None) -> Tensor`. Arguments are matched by name. If no name is
+/// known, the first two are ids and mask.
+///
+/// # Errors
+/// If an argument has another type, a required one is unknown, or ids or mask are not among them.
+pub(crate) fn inputs(declaration: &str) -> Result<Vec<Input>, String> {
+    let refuse = |problem: String| Err(format!("{problem} in {declaration}; {EXPECTED}"));
     let arguments = arguments(declaration);
     let named = |name: &str| match name {
         "input_ids" => Some(Input::Ids),
@@ -107,14 +114,14 @@ pub fn inputs(declaration: &str) -> Result<Vec<Input>, String> {
     let any_named = arguments.iter().any(|argument| named(argument.name).is_some());
     let mut inputs = Vec::new();
     for (index, argument) in arguments.iter().enumerate() {
-        let by_place = [Input::Ids, Input::Mask].get(index).copied().filter(|_| !any_named);
-        match named(argument.name).or(by_place) {
-            Some(input) if matches!(argument.kind, "Tensor" | "Tensor?") => inputs.push(input),
-            Some(_) => return refuse(format!("takes `{}` as {}", argument.name, argument.kind)),
-            // Left out at the end, and None before other arguments: both are the author's own default.
+        let by_position = [Input::Ids, Input::Mask].get(index).copied().filter(|_| !any_named);
+        match named(argument.name).or(by_position) {
+            Some(input) if matches!(argument.type_name, "Tensor" | "Tensor?") => inputs.push(input),
+            Some(_) => return refuse(format!("argument {:?} is a {}", argument.name, argument.type_name)),
+            // An optional argument before others gets its own default, None. At the end it is left out.
             None if argument.default == Some("None") => inputs.push(Input::None),
             None if argument.default.is_some() => break,
-            None => return refuse(format!("needs `{}`, which embedmill does not have", argument.name)),
+            None => return refuse(format!("unknown required argument {:?}", argument.name)),
         }
     }
     while inputs.last() == Some(&Input::None) {
@@ -122,74 +129,80 @@ pub fn inputs(declaration: &str) -> Result<Vec<Input>, String> {
     }
     for (input, name) in [(Input::Ids, "input_ids"), (Input::Mask, "attention_mask")] {
         if !inputs.contains(&input) {
-            return refuse(format!("does not take `{name}`"));
+            return refuse(format!("argument {name:?} is missing"));
         }
     }
     Ok(inputs)
 }
 
-/// The names under which dictionaries have vectors, the whole text's first.
-pub const VECTORS: [&str; 3] = ["sentence_embedding", "token_embeddings", "last_hidden_state"];
+/// The keys of vectors in a dictionary that a script returns. The first that exists counts.
+pub(crate) const VECTORS: [&str; 3] = ["sentence_embedding", "token_embeddings", "last_hidden_state"];
 
-/// What is asked of a package, where it does not fit.
+/// What is expected of a package's inputs, for errors.
 const PACKAGE_EXPECTED: &str = "expected input_ids and attention_mask, in this order or by these names, and perhaps \
-                                token_type_ids, all tensors; scripts/export_package.py makes such a file";
+                                token_type_ids, all tensors (scripts/export_package.py makes such a file)";
 
-/// The arguments to run a package with, of torch's specification of the tree of its inputs: those given by place are ids,
-/// mask and token types; others are known by their names.
-pub fn package_inputs(spec: &str) -> Result<Vec<Input>, String> {
-    let refuse = |what: &str| Err(format!("{what}; {PACKAGE_EXPECTED}"));
-    let Some([by_place, by_name]) = tree(spec).and_then(|tree| <[Value; 2]>::try_from(children(&tree)).ok()) else {
-        return refuse("has inputs that cannot be read");
+/// The arguments to run a package with, from torch's specification of the tree of its inputs (`torch.utils._pytree.TreeSpec`).
+/// Positional arguments are ids, mask and token types; keyword arguments are matched by name.
+///
+/// # Errors
+/// If the specification is unreadable, or has other inputs.
+pub(crate) fn package_inputs(spec: &str) -> Result<Vec<Input>, String> {
+    let refuse = |problem: &str| Err(format!("{problem}; {PACKAGE_EXPECTED}"));
+    let Some([positional, keyword]) = tree(spec).and_then(|tree| <[Value; 2]>::try_from(children(&tree)).ok()) else {
+        return refuse("the specification of its inputs is unreadable");
     };
-    let (placed, named) = (children(&by_place), children(&by_name));
-    if placed.iter().chain(&named).any(|child| !child["type"].is_null()) {
-        return refuse("takes more than tensors");
+    let (by_position, by_name) = (children(&positional), children(&keyword));
+    if by_position.iter().chain(&by_name).any(|child| !child["type"].is_null()) {
+        return refuse("an input is not a tensor");
     }
     let order = [Input::Ids, Input::Mask, Input::TokenTypes];
-    let mut inputs: Vec<Input> = order.into_iter().take(placed.len()).collect();
-    if inputs.len() < placed.len() {
-        return refuse("takes more inputs than there are");
+    let mut inputs: Vec<Input> = order.into_iter().take(by_position.len()).collect();
+    if inputs.len() < by_position.len() {
+        return refuse("too many positional inputs");
     }
-    for name in names(&by_name) {
+    for name in keys(&keyword) {
         match ["input_ids", "attention_mask", "token_type_ids"].iter().position(|known| *known == name) {
-            Some(place) => inputs.push(order[place]),
-            None => return refuse(&format!("needs `{name}`, which embedmill does not have")),
+            Some(index) => inputs.push(order[index]),
+            None => return refuse(&format!("unknown input {name:?}")),
         }
     }
     if !inputs.contains(&Input::Ids) || !inputs.contains(&Input::Mask) {
-        return refuse("does not take both ids and mask");
+        return refuse("ids or mask are missing among its inputs");
     }
     Ok(inputs)
 }
 
-/// Which of a package's output tensors are its vectors, of torch's specification of the tree of its outputs: the only one, the
-/// first of a tuple or list, or the one that a dictionary has under a name of [`VECTORS`].
-pub fn package_output(spec: &str) -> Result<usize, String> {
+/// The index of the output tensor that holds the vectors, from torch's specification of the tree of a package's outputs: the only
+/// tensor, the first of a tuple or list, or the one that a dictionary has under a key of [`VECTORS`].
+///
+/// # Errors
+/// If the specification is unreadable, or has no such tensor.
+pub(crate) fn package_output(spec: &str) -> Result<usize, String> {
     let expected = format!(
         "expected a tensor, a tuple or list that begins with one, or a dictionary with one of {}",
         VECTORS.join(", ")
     );
-    let refuse = |what: &str| Err(format!("gives {what}; {expected}"));
-    let Some(tree) = tree(spec) else { return refuse("what cannot be read") };
+    let refuse = |found: &str| Err(format!("returns {found}; {expected}"));
+    let Some(tree) = tree(spec) else { return refuse("something unreadable") };
     let children = children(&tree);
     match tree["type"].as_str() {
         None => Ok(0),
         Some("builtins.tuple" | "builtins.list") => match children.first() {
             Some(first) if first["type"].is_null() => Ok(0),
-            _ => refuse("a tuple that begins with no tensor"),
+            _ => refuse("a tuple that does not begin with a tensor"),
         },
         Some("builtins.dict") => {
-            let names = names(&tree);
-            let place = VECTORS.iter().find_map(|wanted| names.iter().position(|name| name == wanted));
-            let flat = children.iter().all(|child| child["type"].is_null());
-            place.filter(|_| flat).map_or_else(|| refuse(&format!("a dictionary of {}", names.join(", "))), Ok)
+            let keys = keys(&tree);
+            let index = VECTORS.iter().find_map(|known| keys.iter().position(|key| key == known));
+            let is_flat = children.iter().all(|child| child["type"].is_null());
+            index.filter(|_| is_flat).map_or_else(|| refuse(&format!("a dictionary of {}", keys.join(", "))), Ok)
         }
         Some(other) => refuse(&format!("a {other}")),
     }
 }
 
-/// The root of `[version, root]`.
+/// The root of a specification, which is `[version, root]`.
 fn tree(spec: &str) -> Option<Value> {
     let spec: Value = serde_json::from_str(spec).ok()?;
     spec.get(1).cloned()
@@ -199,19 +212,20 @@ fn children(tree: &Value) -> Vec<Value> {
     tree["children_spec"].as_array().cloned().unwrap_or_default()
 }
 
-/// A dictionary's keys: its context is JSON in a string.
-fn names(tree: &Value) -> Vec<String> {
+/// The keys of a dictionary, whose context is JSON in a string.
+fn keys(tree: &Value) -> Vec<String> {
     let context = tree["context"].as_str().and_then(|context| serde_json::from_str(context).ok());
     context.unwrap_or_default()
 }
 
+/// An argument in a declaration.
 struct Argument<'a> {
-    kind: &'a str,
+    type_name: &'a str,
     name: &'a str,
     default: Option<&'a str>,
 }
 
-/// The arguments but for `self`.
+/// The arguments of a declaration, without `self`.
 fn arguments(declaration: &str) -> Vec<Argument<'_>> {
     let inner = declaration.split_once('(').map_or("", |(_, rest)| rest);
     let (mut depth, mut start, mut parts) = (0usize, 0, Vec::new());
@@ -231,7 +245,7 @@ fn arguments(declaration: &str) -> Vec<Argument<'_>> {
         }
     }
     let argument = |part: &'_ str| -> Option<(usize, usize, usize)> {
-        // Offsets rather than slices keep the borrow that of the declaration.
+        // Offsets rather than slices, so that the result borrows from the declaration.
         let equals = part.find('=').unwrap_or(part.len());
         part[..equals].rfind(' ').map(|space| (space, equals, part.len()))
     };
@@ -239,7 +253,7 @@ fn arguments(declaration: &str) -> Vec<Argument<'_>> {
     let read = parts.filter_map(|part| {
         let (space, equals, end) = argument(part)?;
         let default = (equals < end).then(|| &part[equals + 1..]);
-        Some(Argument { kind: part[..space].trim(), name: &part[space + 1..equals], default })
+        Some(Argument { type_name: part[..space].trim(), name: &part[space + 1..equals], default })
     });
     read.collect()
 }
@@ -249,7 +263,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn arguments_are_known_by_name_else_by_place() {
+    fn arguments_are_matched_by_name_or_else_by_position() {
         let check = |arguments: &str, expected: &[Input]| {
             let declaration = format!("forward(__torch__.a.M self{arguments}) -> (Tensor, Dict(str, Tensor))");
             assert_eq!(inputs(&declaration).as_deref(), Ok(expected), "{declaration}");
@@ -276,9 +290,9 @@ mod tests {
     }
 
     #[test]
-    fn a_packages_inputs_are_known_by_place_and_by_name() {
-        let check = |placed: usize, named: &str, count: usize, expected: Result<&[Input], &str>| {
-            let arguments = node("tuple", "null", &vec![LEAF; placed]);
+    fn a_packages_inputs_are_matched_by_position_and_by_name() {
+        let check = |positional: usize, named: &str, count: usize, expected: Result<&[Input], &str>| {
+            let arguments = node("tuple", "null", &vec![LEAF; positional]);
             let keywords = node("dict", named, &vec![LEAF; count]);
             let spec = format!("[1, {}]", node("tuple", "null", &[arguments.as_str(), keywords.as_str()]));
             match (package_inputs(&spec), expected) {
@@ -292,10 +306,12 @@ mod tests {
         check(3, "[]", 0, Ok(&[Ids, Mask, TokenTypes]));
         check(0, r#"["attention_mask", "input_ids"]"#, 2, Ok(&[Mask, Ids]));
         check(1, r#"["token_type_ids", "attention_mask"]"#, 2, Ok(&[Ids, TokenTypes, Mask]));
-        check(1, "[]", 0, Err("does not take both ids and mask"));
-        check(4, "[]", 0, Err("takes more inputs than there are"));
-        check(2, r#"["position_ids"]"#, 1, Err("needs `position_ids`, which embedmill does not have"));
-        assert!(package_inputs("{").is_err_and(|error| error.starts_with("has inputs that cannot be read")));
+        check(1, "[]", 0, Err("ids or mask are missing among its inputs"));
+        check(4, "[]", 0, Err("too many positional inputs"));
+        check(2, r#"["position_ids"]"#, 1, Err("unknown input \"position_ids\""));
+        assert!(
+            package_inputs("{").is_err_and(|error| error.starts_with("the specification of its inputs is unreadable"))
+        );
     }
 
     #[test]
@@ -311,9 +327,9 @@ mod tests {
         check(node("tuple", "null", &[LEAF, LEAF]), Ok(0));
         check(node("dict", r#"["x", "last_hidden_state"]"#, &[LEAF, LEAF]), Ok(1));
         check(node("dict", r#"["last_hidden_state", "sentence_embedding"]"#, &[LEAF, LEAF]), Ok(1));
-        check(node("dict", r#"["logits"]"#, &[LEAF]), Err("gives a dictionary of logits"));
-        check(node("list", "null", &[]), Err("gives a tuple that begins with no tensor"));
-        check(node("set", "null", &[LEAF]), Err("gives a builtins.set"));
+        check(node("dict", r#"["logits"]"#, &[LEAF]), Err("returns a dictionary of logits"));
+        check(node("list", "null", &[]), Err("returns a tuple that does not begin with a tensor"));
+        check(node("set", "null", &[LEAF]), Err("returns a builtins.set"));
     }
 
     #[test]
@@ -321,15 +337,18 @@ mod tests {
         let check = |arguments: &str, expected: &str| {
             let declaration = format!("forward(__torch__.M self{arguments}) -> Tensor");
             let found = inputs(&declaration).expect_err("it is refused");
-            assert_eq!(found, format!("{expected}; its declaration is {declaration}; {EXPECTED}"));
+            assert_eq!(found, format!("{expected} in {declaration}; {EXPECTED}"));
         };
-        check("", "does not take `input_ids`");
-        check(", Tensor input_ids", "does not take `attention_mask`");
-        check(", Tensor x", "does not take `attention_mask`");
-        check(", Dict(str, Tensor) inputs", "takes `inputs` as Dict(str, Tensor)");
+        check("", "argument \"input_ids\" is missing");
+        check(", Tensor input_ids", "argument \"attention_mask\" is missing");
+        check(", Tensor x", "argument \"attention_mask\" is missing");
+        check(", Dict(str, Tensor) inputs", "argument \"inputs\" is a Dict(str, Tensor)");
         let positions = ", Tensor input_ids, Tensor attention_mask, Tensor position_ids";
-        check(positions, "needs `position_ids`, which embedmill does not have");
-        check(", Tensor[] input_ids, Tensor attention_mask", "takes `input_ids` as Tensor[]");
-        check(", Tensor input_ids, bool flag=False, Tensor? attention_mask=None", "does not take `attention_mask`");
+        check(positions, "unknown required argument \"position_ids\"");
+        check(", Tensor[] input_ids, Tensor attention_mask", "argument \"input_ids\" is a Tensor[]");
+        check(
+            ", Tensor input_ids, bool flag=False, Tensor? attention_mask=None",
+            "argument \"attention_mask\" is missing",
+        );
     }
 }

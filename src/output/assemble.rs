@@ -1,4 +1,8 @@
-//! A window's rows and their vectors, put back into source order as one Arrow batch.
+//! Assembles the rows of a window and their vectors to one Arrow batch, in source order.
+//!
+//! In: a [`Window`] and the vectors of its rows. Out: an [`Output`]. Kept: nothing. A row whose vector contains NaN or
+//! infinity is left out of the batch, since no search could use it. Fails only if the vectors do not belong to the
+//! window, which is a bug of an earlier stage.
 
 use std::sync::Arc;
 
@@ -9,6 +13,7 @@ use arrow::array::{
 use arrow::buffer::{Buffer, OffsetBuffer};
 use arrow::compute::{concat, filter_record_batch};
 use arrow::datatypes::Field;
+use arrow::error::ArrowError;
 
 use super::quantize::Quantized;
 use super::schema::OutputSchema;
@@ -31,7 +36,12 @@ impl Output {
         Output { batch, left_out }
     }
 
-    /// The window's rows that are in the batch, in the batch's order.
+    /// The window's rows that are not in the batch, because their vectors contain NaN or infinity; ascending.
+    pub fn left_out(&self) -> &[usize] {
+        &self.left_out
+    }
+
+    /// The window's rows that are in the batch, in the order of the batch.
     pub fn window_rows(&self) -> impl Iterator<Item = usize> {
         let all = 0..self.rows() + self.left_out.len();
         all.filter(|row| self.left_out.binary_search(row).is_err())
@@ -42,11 +52,12 @@ impl Output {
         row - self.left_out.partition_point(|&left_out| left_out < row)
     }
 
+    /// The number of rows in the batch.
     pub fn rows(&self) -> usize {
         self.batch.num_rows()
     }
 
-    /// Each row's columns but its vector, as a JSON object; what is null is left out.
+    /// Each row's columns except `vector`, as a JSON object; null values are left out.
     pub fn rows_as_json(&self) -> Vec<serde_json::Value> {
         let keep: Vec<usize> = (0..self.batch.num_columns())
             .filter(|&column| self.batch.schema_ref().field(column).name() != "vector")
@@ -55,54 +66,48 @@ impl Output {
         rest.map_or_else(|_| Vec::new(), |rest| (0..rest.rows()).map(|row| rest.row_value(row)).collect())
     }
 
+    /// The Arrow batch.
     pub fn into_batch(self) -> RecordBatch {
         self.batch
     }
 }
 
 impl OutputSchema {
-    /// The window's rows with their vectors, in source order, each row's one after the other.
-    ///
-    /// Rows whose vector has a value that is no finite number are left out and returned by their number in the window:
-    /// no search could use them.
+    /// The window's rows with their vectors. `vectors` is `[vectors, dim]`, in source order; row `i` has
+    /// [`vectors_per_row`](OutputSchema::vectors_per_row) of them.
     ///
     /// # Errors
-    /// If `vectors` does not fit the window or the schema: a defect of a stage before.
-    pub fn assemble(&self, window: &Window, vectors: Matrix) -> Result<(Output, Vec<usize>), String> {
+    /// If `vectors` does not fit the window or the schema, which is a bug of an earlier stage.
+    pub fn assemble(&self, window: &Window, vectors: Matrix) -> Result<Output, String> {
         let rows = window.rows();
-        let counts = window.row_places().map(|(block, row)| self.vectors_per_row(block.tokens.ids(row).len()));
+        let counts = window.block_rows().map(|(block, row)| self.vectors_per_row(block.tokens.ids(row).len()));
         let offsets = OffsetBuffer::<i32>::from_lengths(counts);
         let expected = offsets.last() as usize;
         if vectors.rows() != expected || vectors.dim() != self.dim {
             return Err(format!(
-                "{} vectors of {} for {rows} rows with {expected} of {} in window {}",
+                "window {}: found {} vectors of {} values; expected {expected} of {} for {rows} rows",
+                window.number,
                 vectors.rows(),
                 vectors.dim(),
-                self.dim,
-                window.number
+                self.dim
             ));
         }
         let is_finite = |vector: i32| vectors.row(vector as usize).iter().all(|value| value.is_finite());
         let finite: Vec<bool> = offsets.windows(2).map(|row| (row[0]..row[1]).all(is_finite)).collect();
-        let batch =
-            self.columns(window, vectors, offsets).map_err(|error| format!("window {}: {error}", window.number))?;
-        let bad: Vec<usize> = (0..rows).filter(|&row| !finite[row]).collect();
-        if bad.is_empty() {
-            return Ok((Output::new(batch, Vec::new()), bad));
+        let left_out: Vec<usize> = (0..rows).filter(|&row| !finite[row]).collect();
+        let fail = |error: ArrowError| format!("window {}: {error}", window.number);
+        let mut batch = self.batch(window, vectors, offsets).map_err(fail)?;
+        // Rows are left out so rarely that filtering the whole batch is simpler than building it without them.
+        if !left_out.is_empty() {
+            batch = filter_record_batch(&batch, &BooleanArray::from(finite)).map_err(fail)?;
         }
-        let batch = filter_record_batch(&batch, &BooleanArray::from(finite)).map_err(|error| error.to_string())?;
-        Ok((Output::new(batch, bad.clone()), bad))
+        Ok(Output::new(batch, left_out))
     }
 
-    /// `offsets` are where each row's vectors begin, and the end of the last.
-    fn columns(
-        &self,
-        window: &Window,
-        vectors: Matrix,
-        offsets: OffsetBuffer<i32>,
-    ) -> Result<RecordBatch, arrow::error::ArrowError> {
-        let strings = |part: fn(&Block) -> Option<&Strings>| -> ArrayRef {
-            let parts: Vec<&Strings> = window.blocks.iter().filter_map(part).collect();
+    /// All rows as one batch. The vectors of row `i` are `offsets[i]..offsets[i + 1]`.
+    fn batch(&self, window: &Window, vectors: Matrix, offsets: OffsetBuffer<i32>) -> Result<RecordBatch, ArrowError> {
+        let strings = |column: fn(&Block) -> Option<&Strings>| -> ArrayRef {
+            let parts: Vec<&Strings> = window.blocks.iter().filter_map(column).collect();
             Arc::new(string_array(&parts))
         };
         let mut arrays: Vec<ArrayRef> = vec![strings(|block| Some(&block.ids))];
@@ -116,6 +121,22 @@ impl OutputSchema {
                 parts => concat(parts)?,
             });
         }
+        arrays.push(self.vector_column(vectors, offsets)?);
+        let tokens = window.block_rows().map(|(block, row)| block.tokens.ids(row).len() as u32);
+        arrays.push(Arc::new(tokens.collect::<UInt32Array>()));
+        let truncated = window.block_rows().map(|(block, row)| block.tokens.truncated(row));
+        arrays.push(Arc::new(truncated.collect::<UInt32Array>()));
+        let hashes: Vec<u8> = window.block_rows().flat_map(|(block, row)| block.hashes[row]).collect();
+        arrays.push(Arc::new(FixedSizeBinaryArray::try_new(32, Buffer::from_vec(hashes), None)?));
+        let source = |block: &Block| std::iter::repeat_n(block.partition.name(), block.rows());
+        arrays.push(Arc::new(StringArray::from_iter_values(window.blocks.iter().flat_map(source))));
+        let offsets = window.block_rows().map(|(block, row)| block.body.offset(block.row_records[row]) as i64);
+        arrays.push(Arc::new(offsets.collect::<Int64Array>()));
+        RecordBatch::try_new(self.schema.clone(), arrays)
+    }
+
+    /// The column `vector`, or `token_vectors` with a list of vectors per row.
+    fn vector_column(&self, vectors: Matrix, offsets: OffsetBuffer<i32>) -> Result<ArrayRef, ArrowError> {
         let values: ArrayRef = match self.quantizer.apply(vectors) {
             Quantized::Float32(values) => Arc::new(Float32Array::from(values)),
             Quantized::Int8(values) => Arc::new(Int8Array::from(values)),
@@ -124,28 +145,17 @@ impl OutputSchema {
         let width = self.quantizer.precision().width(self.dim) as i32;
         let item = Arc::new(Field::new("item", values.data_type().clone(), true));
         let vectors = FixedSizeListArray::try_new(item, width, values, None)?;
-        arrays.push(match self.value {
+        Ok(match self.value {
             OutputValue::SentenceEmbedding => Arc::new(vectors),
             OutputValue::TokenEmbeddings => {
                 let item = Arc::new(Field::new("item", vectors.data_type().clone(), false));
                 Arc::new(ListArray::try_new(item, offsets, Arc::new(vectors), None)?)
             }
-        });
-        let tokens = window.row_places().map(|(block, row)| block.tokens.ids(row).len() as u32);
-        arrays.push(Arc::new(tokens.collect::<UInt32Array>()));
-        let truncated = window.row_places().map(|(block, row)| block.tokens.truncated(row));
-        arrays.push(Arc::new(truncated.collect::<UInt32Array>()));
-        let hashes: Vec<u8> = window.row_places().flat_map(|(block, row)| block.hashes[row]).collect();
-        arrays.push(Arc::new(FixedSizeBinaryArray::try_new(32, Buffer::from_vec(hashes), None)?));
-        let source = |block: &Block| std::iter::repeat_n(block.partition.name(), block.rows());
-        arrays.push(Arc::new(StringArray::from_iter_values(window.blocks.iter().flat_map(source))));
-        let offsets = window.row_places().map(|(block, row)| block.body.offset(block.row_records[row]) as i64);
-        arrays.push(Arc::new(offsets.collect::<Int64Array>()));
-        RecordBatch::try_new(self.schema.clone(), arrays)
+        })
     }
 }
 
-/// One array of all parts, with one copy.
+/// One array of the strings of all parts, with one copy.
 fn string_array(parts: &[&Strings]) -> StringArray {
     let lengths = parts.iter().flat_map(|part| part.iter().map(str::len));
     let offsets = OffsetBuffer::<i32>::from_lengths(lengths);

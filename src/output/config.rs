@@ -1,4 +1,4 @@
-//! `output:` in the pipeline file.
+//! `output:` in the pipeline file: which columns are written, and how vectors are written.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -10,14 +10,14 @@ use crate::model::OutputValue;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct OutputConfig {
-    /// Whether the text that was embedded is a column; search results show it.
+    /// Whether to write the embedded text, in the column `text`; search results show it.
     pub text: bool,
-    /// What a text becomes, by sentence-transformers' names: `sentence_embedding`, its vector in the column `vector`, or
-    /// `token_embeddings`, the vectors of its tokens in the column `token_vectors`.
+    /// What a text is embedded to, by sentence-transformers' names: `sentence_embedding`, one vector in the column
+    /// `vector`, or `token_embeddings`, one vector per token in the column `token_vectors`.
     pub value: OutputValue,
-    /// What vectors are written as: float32, int8, uint8, or a bit a value as binary or ubinary.
+    /// How the values of vectors are written: float32, int8, uint8, or one bit per value as binary or ubinary.
     pub precision: OutputPrecision,
-    /// Of int8 and uint8: between which numbers the values lie, as [LEAST, MOST] or a file that `embedmill calibrate` made.
+    /// For int8 and uint8: the range of the values, as [MIN, MAX] or a calibration file made by `embedmill calibrate`.
     pub ranges: Option<RangesConfig>,
 }
 

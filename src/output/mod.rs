@@ -1,14 +1,19 @@
-//! The output: what a row looks like ([`schema`]), a window turned into one Arrow batch ([`assemble`]), vectors as they are
-//! written ([`quantize`]), and output files read back ([`read`], [`vectors`]).
+//! The output: rows with their vectors, as Arrow batches.
+//!
+//! - `schema` is the columns and the metadata of a row, `assemble` makes a batch of a window
+//! - [`quantize`] is how vectors are written
+//! - [`read`] and `vectors` read output files back
 
 mod assemble;
 mod config;
-pub mod quantize;
-pub mod read;
+pub(crate) mod quantize;
+pub(crate) mod read;
 mod schema;
 mod vectors;
+mod version;
 
-pub use assemble::Output;
-pub use config::OutputConfig;
-pub use schema::{FORMAT_VERSION, OWN_COLUMNS, OutputSchema};
+pub(crate) use assemble::Output;
+pub(crate) use config::OutputConfig;
+pub(crate) use schema::OWN_COLUMNS;
+pub use schema::OutputSchema;
 pub use vectors::Vectors;

@@ -1,4 +1,19 @@
-//! The output's schema: its columns, its version, and what its metadata says of where the vectors come from.
+//! The schema of the output: its columns, and its metadata with the format version and the provenance of the vectors.
+//!
+//! | column | Arrow type | meaning |
+//! |---|---|---|
+//! | `id` | Utf8 | the id field of the record, else its position |
+//! | `text` | Utf8 | the embedded text; only with `output.text` |
+//! | kept columns | as in the pipeline file | the fields of `record.keep`, by the names of their columns; nullable |
+//! | `vector` | FixedSizeList(width x item) | the embedding; `item` is Float32, Int8 or UInt8 by `output.precision`, and `width` is the dimension, or an eighth of it (rounded up) for bits |
+//! | `token_vectors` | List(FixedSizeList(dim x Float32)) | one vector per token; in place of `vector` with `output.value: token_embeddings` |
+//! | `tokens` | UInt32 | how many tokens were embedded, special tokens included |
+//! | `truncated` | UInt32 | how many tokens truncation removed |
+//! | `content_hash` | FixedSizeBinary(32) | SHA-256 of the embedded text |
+//! | `source` | Utf8 | the file's path, or `topic[partition]` |
+//! | `source_offset` | Int64 | the record's number in its file or partition, from 0 |
+//!
+//! The keys of the metadata begin with `embedmill.`: `format_version`, `version` (of the program), and the provenance.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,18 +22,16 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use sha2::{Digest, Sha256};
 
 use super::quantize::{OutputPrecision, Quantizer};
+use super::version::FORMAT_VERSION;
 use crate::columnar::kept::KeptSchema;
 use crate::digest::hex;
 use crate::model::OutputValue;
 
-/// Changes whenever a column's name, type or meaning does.
-pub const FORMAT_VERSION: &str = "1";
-
-/// The columns that embedmill itself writes; kept columns cannot have these names.
-pub const OWN_COLUMNS: [&str; 9] =
+/// The names of the columns that embedmill writes by itself; kept columns cannot have them.
+pub(crate) const OWN_COLUMNS: [&str; 9] =
     ["id", "text", "vector", "token_vectors", "tokens", "truncated", "content_hash", "source", "source_offset"];
 
-/// What a run's output looks like.
+/// The columns and metadata of a run's output.
 #[derive(Debug, Clone)]
 pub struct OutputSchema {
     pub(super) schema: SchemaRef,
@@ -30,13 +43,13 @@ pub struct OutputSchema {
 }
 
 impl OutputSchema {
-    /// Columns `id`, `text` (if wanted), the kept ones, `vector` and the rest; `provenance` goes into the schema's
-    /// metadata and must hold no secret. Vectors are written as they are.
+    /// A schema with vectors of `dim` float32 values, with the column `text` if `text` is set. `provenance` is written
+    /// to the metadata, so it must not contain secrets.
     pub fn new(dim: usize, text: bool, kept: &KeptSchema, provenance: &[(String, String)]) -> Self {
         OutputSchema::quantized(dim, text, kept, provenance, Quantizer::float32())
     }
 
-    /// With the vectors of a row's tokens as a list in the column `token_vectors`, in place of `vector`.
+    /// As [`new`](OutputSchema::new), with a list of token vectors in the column `token_vectors` in place of `vector`.
     pub fn of_tokens(dim: usize, text: bool, kept: &KeptSchema, provenance: &[(String, String)]) -> Self {
         let of_texts = OutputSchema::new(dim, text, kept, provenance);
         let fields = of_texts.schema.fields().iter().map(|field| match field.name().as_str() {
@@ -50,7 +63,7 @@ impl OutputSchema {
         OutputSchema { schema: Arc::new(schema), value: OutputValue::TokenEmbeddings, ..of_texts }
     }
 
-    /// How many vectors a row of so many tokens has.
+    /// How many vectors a row with this many tokens has.
     pub fn vectors_per_row(&self, tokens: usize) -> usize {
         match self.value {
             OutputValue::SentenceEmbedding => 1,
@@ -58,7 +71,7 @@ impl OutputSchema {
         }
     }
 
-    /// The same, with vectors as the quantizer writes them.
+    /// As [`new`](OutputSchema::new), with vectors as `quantizer` writes them.
     pub fn quantized(
         dim: usize,
         text: bool,
@@ -90,7 +103,7 @@ impl OutputSchema {
             ]
             .map(Arc::new),
         );
-        let own = [("format_version", FORMAT_VERSION), ("version", env!("CARGO_PKG_VERSION"))];
+        let own = [("format_version", FORMAT_VERSION.to_string()), ("version", env!("CARGO_PKG_VERSION").to_string())];
         let own = own.map(|(key, value)| (key.to_string(), value.to_string()));
         let own = own.iter().chain(provenance).cloned().chain(quantizer.provenance());
         let metadata = own.map(|(key, value)| (format!("embedmill.{key}"), value.clone()));
@@ -105,6 +118,7 @@ impl OutputSchema {
         }
     }
 
+    /// The Arrow schema.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
     }
@@ -119,7 +133,7 @@ impl OutputSchema {
         self.quantizer.precision().width(self.dim)
     }
 
-    /// The same for schemas of the same columns, types and provenance; readers tell by it that the schema changed.
+    /// A digest of columns, types and metadata, by which readers notice a change of the schema.
     pub fn fingerprint(&self) -> String {
         let mut metadata: Vec<_> = self.schema.metadata().iter().collect();
         metadata.sort();

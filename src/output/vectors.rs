@@ -1,4 +1,4 @@
-//! Vectors read back from an output file, as numbers again.
+//! Vectors read back from an output file, restored to float32.
 
 use arrow::array::{Array, AsArray, FixedSizeListArray, RecordBatch};
 use arrow::buffer::ScalarBuffer;
@@ -7,7 +7,7 @@ use arrow::datatypes::{Float32Type, Int8Type, UInt8Type};
 use super::quantize::{OutputPrecision, Quantizer, unsigned};
 use crate::columnar::Table;
 
-/// Rows read back from an output: what `search` compares with a query.
+/// A batch of output rows with their vectors, which `search` compares with a query's.
 #[derive(Debug)]
 pub struct Vectors {
     batch: RecordBatch,
@@ -16,23 +16,24 @@ pub struct Vectors {
 }
 
 impl Vectors {
+    /// The vectors of a batch that was written as float32.
+    ///
     /// # Errors
-    /// If the batch has no `vector` column of fixed-size float32 lists.
+    /// If the batch has no column `vector` of fixed-size lists of float32.
     pub fn new(batch: RecordBatch) -> Result<Self, String> {
         let (values, dim) = {
             let list = vector_column(&batch)?;
             let dim = list.value_length() as usize;
-            let values =
-                list.values().as_primitive_opt::<Float32Type>().ok_or("column `vector` does not hold Float32")?;
+            let values = list.values().as_primitive_opt::<Float32Type>().ok_or("column `vector`: expected Float32")?;
             (values.values().slice(list.value_offset_at(0), batch.num_rows() * dim), dim)
         };
         Ok(Vectors { batch, values, dim })
     }
 
-    /// About the vectors of `dim` values that the quantizer wrote.
+    /// The vectors of `dim` values of a batch that the quantizer wrote, restored approximately.
     ///
     /// # Errors
-    /// If the column is not of the type that the quantizer writes.
+    /// If the column `vector` does not have the type that the quantizer writes.
     pub fn restored(batch: RecordBatch, quantizer: &Quantizer, dim: usize) -> Result<Self, String> {
         let precision = quantizer.precision();
         if precision == OutputPrecision::Float32 {
@@ -48,7 +49,7 @@ impl Vectors {
             items.as_primitive_opt::<UInt8Type>().map(|items| items.values().to_vec())
         };
         let written = written.filter(|_| width == precision.width(dim) && dim > 0).ok_or_else(|| {
-            format!("column `vector` is of type {}, which is not {precision} of {dim} values", list.data_type())
+            format!("column `vector`: found type {}; expected {precision} of {dim} values", list.data_type())
         })?;
         for row in 0..batch.num_rows() {
             values.extend(quantizer.restore(&written[start + row * width..][..width], dim));
@@ -56,19 +57,22 @@ impl Vectors {
         Ok(Vectors { batch, values: values.into(), dim })
     }
 
+    /// The number of values of a vector.
     pub fn dim(&self) -> usize {
         self.dim
     }
 
+    /// The number of rows.
     pub fn rows(&self) -> usize {
         self.batch.num_rows()
     }
 
+    /// The vector of row `index`.
     pub fn row(&self, index: usize) -> &[f32] {
         &self.values[index * self.dim..][..self.dim]
     }
 
-    /// A row's other columns, as a JSON object.
+    /// The other columns of row `index`, as a JSON object.
     pub fn row_as_json(&self, index: usize) -> serde_json::Value {
         let keep: Vec<usize> = (0..self.batch.num_columns())
             .filter(|&column| self.batch.schema_ref().field(column).name() != "vector")
@@ -82,12 +86,12 @@ impl Vectors {
 
 fn vector_column(batch: &RecordBatch) -> Result<&FixedSizeListArray, String> {
     if batch.column_by_name("token_vectors").is_some() {
-        return Err("its rows have a vector for each token, which a text's one vector cannot be compared with; \
+        return Err("found token vectors, which cannot be compared with the one vector of a text; \
                     expected rows of output.value sentence_embedding"
             .into());
     }
-    let column = batch.column_by_name("vector").ok_or("there is no column `vector`; is this embedmill's output?")?;
+    let column = batch.column_by_name("vector").ok_or("column `vector`: missing; expected an output of embedmill")?;
     column
         .as_fixed_size_list_opt()
-        .ok_or_else(|| format!("column `vector` is of type {}, expected a fixed-size list", column.data_type()))
+        .ok_or_else(|| format!("column `vector`: found type {}; expected a fixed-size list", column.data_type()))
 }

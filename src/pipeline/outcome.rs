@@ -1,4 +1,4 @@
-//! What a run is told from outside, how far it is, and how it ended.
+//! How a run is stopped, how far it is, and how it ended.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,45 +12,59 @@ use crate::record::Settled;
 use crate::sink::Written;
 use crate::source::SourceError;
 
-/// How far a run is; read while it runs.
+/// Counts of the settled windows so far; other threads read them during the run.
 #[derive(Debug, Default)]
 pub struct Progress {
+    /// Records.
     pub records: AtomicU64,
+    /// Rows that were published.
     pub rows: AtomicU64,
+    /// Tokens of those rows.
     pub tokens: AtomicU64,
+    /// Records that went to the dead letters.
     pub dead_lettered: AtomicU64,
+    /// Bytes of the whole input, as they lie on disk.
     pub input_bytes_read: AtomicU64,
 }
 
-/// What a run did.
+/// What a run has done.
 #[derive(Debug, Clone, Default)]
 pub struct Summary {
     /// Sums over all windows.
     pub settled: Settled,
+    /// How many windows were settled.
     pub windows: u64,
+    /// The finished files.
     pub written: Vec<Written>,
-    /// From the start of reading to the last file's rename.
+    /// The time from the start of reading to the rename of the last file.
     pub elapsed: Duration,
-    /// Whether it stopped before the end of the source.
+    /// Whether the run was drained before the end of the source.
     pub drained: bool,
 }
 
+/// Why a run failed.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
+    /// The source cannot continue.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// The model failed.
     #[error(transparent)]
     Encode(#[from] EncodeError),
+    /// A window cannot be published, or a record was rejected without dead letters.
     #[error(transparent)]
     Delivery(#[from] DeliveryError),
-    #[error("stopped before the end; nothing was left half-written")]
+    /// The run was aborted.
+    #[error("aborted before the end; no unfinished output remains")]
     Aborted,
+    /// A drain took longer than this.
     #[error(
-        "stopping took longer than drain_ms, {} ms: what was read and is not published is given up, and nothing of it is \
-         committed", .0.as_millis()
+        "stopping took longer than drain_ms, {} ms: records that were read but not published are abandoned, and their \
+         offsets are not committed", .0.as_millis()
     )]
     DrainTooLong(Duration),
-    #[error("a stage failed: {0}; please report this as a defect")]
+    /// A bug in embedmill.
+    #[error("a stage failed: {0}; this is a bug (please report it at the project's issue tracker)")]
     Defect(String),
 }
 
@@ -63,14 +77,14 @@ impl From<JoinError> for RunError {
 /// The two ways to stop early.
 #[derive(Debug, Clone, Default)]
 pub struct Stop {
-    /// Read no more, finish what was read.
+    /// Stop reading, and deliver what was read.
     pub drain: CancellationToken,
-    /// Give everything up.
+    /// Stop immediately, without delivering anything more.
     pub abort: CancellationToken,
 }
 
 impl Progress {
-    /// Takes over the sums so far.
+    /// Sets the counts to the sums so far.
     pub(super) fn show(&self, sum: &Settled) {
         let set = |counter: &AtomicU64, value: u64| counter.store(value, Ordering::Relaxed);
         set(&self.records, sum.records);

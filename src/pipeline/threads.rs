@@ -1,4 +1,4 @@
-//! The two stages that may block, source and delivery, on threads of their own, and what else must keep nobody waiting.
+//! Threads for work that may block for long: the source, delivery, and finishing the output.
 
 use std::sync::Arc;
 use std::thread;
@@ -14,28 +14,29 @@ use crate::delivery::{Delivery, DeliveryError, EncodedWindow};
 use crate::record::Settled;
 use crate::source::{RecordSender, Source};
 
-pub(super) fn gone(whose: &str) -> RunError {
-    RunError::Defect(format!("{whose} thread ended without a result"))
+/// The error of a thread that panicked, or could not be started.
+pub(super) fn thread_died(name: &str) -> RunError {
+    RunError::Defect(format!("the {name} thread ended without a result"))
 }
 
-/// Runs the source on a thread of its own; the receiver gets its result.
+/// Runs the source on its own thread; the receiver gets its result.
 pub(super) fn start_source(
     source: Box<dyn Source>,
-    mut outlet: RecordSender,
+    mut sender: RecordSender,
 ) -> oneshot::Receiver<Result<(), RunError>> {
     let (done, result) = oneshot::channel();
     let run = move || {
-        let ended = source.run(&mut outlet).map_err(RunError::from);
-        // Closing the channel of records is what tells the stages behind that the source has ended: the result is there
-        // before that, so nobody takes a failure for an end.
+        let ended = source.run(&mut sender).map_err(RunError::from);
+        // Dropping `sender` closes the channel of records, which tells the next stage that the source has ended. The
+        // result is sent first, so that nobody mistakes a failure for the end of input.
         let _ = done.send(ended);
-        drop(outlet);
+        drop(sender);
     };
     spawn_named("source", run);
     result
 }
 
-/// Runs something that may block for long; the receiver gets its result.
+/// Runs `run` on its own thread; the receiver gets its result.
 pub(super) fn on_thread<T: Send + 'static, E>(
     name: &str,
     run: impl FnOnce() -> Result<T, E> + Send + 'static,
@@ -48,32 +49,36 @@ where
     result
 }
 
-/// A thread whose name shows in debuggers and in `top -H`. If the system has no thread left, whoever waits for its result
-/// finds the sender gone.
+/// Starts a thread, whose name debuggers and `top -H` show. If it cannot be started, the channel for its result is
+/// closed.
 fn spawn_named(name: &str, run: impl FnOnce() + Send + 'static) {
     if let Err(error) = thread::Builder::new().name(name.into()).spawn(run) {
-        tracing::error!(%error, name, "no thread can be started");
+        tracing::error!(%error, name, "cannot start a thread");
     }
 }
 
-pub(super) struct Deliveries {
+/// Delivery after its last window, not yet finished.
+pub(super) struct Delivered {
     pub delivery: Delivery,
+    /// Sums over all windows.
     pub settled: Settled,
+    /// How many windows were settled.
     pub windows: u64,
 }
 
-/// Settles windows on a thread of its own until there are no more; the receiver gets the result.
+/// Settles windows on their own thread until `encoded` ends; the receiver gets the result. `aborted` ends the pauses
+/// between two tries to publish a window.
 pub(super) fn start_delivery(
     mut delivery: Delivery,
     mut encoded: mpsc::Receiver<EncodedWindow>,
     progress: Arc<Progress>,
-    given_up: CancellationToken,
-) -> oneshot::Receiver<Result<Deliveries, RunError>> {
+    aborted: CancellationToken,
+) -> oneshot::Receiver<Result<Delivered, RunError>> {
     let runtime = Handle::current();
     let run = move || {
         let mut sum = Settled::default();
         let mut windows = 0;
-        let mut pause = |wait: Duration| runtime.block_on(async { timeout(wait, given_up.cancelled()).await.is_err() });
+        let mut pause = |wait: Duration| runtime.block_on(async { timeout(wait, aborted.cancelled()).await.is_err() });
         let mut settle_all = || -> Result<(), DeliveryError> {
             loop {
                 let window = match delivery.maintain_every() {
@@ -94,7 +99,7 @@ pub(super) fn start_delivery(
             }
         };
         settle_all()?;
-        Ok::<_, DeliveryError>(Deliveries { delivery, settled: sum, windows })
+        Ok::<_, DeliveryError>(Delivered { delivery, settled: sum, windows })
     };
     on_thread("delivery", run)
 }

@@ -1,4 +1,4 @@
-//! What of a pipeline can change while it runs.
+//! The settings that can change during a run.
 
 use std::time::Duration;
 
@@ -6,17 +6,21 @@ use tokio::sync::watch;
 
 use crate::batch::BatchConfig;
 
-/// The settings that stages look at anew: each window, each batch, each drain.
+/// Settings that stages read again for each window, batch or drain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tuning {
+    /// `window.tokens`.
     pub window_tokens: usize,
+    /// `window.linger_ms`.
     pub linger: Duration,
+    /// `batch`.
     pub batch: BatchConfig,
+    /// `drain_ms`.
     pub drain_max: Duration,
 }
 
 impl Tuning {
-    /// For a run that nothing reloads.
+    /// A receiver of settings that never change.
     pub fn fixed(self) -> watch::Receiver<Tuning> {
         watch::channel(self).1
     }

@@ -1,26 +1,29 @@
-//! What was found that was not expected. Pure.
+//! Compares the result of a case with the expected one. Pure.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::file::{Expect, Letter, Rows};
-use super::run::Found;
+use super::file::{Expect, ExpectedDeadLetter, ExpectedRows};
+use super::run::CaseResult;
 use crate::record::DeadLetter;
 
-/// One place where a case's result is another than expected.
+/// One difference between a result and the expected one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Difference {
-    pub place: String,
+pub(crate) struct Difference {
+    /// What differs, such as `row 1, text`.
+    pub subject: String,
+    /// The expected value.
     pub expected: String,
+    /// The value of the result.
     pub found: String,
 }
 
-/// What is shown where there is nothing.
+/// Stands for a missing value.
 const NOTHING: &str = "none";
 
-/// All differences, in the order in which a reader looks: what stopped, rows, columns, dead letters, deletes.
-pub fn differences(expect: &Expect, found: &Found) -> Vec<Difference> {
+/// All differences, in this order: whether the run stopped, rows, columns, dead letters, deletes.
+pub(crate) fn differences(expect: &Expect, found: &CaseResult) -> Vec<Difference> {
     let mut all = Differences::default();
     match (&expect.stops, &found.stopped) {
         (None, None) => {}
@@ -40,15 +43,15 @@ pub fn differences(expect: &Expect, found: &Found) -> Vec<Difference> {
         }
     }
     match &expect.rows {
-        Rows::Count(count) if *count == found.rows.len() => {}
-        Rows::Count(count) => all.add("rows", count, found.rows.len()),
-        Rows::Each(rows) => all.rows(rows, found),
+        ExpectedRows::Count(count) if *count == found.rows.len() => {}
+        ExpectedRows::Count(count) => all.add("rows", count, found.rows.len()),
+        ExpectedRows::Each(rows) => all.rows(rows, found),
     }
     all.columns(&expect.columns, found);
     if let Some(dims) = expect.dims.filter(|dims| *dims != found.dims) {
         all.add("dims", dims, found.dims);
     }
-    all.letters(&expect.dead_letters, &found.letters);
+    all.dead_letters(&expect.dead_letters, &found.dead_letters);
     for (index, (expected, found)) in pairs(&expect.deletes, &found.deletes).enumerate() {
         if expected != found {
             all.add(format!("delete {}", index + 1), quoted(expected), quoted(found));
@@ -61,37 +64,37 @@ pub fn differences(expect: &Expect, found: &Found) -> Vec<Difference> {
 struct Differences(Vec<Difference>);
 
 impl Differences {
-    fn add(&mut self, place: impl Into<String>, expected: impl ToString, found: impl ToString) {
+    fn add(&mut self, subject: impl Into<String>, expected: impl ToString, found: impl ToString) {
         let (expected, found) = (expected.to_string(), found.to_string());
-        self.0.push(Difference { place: place.into(), expected, found });
+        self.0.push(Difference { subject: subject.into(), expected, found });
     }
 
-    fn rows(&mut self, expected: &[BTreeMap<String, Value>], found: &Found) {
+    fn rows(&mut self, expected: &[BTreeMap<String, Value>], found: &CaseResult) {
         for (index, pair) in pairs(expected, &found.rows).enumerate() {
-            let place = format!("row {}", index + 1);
+            let subject = format!("row {}", index + 1);
             match pair {
-                (Some(row), Some(got)) => self.row(&place, row, got, found),
-                (Some(row), None) => self.add(place, serde_json::json!(row), NOTHING),
-                (None, got) => self.add(place, NOTHING, got.map_or_else(String::new, Value::to_string)),
+                (Some(row), Some(got)) => self.row(&subject, row, got, found),
+                (Some(row), None) => self.add(subject, serde_json::json!(row), NOTHING),
+                (None, got) => self.add(subject, NOTHING, got.map_or_else(String::new, Value::to_string)),
             }
         }
     }
 
-    fn row(&mut self, place: &str, row: &BTreeMap<String, Value>, got: &Value, found: &Found) {
+    fn row(&mut self, subject: &str, row: &BTreeMap<String, Value>, got: &Value, found: &CaseResult) {
         for (column, expected) in row {
-            let place = format!("{place}, {column}");
-            let is_there = column != "vector" && found.columns.iter().any(|(name, _)| name == column);
-            // What is null is left out of a row.
+            let subject = format!("{subject}, {column}");
+            let exists = column != "vector" && found.columns.iter().any(|(name, _)| name == column);
+            // A row does not contain null values.
             let value = got.get(column).unwrap_or(&Value::Null);
-            if !is_there {
-                self.add(place, expected, format!("no such column; there are {}", shown(found)));
+            if !exists {
+                self.add(subject, expected, format!("no such column; expected one of {}", column_names(found)));
             } else if !same(expected, value) {
-                self.add(place, expected, value);
+                self.add(subject, expected, value);
             }
         }
     }
 
-    fn columns(&mut self, expected: &BTreeMap<String, String>, found: &Found) {
+    fn columns(&mut self, expected: &BTreeMap<String, String>, found: &CaseResult) {
         for (column, data_type) in expected {
             match found.columns.iter().find(|(name, _)| name == column) {
                 Some((_, got)) if got == data_type => {}
@@ -99,56 +102,56 @@ impl Differences {
                 None => self.add(
                     format!("column {column}"),
                     data_type,
-                    format!("no such column; there are {}", shown(found)),
+                    format!("no such column; expected one of {}", column_names(found)),
                 ),
             }
         }
     }
 
-    fn letters(&mut self, expected: &[Letter], found: &[DeadLetter]) {
+    fn dead_letters(&mut self, expected: &[ExpectedDeadLetter], found: &[DeadLetter]) {
         for (index, pair) in pairs(expected, found).enumerate() {
-            let place = format!("dead letter {}", index + 1);
+            let subject = format!("dead letter {}", index + 1);
             match pair {
-                (Some(letter), Some(got)) if is_it(letter, got) => {}
-                (letter, got) => self.add(
-                    place,
-                    letter.map_or_else(|| NOTHING.into(), wanted),
-                    got.map_or_else(|| NOTHING.into(), letter_shown),
+                (Some(expected), Some(got)) if matches(expected, got) => {}
+                (expected, got) => self.add(
+                    subject,
+                    expected.map_or_else(|| NOTHING.into(), expected_shown),
+                    got.map_or_else(|| NOTHING.into(), found_shown),
                 ),
             }
         }
     }
 }
 
-/// Both lists side by side, to the end of the longer one.
+/// The elements of both lists in pairs, to the end of the longer list.
 fn pairs<'a, A, B>(expected: &'a [A], found: &'a [B]) -> impl Iterator<Item = (Option<&'a A>, Option<&'a B>)> {
     (0..expected.len().max(found.len())).map(|index| (expected.get(index), found.get(index)))
 }
 
-/// Numbers by their value, whatever their type; `columns` says which type a column has.
+/// Whether two values are equal. Numbers are compared by value; their types are compared by `columns`.
 fn same(expected: &Value, found: &Value) -> bool {
     match (expected, found) {
-        // Whole numbers exactly: beyond 2^53 several are the same float.
+        // Whole numbers are compared exactly, since several beyond 2^53 convert to the same float.
         (Value::Number(a), Value::Number(b)) if a.is_f64() == b.is_f64() => a == b,
         (Value::Number(a), Value::Number(b)) => a.as_f64() == b.as_f64(),
         (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b)),
         (Value::Object(a), Value::Object(b)) => {
-            let there = |(name, a): (&String, &Value)| same(a, b.get(name).unwrap_or(&Value::Null));
-            a.iter().all(there) && b.keys().all(|name| a.contains_key(name))
+            let has_same = |(name, a): (&String, &Value)| same(a, b.get(name).unwrap_or(&Value::Null));
+            a.iter().all(has_same) && b.keys().all(|name| a.contains_key(name))
         }
         (a, b) => a == b,
     }
 }
 
-fn is_it(letter: &Letter, found: &DeadLetter) -> bool {
-    let Letter { record, stage, cause } = letter;
+fn matches(expected: &ExpectedDeadLetter, found: &DeadLetter) -> bool {
+    let ExpectedDeadLetter { record, stage, cause } = expected;
     record.is_none_or(|record| record as u64 == found.position.offset + 1)
         && stage.is_none_or(|stage| stage == found.stage)
         && cause.as_ref().is_none_or(|cause| found.cause.contains(cause.as_str()))
 }
 
-fn wanted(letter: &Letter) -> String {
-    let Letter { record, stage, cause } = letter;
+fn expected_shown(expected: &ExpectedDeadLetter) -> String {
+    let ExpectedDeadLetter { record, stage, cause } = expected;
     let parts = [
         record.map(|record| format!("record {record}")),
         stage.map(|stage| stage.as_str().to_string()),
@@ -158,15 +161,16 @@ fn wanted(letter: &Letter) -> String {
     if parts.is_empty() { "any".into() } else { parts.join(", ") }
 }
 
-fn letter_shown(letter: &DeadLetter) -> String {
-    format!("record {}, {}, {:?}", letter.position.offset + 1, letter.stage.as_str(), letter.cause)
+fn found_shown(found: &DeadLetter) -> String {
+    format!("record {}, {}, {:?}", found.position.offset + 1, found.stage.as_str(), found.cause)
 }
 
 fn quoted(key: Option<&String>) -> String {
     key.map_or_else(|| NOTHING.into(), |key| format!("{key:?}"))
 }
 
-fn shown(found: &Found) -> String {
+/// The names of the columns that a row can be compared by.
+fn column_names(found: &CaseResult) -> String {
     let names = found.columns.iter().map(|(name, _)| name.as_str()).filter(|name| *name != "vector");
     names.collect::<Vec<_>>().join(", ")
 }

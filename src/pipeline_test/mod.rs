@@ -1,13 +1,13 @@
-//! A pipeline tried on given records: what `embedmill test` does.
+//! Tests of pipeline files on given records: `embedmill test`.
 //!
-//! - [`file`] is a test file: cases of records and what is expected of them
-//! - [`run`] makes a pipeline of a plan, from memory to memory, with the hash encoder, and runs it
-//! - [`compare`] says what was found that was not expected
+//! - [`file`] reads a test file: cases of records and expected results
+//! - [`run`] runs the pipeline of a plan on records, from memory to memory, with the hash encoder
+//! - [`compare`] lists the differences between a result and the expected one
 //!
-//! The stages are those of a run. In place of what is outside of it there is memory: no file is read, no broker asked, no
-//! model loaded. So tokens are the hash encoder's words, and a vector is as long as `model.truncate_dim` or
-//! `model.hash_dim` says.
+//! The stages are those of `embedmill run`. Source, sink and model are replaced: no file is read, no broker is
+//! contacted and no model is loaded. Tokens are the hash encoder's words, and a vector has `model.truncate_dim` or
+//! `model.hash_dim` values.
 
-pub mod compare;
-pub mod file;
-pub mod run;
+pub(crate) mod compare;
+pub(crate) mod file;
+pub(crate) mod run;

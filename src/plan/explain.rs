@@ -1,6 +1,7 @@
-//! What a plan does, in words: a line a stage.
+//! The execution plan as text: one line per stage, for `explain`, `/status` and the graph.
 
-use super::{DeadLetterPlan, LocalSink, Plan, SinkPlan, SourcePlan, TopicSink};
+use super::ends::{DeadLetterPlan, LocalSink, SinkPlan, SourcePlan, TopicSink};
+use super::execution::Plan;
 use crate::device::Devices;
 use crate::kafka::config::{KafkaSourceConfig, Layout};
 use crate::model::{Backend, ModelSpec, OutputValue};
@@ -10,40 +11,40 @@ use crate::telemetry::observer;
 use crate::window::WindowConfig;
 
 impl Plan {
-    /// How vectors are written.
-    fn vectors(&self) -> String {
+    /// The line of the stage `output`: how vectors are written.
+    fn describe_output(&self) -> String {
         let ranges = match &self.ranges {
             None => String::new(),
-            Some(RangesConfig::Same([least, most])) => format!(", {least} to {most} in 256 steps"),
-            Some(RangesConfig::File(path)) => format!(", in 256 steps between the ranges of {}", path.display()),
+            Some(RangesConfig::Same([min, max])) => format!(", quantized in 256 steps from {min} to {max}"),
+            Some(RangesConfig::File(path)) => format!(", quantized in 256 steps by the ranges of {}", path.display()),
         };
         let what = match self.model.value {
             OutputValue::SentenceEmbedding => "vectors",
-            OutputValue::TokenEmbeddings => "a list of token vectors a text,",
+            OutputValue::TokenEmbeddings => "one list of token vectors per text,",
         };
         format!("{what} as {}{ranges}", self.precision)
     }
 
-    /// The plan, a line a stage. `spec` adds what the model's own files say.
+    /// The plan as text, one line per stage. With `spec` it includes what the model's files say.
     pub fn explain(&self, spec: Option<&ModelSpec>) -> String {
         self.lines(spec).iter().map(|(stage, line)| format!("{stage:<9}{line}\n")).collect()
     }
 
-    /// The stages by name, and what each does.
+    /// The stages with a description of each.
     pub fn lines(&self, spec: Option<&ModelSpec>) -> Vec<(&'static str, String)> {
         let model = match (spec, self.model.backend, &self.model.id) {
             (Some(spec), ..) => spec.describe(),
-            (None, Backend::Hash, None) => format!("hash of the words, dim {}", self.model.hash_dim),
+            (None, Backend::Hash, None) => format!("hash of the words, {} dims", self.model.hash_dim),
             (None, _, id) => {
-                let set = self.model.overrides();
-                format!("{} at {} (not looked at){set}", id.as_deref().unwrap_or_default(), self.model.revision)
+                let overrides = self.model.overrides();
+                format!("{} at {} (files not read){overrides}", id.as_deref().unwrap_or_default(), self.model.revision)
             }
         };
         let window = spec.map_or_else(|| self.window.clone(), |spec| self.window(spec));
         let WindowConfig { tokens, records, bytes, linger_ms, in_flight_bytes } = &window;
         let age = if self.live { format!(", {linger_ms} ms") } else { String::new() };
         let longest = spec.map(|spec| spec.max_seq_length).filter(|longest| *longest > self.batch.tokens);
-        let alone = longest.map(|longest| format!(" or one text of up to {longest}")).unwrap_or_default();
+        let alone = longest.map(|longest| format!(", or one longer text of up to {longest}")).unwrap_or_default();
         let mut lines = vec![
             ("source", self.source.describe()),
             ("record", self.record.describe()),
@@ -58,18 +59,20 @@ impl Plan {
             ("batch", format!("by length, up to {} tokens{alone}, {} rows", self.batch.tokens, self.batch.rows)),
             ("model", model),
             ("devices", devices(&self.devices)),
-            ("output", self.vectors()),
+            ("output", self.describe_output()),
             ("sink", self.sink.describe(self.text_column)),
             (
                 "rejected",
                 match &self.dead_letter {
-                    Some(DeadLetterPlan::File(path)) => format!("to {} (JSON lines), the run goes on", path.display()),
-                    Some(DeadLetterPlan::Topic(topic)) => format!("to topic {topic}, the run goes on"),
-                    None => "the first stops the run".into(),
+                    Some(DeadLetterPlan::File(path)) => {
+                        format!("to {} (JSON lines); the run continues", path.display())
+                    }
+                    Some(DeadLetterPlan::Topic(topic)) => format!("to topic {topic}; the run continues"),
+                    None => "the first one stops the run".into(),
                 },
             ),
-            ("delivery", self.route().promise(self.guarantee).into()),
-            ("drain", format!("up to {} s for what was read, when it is to stop", self.drain_max.as_secs_f64())),
+            ("delivery", self.route().describe_guarantee(self.guarantee).into()),
+            ("drain", format!("up to {} s to finish records already read", self.drain_max.as_secs_f64())),
         ];
         lines.extend(self.observe.map(|address| ("observe", format!("http://{address}: {}", observer::PATHS))));
         lines.extend(self.traces.as_ref().map(|traces| ("traces", traces.clone())));
@@ -86,7 +89,7 @@ impl SourcePlan {
             }
             SourcePlan::Kafka(kafka) => {
                 let KafkaSourceConfig { brokers, topics, group, format, start, until_end, .. } = kafka;
-                let end = if *until_end { ", until their ends" } else { "" };
+                let end = if *until_end { ", until the end of the topics" } else { "" };
                 let format = format!("{format:?}").to_lowercase();
                 let (topics, start) = (topics.join(", "), start.as_str());
                 format!("kafka topics {topics} of {brokers} as {format}, group {group} from {start}{end}")
@@ -102,7 +105,7 @@ impl SinkPlan {
             SinkPlan::Kafka(TopicSink { config, cluster }) => {
                 let layout = match config.layout {
                     Layout::Batch => "Arrow batches",
-                    Layout::Row => "a row a message",
+                    Layout::Row => "one row per message",
                 };
                 format!("kafka topic {} of {}, {layout}, {columns}", config.topic, cluster.brokers)
             }
@@ -111,10 +114,13 @@ impl SinkPlan {
                 format!("standard output as {:?}, {columns}", config.format).to_lowercase()
             }
             SinkPlan::Local(LocalSink::Files { format, target: Target::File(path) }) => {
-                format!("{format:?} file {}, {columns}; appears whole when done", path.display())
+                format!("{format:?} file {}, {columns}; appears when complete", path.display())
             }
             SinkPlan::Local(LocalSink::Files { format, target: Target::Folder { path, file_rows, .. } }) => {
-                format!("{format:?} files of {file_rows} rows in {}, {columns}; each appears whole", path.display())
+                format!(
+                    "{format:?} files of {file_rows} rows in {}, {columns}; each appears when complete",
+                    path.display()
+                )
             }
         }
     }
@@ -122,7 +128,7 @@ impl SinkPlan {
 
 fn devices(devices: &Devices) -> String {
     match devices {
-        Devices::Auto => "all GPUs, else the CPU with a worker a core".into(),
+        Devices::Auto => "all GPUs, or else the CPU with one worker per core".into(),
         Devices::List(list) => {
             list.iter().map(|device| device.to_string()).collect::<Vec<_>>().join(", ") + "; one worker each"
         }

@@ -4,7 +4,7 @@ use crate::config::Layers;
 const GOOD: &str = "source: {files: {paths: [a.jsonl]}}\nmodel: {id: m}\nsink: {arrow: {path: out.arrow}}\n";
 
 #[test]
-fn contradictions_are_refused_by_key() {
+fn invalid_combinations_are_refused_by_key() {
     let check = |set: &[&str], key: &str, part: &str| {
         let config = Layers::from_texts(&[("p.yaml", GOOD)], &[], set).load().unwrap();
         let error = Plan::new(&config).unwrap_err();
@@ -13,36 +13,36 @@ fn contradictions_are_refused_by_key() {
     };
     check(&["source.files.paths=[]"], "source.files.paths", "at least one");
     check(&["sink.parquet.path=x"], "sink", "more than one");
-    check(&["sink.arrow.path=''"], "sink.arrow.path", "expected a file's name");
+    check(&["sink.arrow.path=''"], "sink.arrow.path", "expected the name of a file");
     check(&["window.tokens=0"], "window.tokens", "found 0");
-    check(&["window.in_flight_bytes=1000"], "window.in_flight_bytes", "too small");
-    check(&["window.bytes=2000000000"], "window.bytes", "over the limit");
+    check(&["window.in_flight_bytes=1000"], "window.in_flight_bytes", "found 1000; expected at least");
+    check(&["window.bytes=2000000000"], "window.bytes", "found 2000000000; expected at most");
     check(&["batch.rows=0"], "batch.rows", "found 0");
     check(&["devices=[cuda:0, 'cuda:0']"], "devices", "cuda:0");
     check(&["devices=[tpu]"], "devices", "tpu");
     check(&["model.max_seq_length=0"], "model.max_seq_length", "0");
     check(&["output.precision=int8"], "output.ranges", "embedmill calibrate");
-    check(&["output.ranges=[0, 1]"], "output.ranges", "no use");
+    check(&["output.ranges=[0, 1]"], "output.ranges", "does not use");
     check(&["output.precision=uint8", "output.ranges=[1, 1]"], "output.ranges", "smaller one first");
     check(
         &["sink={ranges: {path: r.json}}", "sink.arrow=null", "output.precision=binary"],
         "output.precision",
         "calibrates float32",
     );
-    check(&["model.pooling=[cls, cls]"], "model.pooling", "names cls twice");
+    check(&["model.pooling=[cls, cls]"], "model.pooling", "found cls twice; expected each mode once");
     check(&["model.prompt=a", "model.prompt_name=b"], "model.prompt_name", "beside model.prompt");
     check(&["dead_letter.path=out.arrow"], "dead_letter.path", "same file");
     check(
         &["source={kafka: {brokers: b, topics: [t], group: g}}", "source.files=null"],
         "sink.arrow.path",
-        "expected a folder: out.arrow/",
+        "expected a folder, such as out.arrow/",
     );
     check(
         &["sink.arrow=null", "sink.kafka={brokers: b, topic: t}", "delivery=exactly_once"],
         "source.files.checkpoint",
-        "is needed for exactly_once",
+        "missing; expected a name with delivery: exactly_once",
     );
-    check(&["source.files.checkpoint=c"], "source.files.checkpoint", "needs `sink.kafka`");
+    check(&["source.files.checkpoint=c"], "source.files.checkpoint", "or `sink.kafka`");
     check(&["source.files.paths=['-']", "source.files.checkpoint=c"], "source.files.checkpoint", "standard input");
     check(&["source.files.shard={index: 4, count: 4}"], "source.files.shard.index", "counted from 0");
     check(&["source.files.shard={index: 0, count: 0}"], "source.files.shard.count", "found 0");
@@ -64,14 +64,14 @@ fn a_topic_is_not_read_and_written() {
         let config = Layers::from_texts(&[("p.yaml", GOOD)], &[], &set).load().unwrap();
         Plan::new(&config).map(drop).map_err(|error| error.to_string())
     };
-    let letters = "dead_letter={topic: rejected}";
-    assert_eq!(topics("documents, '^doc.*'", letters), Ok(()));
+    let dead_letters = "dead_letter={topic: rejected}";
+    assert_eq!(topics("documents, '^doc.*'", dead_letters), Ok(()));
     for (names, more, key) in [
-        ("vectors", letters, "sink.kafka.topic"),
-        ("'^.*'", letters, "sink.kafka.topic"),
-        ("'^rej'", letters, "dead_letter.topic"),
+        ("vectors", dead_letters, "sink.kafka.topic"),
+        ("'^.*'", dead_letters, "sink.kafka.topic"),
+        ("'^rej'", dead_letters, "dead_letter.topic"),
         ("documents", "dead_letter={topic: vectors}", "dead_letter.topic"),
-        ("'^doc['", letters, "source.kafka.topics"),
+        ("'^doc['", dead_letters, "source.kafka.topics"),
         ("documents", "source.kafka.properties={auto.offset.reset: latest}", "source.kafka.properties"),
     ] {
         let refused = topics(names, more).expect_err(names);

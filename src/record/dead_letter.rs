@@ -1,15 +1,18 @@
-//! A rejected record on its way to the dead letters.
+//! A rejected record, as it is written to the dead letters.
 
 use super::{Envelope, Position, Stage};
 
 /// A rejected record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetter {
+    /// Where the record was read.
     pub position: Position,
+    /// The stage that rejected it.
     pub stage: Stage,
+    /// Why it was rejected.
     pub cause: String,
-    /// The record as it came; a delete has no value.
+    /// The record as it was read; `None` for a delete, which has no value.
     pub raw: Option<bytes::Bytes>,
-    /// What came around it in its message; of other sources nothing.
+    /// The key, headers and timestamp of its message; `None` for other sources.
     pub envelope: Option<Envelope>,
 }

@@ -1,10 +1,9 @@
-//! What flows through the pipeline: records as a source reads them, blocks of rows ready to be encoded, and what became
-//! of them.
+//! The data that flows through the pipeline: records, blocks of rows, rejections and outcomes.
 //!
-//! A [`Records`] is a run of consecutive records of one partition. The text stages turn it into a [`Block`]: the same
-//! records, the rows made from them (ids, tokens, kept columns) and the records that were rejected. Rows are kept in
-//! columns, never one allocation a row, and each names the record that it came from. A rejected record becomes a
-//! [`DeadLetter`]; [`Settled`] counts what a window's records became.
+//! [`Records`] are consecutive records of one partition, as a source reads them. The text stages turn them into a
+//! [`Block`]: the same records, the rows made from them (ids, tokens, kept columns) and the records that were rejected.
+//! Rows are stored in columns, without an allocation per row, and each row refers to the record that it came from. A
+//! rejected record becomes a [`DeadLetter`]; [`Settled`] counts the outcomes of a window's records.
 
 mod block;
 mod dead_letter;
@@ -13,9 +12,10 @@ mod position;
 mod records;
 mod rejection;
 
-pub use block::Block;
+pub(crate) use block::Block;
 pub use dead_letter::DeadLetter;
 pub use outcome::Settled;
-pub use position::{Partition, Position};
-pub use records::{Body, Envelope, Payload, Record, Records, Timestamps};
-pub use rejection::{Rejection, Stage};
+pub(crate) use position::{Partition, Position};
+pub use records::{Body, Payload};
+pub(crate) use records::{Envelope, Record, Records, Timestamps};
+pub(crate) use rejection::{Rejection, Stage};

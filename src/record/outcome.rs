@@ -1,24 +1,32 @@
-//! What became of a window.
+//! The outcomes of a window's records.
 
 use super::Stage;
 
-/// What became of a window. Every record of it is in exactly one of the counts.
+/// Counts of a settled window. Each of its records was either published, dead-lettered, deleted or abandoned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Settled {
+    /// Records of the window.
     pub records: u64,
+    /// Rows that were published.
     pub rows: u64,
-    /// Records that went to the dead letters by stage, in the order of [`Stage::ALL`].
+    /// Records that went to the dead letters, by stage in the order of [`Stage::ALL`].
     pub dead_letters: [u64; Stage::ALL.len()],
+    /// Records that were published as deletes.
     pub deletes: u64,
-    /// Records of partitions that were taken away: whoever has them now reads them again.
+    /// Records of partitions that were revoked: their new owner reads them again.
     pub abandoned: u64,
+    /// Tokens of the published rows.
     pub tokens: u64,
+    /// Published rows whose text was truncated.
     pub truncated_rows: u64,
+    /// Tokens that truncation removed from them.
     pub truncated_tokens: u64,
+    /// Bytes of the whole input up to the end of the window, as they lie on disk.
     pub input_bytes_read: u64,
 }
 
 impl Settled {
+    /// No records.
     pub const NOTHING: Settled = Settled {
         records: 0,
         rows: 0,
@@ -31,17 +39,17 @@ impl Settled {
         input_bytes_read: 0,
     };
 
-    /// Records that are none of the others: their rows went out.
+    /// Records whose rows were published.
     pub fn published(&self) -> u64 {
         self.records.saturating_sub(self.dead_lettered() + self.deletes + self.abandoned)
     }
 
-    /// Records that went to the dead letters, whatever the stage.
+    /// Records that went to the dead letters, of all stages.
     pub fn dead_lettered(&self) -> u64 {
         self.dead_letters.iter().sum()
     }
 
-    /// Adds what became of a later window.
+    /// Adds the counts of a later window.
     pub fn add(&mut self, other: &Settled) {
         self.records += other.records;
         self.rows += other.rows;

@@ -1,17 +1,29 @@
-//! Where a record stands: its partition, and its offset there.
+//! The position of a record: its partition, and its offset in that partition.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// A sequence of records with an order of its own: a file, or a partition of a topic.
+/// An ordered sequence of records: a file, or a partition of a topic.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Partition {
-    /// A file by the path that the user gave, or `-` for standard input; `ordinal` is its place among the inputs.
-    File { ordinal: u32, path: String },
-    /// A partition of a Kafka topic, as it was assigned at one time: `epoch` tells it from the same partition before it
-    /// was revoked and given back.
-    Topic { topic: Arc<str>, partition: i32, epoch: u64 },
-    /// Records handed over in memory, by a number; tests use it.
+    /// A file: its path as the user gave it, or `-` for standard input. `ordinal` is its index among the inputs.
+    File {
+        /// Its index among the inputs.
+        ordinal: u32,
+        /// Its path, as the user gave it.
+        path: String,
+    },
+    /// One assignment of a partition of a Kafka topic. `epoch` distinguishes it from earlier assignments of the same
+    /// partition that were revoked.
+    Topic {
+        /// The name of the topic.
+        topic: Arc<str>,
+        /// The number of the partition.
+        partition: i32,
+        /// The number of the assignment.
+        epoch: u64,
+    },
+    /// Records in memory, identified by a number.
     Memory(u32),
 }
 
@@ -25,7 +37,7 @@ impl Partition {
         }
     }
 
-    /// The partition's number, as files are named by it.
+    /// The number of the partition; names of output files contain it.
     pub fn ordinal(&self) -> u32 {
         match self {
             Partition::File { ordinal, .. } | Partition::Memory(ordinal) => *ordinal,
@@ -34,13 +46,15 @@ impl Partition {
     }
 }
 
-/// One record's place: its partition and its number there, counted from 0.
+/// The position of one record. Offsets count from 0.
 ///
-/// For line formats the offset is the line's, blank lines included; it is shown as the line number that editors show,
-/// counted from 1.
+/// For formats with one record per line the offset counts lines, blank ones included. Shown to users it is the line
+/// number of an editor, which counts from 1.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Position {
+    /// The partition that contains the record.
     pub partition: Arc<Partition>,
+    /// The number of the record in its partition.
     pub offset: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Records as a source reads them, not yet understood.
+//! Records as a source reads them, not yet parsed.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,50 +9,59 @@ use super::Partition;
 use crate::budget::Permit;
 use crate::columnar::Table;
 
-/// A run of consecutive records of one partition, with the bytes that they hold of the memory budget.
+/// Consecutive records of one partition, with their share of the memory budget.
 #[derive(Debug)]
 pub struct Records {
+    /// The partition of all records.
     pub partition: Arc<Partition>,
+    /// The records.
     pub body: Body,
-    /// Bytes of the whole input that are behind once these records are settled; progress bars show it.
+    /// Bytes of the whole input up to the end of these records, as they lie on disk; progress bars show it.
     pub input_bytes_read: u64,
+    /// The share of the memory budget that the records hold; dropping it returns the share.
     pub permit: Permit,
-    pub times: Timestamps,
+    /// When the records reached which stage.
+    pub timestamps: Timestamps,
 }
 
-/// When what happened to a run of records.
+/// When consecutive records reached which stage; traces show it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timestamps {
-    /// The source had it, and asked for room.
-    pub asked: Instant,
-    /// It went on.
-    pub read: Instant,
-    /// Extracting it began.
-    pub began: Instant,
-    /// It was a block.
-    pub prepared: Instant,
+    /// The source had read the records and requested memory for them.
+    pub requested_at: Instant,
+    /// The source sent the records to the pipeline.
+    pub read_at: Instant,
+    /// Extraction of the records started.
+    pub extract_started_at: Instant,
+    /// The records had become a block.
+    pub prepared_at: Instant,
 }
 
 impl Timestamps {
-    /// Of a run that goes on now, and was asked room for then.
-    pub fn read(asked: Instant, read: Instant) -> Timestamps {
-        Timestamps { asked, read, began: read, prepared: read }
+    /// The timestamps of records that were just sent to the pipeline.
+    pub fn new(requested_at: Instant, read_at: Instant) -> Timestamps {
+        Timestamps { requested_at, read_at, extract_started_at: read_at, prepared_at: read_at }
     }
 }
 
 /// The records themselves, in ascending order of offset.
 #[derive(Debug, Clone)]
 pub enum Body {
-    /// Records that come one by one: lines, CSV rows, messages.
+    /// Records that are read one by one: lines, CSV rows, messages.
     Each(Vec<Record>),
-    /// One record that holds any number of rows, as an Arrow IPC stream: a message.
+    /// One record with any number of rows: a message whose value is an Arrow IPC stream.
     Batch(Box<Record>),
-    /// Records that are columnar already: a batch of a Parquet or Arrow file. Row `i` has offset `first_offset + i`.
-    Table { first_offset: u64, table: Table },
+    /// Records in columns: rows of a Parquet or Arrow file. Row `i` has offset `first_offset + i`.
+    Table {
+        /// The offset of the first row.
+        first_offset: u64,
+        /// The rows.
+        table: Table,
+    },
 }
 
 impl Body {
-    /// Number of records.
+    /// The number of records.
     pub fn len(&self) -> usize {
         match self {
             Body::Each(records) => records.len(),
@@ -61,6 +70,7 @@ impl Body {
         }
     }
 
+    /// Whether there are no records.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -74,7 +84,7 @@ impl Body {
         }
     }
 
-    /// What the record weighs in memory, about.
+    /// The approximate size of record `index` in memory, in bytes.
     pub fn bytes(&self, index: usize) -> usize {
         match self {
             Body::Each(records) => records[index].bytes(),
@@ -83,7 +93,7 @@ impl Body {
         }
     }
 
-    /// The record as it came, for the dead letters; of a columnar source, its row as JSON. A delete has none.
+    /// Record `index` as it was read, for the dead letters; a row of a table as JSON. `None` for a delete.
     pub fn raw(&self, index: usize) -> Option<Bytes> {
         match self {
             Body::Each(records) => records[index].payload.raw(),
@@ -92,7 +102,7 @@ impl Body {
         }
     }
 
-    /// What came around the record in its message; of other sources nothing.
+    /// The envelope of record `index`; `None` if it did not come in a message.
     pub fn envelope(&self, index: usize) -> Option<&Envelope> {
         match self {
             Body::Each(records) => records[index].envelope.as_deref(),
@@ -101,7 +111,7 @@ impl Body {
         }
     }
 
-    /// Keeps the first `at` records and returns the others.
+    /// Keeps the first `at` records and returns the rest.
     pub fn split_off(&mut self, at: usize) -> Body {
         match self {
             Body::Each(records) => Body::Each(records.split_off(at)),
@@ -119,9 +129,11 @@ impl Body {
 /// One record of a source that reads them one by one.
 #[derive(Debug, Clone)]
 pub struct Record {
+    /// The record's number in its partition.
     pub offset: u64,
+    /// The record's content.
     pub payload: Payload,
-    /// `None` of a record that did not come in a message.
+    /// The key, headers and timestamp of its message; `None` if it did not come in a message.
     pub envelope: Option<Box<Envelope>>,
 }
 
@@ -131,45 +143,56 @@ impl Record {
         Record { offset, payload, envelope: None }
     }
 
-    /// What it weighs in memory, about.
+    /// The approximate size in memory, in bytes.
     pub fn bytes(&self) -> usize {
         self.payload.bytes() + self.envelope.as_ref().map_or(0, |envelope| envelope.bytes())
     }
 }
 
-/// What comes around a Kafka message's value.
+/// A Kafka message without its value.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Envelope {
+    /// The message's key.
     pub key: Option<Bytes>,
-    /// In the order in which they came; a name may come twice.
+    /// The headers in their order; a name may occur twice.
     pub headers: Vec<(String, Option<Bytes>)>,
-    /// Milliseconds since 1970, as the message says.
+    /// The message's timestamp, in milliseconds since 1970.
     pub timestamp_ms: Option<i64>,
 }
 
 impl Envelope {
-    /// Bytes of the key and the headers.
+    /// The size of key and headers, in bytes.
     pub fn bytes(&self) -> usize {
         let headers = self.headers.iter().map(|(name, value)| name.len() + value.as_ref().map_or(0, Bytes::len));
         self.key.as_ref().map_or(0, Bytes::len) + headers.sum::<usize>()
     }
 }
 
-/// A record's content as it came, not yet understood.
+/// The content of a record, not yet parsed.
 #[derive(Debug, Clone)]
 pub enum Payload {
     /// One JSON document.
     Json(Bytes),
-    /// Plain text, to be UTF-8; its one field is called `text`.
+    /// Plain text, expected to be UTF-8; its only field is called `text`.
     Text(Bytes),
     /// Any number of rows, as an Arrow IPC stream.
     Arrow(Bytes),
-    /// A row of a CSV file; the header names its fields.
-    Row { header: Arc<csv::StringRecord>, row: csv::ByteRecord },
-    /// A null value: what has the message's key is deleted.
+    /// A row of a CSV file, and the header that names its fields.
+    Row {
+        /// The names of the fields.
+        header: Arc<csv::StringRecord>,
+        /// The values of the fields, as many as names.
+        row: csv::ByteRecord,
+    },
+    /// A null value: the row with the message's key is deleted.
     Delete,
-    /// Something that the source could not cut into a record (a truncated stream, a line over the limit).
-    Unreadable { raw: Bytes, cause: String },
+    /// Bytes that the source could not split into a record (a truncated stream, a line over the limit), and why.
+    Unreadable {
+        /// The first bytes.
+        raw: Bytes,
+        /// Why they are not a record.
+        cause: String,
+    },
 }
 
 impl Payload {

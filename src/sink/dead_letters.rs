@@ -1,42 +1,45 @@
-//! Dead letters: records that cannot become vectors, as they came, with the reason, in a file of JSON lines.
+//! Dead letters in a file of JSON lines: rejected records as they were read, each with the reason.
 //!
-//! The file is written under a temporary name and appears when the run is done, together with the rows; it replaces that
-//! of an earlier run, and is empty when no record was rejected.
+//! The file is written under a temporary name and gets its final name when the run ends, just before the rows do. It
+//! replaces the file of an earlier run, and is empty if no record was rejected.
 
 use std::path::Path;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
-use super::DeadLetterSink;
+use super::whole_file::WholeFile;
+use super::{DeadLetterSink, SinkError};
 use crate::record::DeadLetter;
-use crate::sink::SinkError;
-use crate::sink::whole_file::WholeFile;
 
-/// A file of JSON lines.
+/// Writes one JSON object per dead letter.
 #[derive(Debug)]
-pub struct DeadLetterFile {
+pub(crate) struct DeadLetterFile {
     file: WholeFile,
 }
 
 impl DeadLetterFile {
-    pub fn create(path: &Path) -> Result<Self, SinkError> {
+    /// Creates the temporary file.
+    ///
+    /// # Errors
+    /// As [`WholeFile::create`].
+    pub(crate) fn create(path: &Path) -> Result<Self, SinkError> {
         Ok(DeadLetterFile { file: WholeFile::create(path)? })
     }
 }
 
 impl DeadLetterSink for DeadLetterFile {
-    fn write(&mut self, letter: &DeadLetter) -> Result<(), SinkError> {
+    fn write(&mut self, dead_letter: &DeadLetter) -> Result<(), SinkError> {
         let mut line = serde_json::json!({
-            "source": letter.position.partition.name(),
-            "source_offset": letter.position.offset,
-            "position": letter.position.to_string(),
-            "stage": letter.stage.as_str(),
-            "cause": letter.cause,
+            "source": dead_letter.position.partition.name(),
+            "source_offset": dead_letter.position.offset,
+            "position": dead_letter.position.to_string(),
+            "stage": dead_letter.stage.as_str(),
+            "cause": dead_letter.cause,
             "embedmill_version": env!("CARGO_PKG_VERSION"),
         });
-        // Bytes that are no text have a key of their own, so that nobody takes one for the other.
-        match letter.raw.as_deref().map(|raw| std::str::from_utf8(raw).map_err(|_| raw)) {
+        // Bytes that are not UTF-8 have another key, so that base64 is never mistaken for the record itself.
+        match dead_letter.raw.as_deref().map(|raw| std::str::from_utf8(raw).map_err(|_| raw)) {
             None => line["raw"] = serde_json::Value::Null,
             Some(Ok(text)) => line["raw"] = text.into(),
             Some(Err(raw)) => line["raw_base64"] = BASE64_STANDARD.encode(raw).into(),

@@ -1,7 +1,8 @@
-//! Rows to Arrow IPC or Parquet files: one file, or a folder of files that are named by the positions they hold.
+//! Rows to Arrow IPC or Parquet files: one file, or a folder of files that are named by the position of their first
+//! record.
 //!
-//! In a folder a new file is begun once one has `file_rows` rows, always between two windows, so the same input and plan
-//! give the same names with the same bytes, and running again after a kill writes them again.
+//! In a folder the next file is begun once a file has `file_rows` rows, always between two windows. So the same input
+//! and plan give the same files with the same bytes, and a run after a kill writes them again.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,17 +21,19 @@ use crate::record::DeadLetter;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct FileSinkConfig {
-    /// A file; or a folder, if it ends with / or is one already.
+    /// A file, or a folder if the path ends with / or is an existing folder.
     pub path: String,
-    /// Rows after which the next file of a folder is begun.
+    /// In a folder: rows after which the next file is begun.
     pub file_rows: u64,
-    /// Of a Kafka topic's rows: seconds after which a file is finished, full or not. Its positions are committed then.
+    /// From a Kafka topic: seconds after which a file is finished, full or not. Its offsets are committed then.
     pub file_seconds: u64,
 }
 
-/// A million vectors of 384 floats are 1.5 GB: large enough for readers, small enough to write again.
+/// Default of `file_rows`. A million vectors of 384 floats are 1.5 GB: large enough for readers, small enough to write
+/// again.
 const FILE_ROWS: u64 = 1_000_000;
-/// What is read again after a kill, and how long rows of a quiet topic wait; many small files are a burden to readers.
+/// Default of `file_seconds`. It limits what is read again after a kill, and how long rows of a quiet topic wait;
+/// shorter times make many small files.
 const FILE_SECONDS: u64 = 60;
 
 impl Default for FileSinkConfig {
@@ -39,19 +42,24 @@ impl Default for FileSinkConfig {
     }
 }
 
-/// Where files go.
+/// Where rows are written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
+    /// One file.
     File(PathBuf),
-    /// With the limits of its files; see [`FileSinkConfig`].
+    /// A folder of files.
     Folder {
+        /// The folder.
         path: PathBuf,
+        /// See [`FileSinkConfig::file_rows`].
         file_rows: u64,
+        /// See [`FileSinkConfig::file_seconds`].
         file_age: Duration,
     },
 }
 
 impl Target {
+    /// The target that [`FileSinkConfig::path`] names.
     pub fn new(path: &str, file_rows: u64, file_seconds: u64) -> Self {
         if path.ends_with('/') || Path::new(path).is_dir() {
             Target::Folder { path: path.into(), file_rows, file_age: Duration::from_secs(file_seconds) }
@@ -61,7 +69,8 @@ impl Target {
     }
 }
 
-pub struct FileSink {
+/// Writes rows to a [`Target`].
+pub(crate) struct FileSink {
     format: FileFormat,
     target: Target,
     schema: OutputSchema,
@@ -69,32 +78,36 @@ pub struct FileSink {
     written: Vec<Written>,
 }
 
-/// In a file's provenance: which inputs its shard is one of, and of how many; see `FileSource::shared`.
-pub const SHARED_INPUTS: &str = "shared_inputs";
+/// The key of a file's provenance for the inputs that shards share; see `FileSource::shared_inputs`.
+pub(crate) const SHARED_INPUTS: &str = "shared_inputs";
 
-/// The files of this format that there are.
-fn others(folder: &Path, format: FileFormat) -> impl Iterator<Item = PathBuf> {
+/// The existing files of this format in a folder.
+fn existing_files(folder: &Path, format: FileFormat) -> impl Iterator<Item = PathBuf> {
     let extension = std::ffi::OsStr::new(format.extension());
     let paths = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
     paths.filter(move |path| path.extension() == Some(extension))
 }
 
-/// A shard's files lie beside those of the other shards. Files made of another list of inputs, by another number of
-/// shards, or with other settings have rows that come again here, or leave out some that nobody has. Without shards, files
-/// of an earlier run that this one does not write again stay beside its own.
-fn refuse_shards_of_others(folder: &Path, format: FileFormat, shared: Option<&String>) -> Result<(), SinkError> {
+/// Refuses a folder with files of other inputs, of another number of shards, or of other settings. The folder would
+/// then have rows twice, or lack some. All shards of one list of inputs write to the same folder. Without shards, files
+/// of an earlier run are only warned of: those that this run does not write again stay.
+///
+/// # Errors
+/// If a file of another list of shards is found.
+fn refuse_other_shards(folder: &Path, format: FileFormat, shared: Option<&String>) -> Result<(), SinkError> {
     let mut earlier = 0;
-    for path in others(folder, format) {
-        let theirs = OutputFile::open(&path).ok().and_then(|file| file.provenance().remove(SHARED_INPUTS));
-        match (shared, theirs) {
-            (Some(shared), Some(theirs)) if theirs == *shared => {}
+    for path in existing_files(folder, format) {
+        let found = OutputFile::open(&path).ok().and_then(|file| file.provenance().remove(SHARED_INPUTS));
+        match (shared, found) {
+            (Some(shared), Some(found)) if found == *shared => {}
             (None, None) => earlier += 1,
             _ => {
                 let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                let message = "it holds files of another run: of other inputs, by another number of shards, or with other \
-                               settings. Choose another folder, or empty this one";
-                let path = format!("{} ({name} in it)", folder.display());
-                return Err(SinkError::Format { path, message: message.into() });
+                let message = format!(
+                    "found {name}, a file of another run (other inputs, another number of shards, or other settings); expected \
+                     a folder without such files (choose another folder, or empty this one)"
+                );
+                return Err(SinkError::Format { path: folder.display().to_string(), message });
             }
         }
     }
@@ -102,7 +115,7 @@ fn refuse_shards_of_others(folder: &Path, format: FileFormat, shared: Option<&St
         tracing::warn!(
             folder = %folder.display(),
             files = earlier,
-            "there are files of an earlier run; those whose names this run does not write stay as they are"
+            "found files of an earlier run; those that this run does not write again stay"
         );
     }
     Ok(())
@@ -114,16 +127,19 @@ struct OpenFile {
 }
 
 impl FileSink {
-    /// Makes the folder if need be and begins a single file at once, so that a place that cannot be written is refused
+    /// Creates the folder, or the temporary file of a single file, so that a path that cannot be written is refused
     /// before any data moves.
-    pub fn create(format: FileFormat, target: Target, schema: OutputSchema) -> Result<Self, SinkError> {
+    ///
+    /// # Errors
+    /// If it cannot be created, or the folder has files of other shards.
+    pub(crate) fn create(format: FileFormat, target: Target, schema: OutputSchema) -> Result<Self, SinkError> {
         let mut sink = FileSink { format, target, schema, open: None, written: Vec::new() };
         match &sink.target {
             Target::File(path) => sink.open = Some(sink.begin(path)?),
             Target::Folder { path, .. } => {
                 prepare_folder(path)?;
                 let shared = sink.schema.schema().metadata().get(&format!("embedmill.{SHARED_INPUTS}"));
-                refuse_shards_of_others(path, format, shared)?;
+                refuse_other_shards(path, format, shared)?;
             }
         }
         Ok(sink)

@@ -1,4 +1,4 @@
-//! The two file formats, behind one writer: Arrow IPC files and Parquet.
+//! The formats of output files, Arrow IPC and Parquet, behind one writer.
 
 use std::path::{Path, PathBuf};
 
@@ -19,14 +19,17 @@ use crate::output::OutputSchema;
 /// Parquet holds a row group in memory until it is full; 8,192 vectors of 384 floats are 12 MB.
 const ROW_GROUP_ROWS: usize = 8_192;
 
-/// The two file formats.
+/// A format of output files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileFormat {
+    /// Arrow IPC.
     Arrow,
+    /// Apache Parquet.
     Parquet,
 }
 
 impl FileFormat {
+    /// The extension of such files.
     pub fn extension(self) -> &'static str {
         match self {
             FileFormat::Arrow => "arrow",
@@ -35,14 +38,20 @@ impl FileFormat {
     }
 }
 
-/// Writes batches to a file of either format.
-pub enum FormatWriter {
+/// Writes batches to a file.
+pub(crate) enum FormatWriter {
+    /// As Arrow IPC.
     Arrow(Box<FileWriter<WholeFile>>),
+    /// As Parquet, with the path of the file for errors.
     Parquet(Box<ArrowWriter<WholeFile>>, PathBuf),
 }
 
 impl FormatWriter {
-    pub fn new(format: FileFormat, file: WholeFile, schema: &OutputSchema) -> Result<Self, SinkError> {
+    /// Writes the beginning of the file.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub(crate) fn new(format: FileFormat, file: WholeFile, schema: &OutputSchema) -> Result<Self, SinkError> {
         let path = file.path().to_path_buf();
         match format {
             FileFormat::Arrow => {
@@ -57,7 +66,11 @@ impl FormatWriter {
         }
     }
 
-    pub fn write(&mut self, batch: &RecordBatch) -> Result<(), SinkError> {
+    /// Writes a batch.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub(crate) fn write(&mut self, batch: &RecordBatch) -> Result<(), SinkError> {
         match self {
             FormatWriter::Arrow(writer) => {
                 writer.write(batch).map_err(|error| arrow_error(writer.get_ref().path(), error))
@@ -66,8 +79,8 @@ impl FormatWriter {
         }
     }
 
-    /// Puts a word of its own into the file's footer.
-    pub fn note(&mut self, key: &str, value: &str) {
+    /// Adds a key and its value to the metadata in the file's footer; [`read_metadata`] reads it.
+    pub(crate) fn set_metadata(&mut self, key: &str, value: &str) {
         match self {
             FormatWriter::Arrow(writer) => writer.write_metadata(key, value),
             FormatWriter::Parquet(writer, _) => {
@@ -76,8 +89,11 @@ impl FormatWriter {
         }
     }
 
-    /// The file, whole and under its temporary name.
-    pub fn into_file(self) -> Result<WholeFile, SinkError> {
+    /// Writes the footer, and returns the complete file, still under its temporary name.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub(crate) fn into_file(self) -> Result<WholeFile, SinkError> {
         match self {
             FormatWriter::Arrow(mut writer) => {
                 writer.finish().map_err(|error| arrow_error(writer.get_ref().path(), error))?;
@@ -89,8 +105,11 @@ impl FormatWriter {
     }
 }
 
-/// What [`FormatWriter::note`] put into a file's footer; `None` where there is no such word.
-pub fn noted(format: FileFormat, path: &Path, key: &str) -> Result<Option<String>, SinkError> {
+/// The value of a key that [`FormatWriter::set_metadata`] has added; `None` if the file does not have the key.
+///
+/// # Errors
+/// If the file cannot be read.
+pub(crate) fn read_metadata(format: FileFormat, path: &Path, key: &str) -> Result<Option<String>, SinkError> {
     let file = std::fs::File::open(path);
     let file = file.map_err(|cause| SinkError::Io { path: path.into(), action: "cannot be read", cause })?;
     match format {
@@ -100,13 +119,14 @@ pub fn noted(format: FileFormat, path: &Path, key: &str) -> Result<Option<String
         }
         FileFormat::Parquet => {
             let reader = SerializedFileReader::new(file).map_err(|error| parquet_error(path, error))?;
-            let words = reader.metadata().file_metadata().key_value_metadata();
-            Ok(words.and_then(|words| words.iter().find(|word| word.key == key)?.value.clone()))
+            let pairs = reader.metadata().file_metadata().key_value_metadata();
+            Ok(pairs.and_then(|pairs| pairs.iter().find(|pair| pair.key == key)?.value.clone()))
         }
     }
 }
 
-/// Floats of vectors neither repeat nor compress as they stand; their bytes regrouped do a little.
+/// Float32 values of vectors do not repeat, so a dictionary is useless for them. BYTE_STREAM_SPLIT groups their bytes
+/// by significance, which makes them compress a little.
 fn parquet_properties() -> WriterProperties {
     let path = |column: &str, lists: usize| {
         let parts = ["list", "item"].iter().cycle().take(2 * lists);

@@ -1,35 +1,34 @@
-//! Rows and dead letters into memory: what `embedmill test` compares, and for embedding embedmill in a program.
+//! Rows and dead letters in memory, for `embedmill test` and for programs that embed embedmill.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::DeadLetterSink;
-use super::{Sink, SinkError, WindowRows, Written};
+use super::{DeadLetterSink, Sink, SinkError, WindowRows, Written};
 use crate::output::Output;
 use crate::record::DeadLetter;
 
-/// Keeps what it gets; clones share it.
+/// Keeps rows and deletes. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct MemorySink {
-    kept: Arc<Mutex<Kept>>,
+    state: Arc<Mutex<MemoryState>>,
 }
 
 #[derive(Debug, Default)]
-struct Kept {
+struct MemoryState {
     outputs: Vec<Output>,
     deletes: Vec<String>,
 }
 
 impl MemorySink {
-    fn lock(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, MemoryState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The windows' rows, in the order in which they were delivered.
+    /// The rows of each window, in order of delivery.
     pub fn outputs(&self) -> Vec<Output> {
         self.lock().outputs.clone()
     }
 
-    /// The keys of what was deleted, in the same order.
+    /// The keys of the deletes, in order of delivery.
     pub fn deletes(&self) -> Vec<String> {
         self.lock().deletes.clone()
     }
@@ -41,10 +40,10 @@ impl Sink for MemorySink {
             let key = body.envelope(record).and_then(|envelope| envelope.key.as_deref()).unwrap_or_default();
             String::from_utf8_lossy(key).into_owned()
         };
-        let mut kept = self.lock();
-        kept.outputs.push(rows.output.clone());
+        let mut state = self.lock();
+        state.outputs.push(rows.output.clone());
         for block in &rows.window.blocks {
-            kept.deletes.extend(block.deletes.iter().map(|&record| key(&block.body, record)));
+            state.deletes.extend(block.deletes.iter().map(|&record| key(&block.body, record)));
         }
         Ok(Vec::new())
     }
@@ -58,22 +57,22 @@ impl Sink for MemorySink {
     }
 }
 
-/// Keeps dead letters; clones share them.
+/// Keeps dead letters. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct MemoryDeadLetters {
-    letters: Arc<Mutex<Vec<DeadLetter>>>,
+pub(crate) struct MemoryDeadLetters {
+    dead_letters: Arc<Mutex<Vec<DeadLetter>>>,
 }
 
 impl MemoryDeadLetters {
-    /// In the order in which they came.
-    pub fn letters(&self) -> Vec<DeadLetter> {
-        self.letters.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// All dead letters, in order of delivery.
+    pub(crate) fn dead_letters(&self) -> Vec<DeadLetter> {
+        self.dead_letters.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 impl DeadLetterSink for MemoryDeadLetters {
-    fn write(&mut self, letter: &DeadLetter) -> Result<(), SinkError> {
-        self.letters.lock().unwrap_or_else(PoisonError::into_inner).push(letter.clone());
+    fn write(&mut self, dead_letter: &DeadLetter) -> Result<(), SinkError> {
+        self.dead_letters.lock().unwrap_or_else(PoisonError::into_inner).push(dead_letter.clone());
         Ok(())
     }
 

@@ -1,42 +1,47 @@
-//! Where rows go. A sink gets whole windows in order, on the delivery thread, and may block.
+//! Where rows go. A [`Sink`] gets whole windows in order, a [`DeadLetterSink`] the records that were rejected. Both run
+//! on the delivery thread and may block.
 
-pub mod dead_letters;
-pub mod file;
-pub mod format;
-pub mod memory;
-pub mod partition_files;
-pub mod ranges;
-pub mod stdout;
-pub mod whole_file;
+pub(crate) mod dead_letters;
+pub(crate) mod file;
+pub(crate) mod format;
+pub(crate) mod memory;
+pub(crate) mod partition_files;
+pub(crate) mod ranges;
+pub(crate) mod stdout;
+pub(crate) mod whole_file;
 
 use std::ops::Range;
 use std::path::PathBuf;
 
 use crate::failure::{ClientError, Failure};
 use crate::output::Output;
-use crate::record::Block;
-use crate::record::DeadLetter;
+use crate::record::{Block, DeadLetter};
 use crate::window::Window;
 
-/// A window's rows, as they go to a sink.
+/// A window's rows, as a sink gets them.
 #[derive(Clone, Copy)]
 pub struct WindowRows<'a> {
+    /// The window's records.
     pub window: &'a Window,
+    /// Its rows.
     pub output: &'a Output,
-    /// Of each block of the window, whether it is still ours to publish; a sink that may publish a row twice need not ask.
+    /// For each block of the window, whether its partition is still assigned to this consumer. A sink that may publish
+    /// a row twice does not need this.
     pub owned: &'a [bool],
-    /// The context of the window's trace, where there is one, as messages carry it.
+    /// The `traceparent` header of the window's messages, if the window is traced.
     pub traceparent: Option<&'a str>,
 }
 
-/// One block of a window on its way to a sink.
+/// The rows of one block of a window.
 #[derive(Debug, Clone)]
 pub struct BlockRows<'a> {
+    /// The block.
     pub block: &'a Block,
+    /// Whether its partition is still assigned to this consumer.
     pub is_owned: bool,
-    /// The block's first row, counted in the window.
+    /// The index of its first row among the rows of the window.
     pub first_row: usize,
-    /// The block's rows that have a vector, as rows of the output.
+    /// Its rows in the output.
     pub output: Range<usize>,
 }
 
@@ -53,58 +58,98 @@ impl<'a> WindowRows<'a> {
     }
 }
 
-/// Takes rows, window by window.
+/// Publishes rows, window by window.
 ///
-/// Dropping a sink that was not finished leaves nothing under a final name but what was whole before.
+/// Dropping an unfinished sink leaves no unfinished file under its final name.
 pub trait Sink: Send {
-    /// Takes one window's rows and deletes. Rows that the sink can never take come back as dead letters.
+    /// Writes one window's rows and deletes. Returns rows that the sink can never take as dead letters.
+    ///
+    /// # Errors
+    /// If writing fails; [`SinkError::failure`] tells whether to try again.
     fn write(&mut self, rows: &WindowRows<'_>) -> Result<Vec<DeadLetter>, SinkError>;
 
-    /// Whether windows without rows and deletes are written too.
+    /// Whether the sink also gets windows without rows and deletes.
     fn takes_every_window(&self) -> bool {
         false
     }
 
-    /// Waits until what was written is durable. A file is so only when it is finished, so the plan lets no file take rows
-    /// of a source whose positions are committed.
+    /// Waits until everything written is durable. Files are durable only once they are finished, so the plan refuses
+    /// files for sources whose positions are committed by window.
+    ///
+    /// # Errors
+    /// If something written is lost.
     fn flush(&mut self) -> Result<(), SinkError>;
 
-    /// Makes everything that was written durable and visible, and says what there is now.
+    /// Makes everything written durable and visible, and returns the finished files.
+    ///
+    /// # Errors
+    /// If a file cannot be finished.
     fn finish(self: Box<Self>) -> Result<Vec<Written>, SinkError>;
 }
 
-/// Takes dead letters, window by window. What is published with the rows is durable with them.
+/// Publishes dead letters, window by window.
 pub trait DeadLetterSink: Send {
-    fn write(&mut self, letter: &DeadLetter) -> Result<(), SinkError>;
+    /// Writes one dead letter.
+    ///
+    /// # Errors
+    /// If writing fails.
+    fn write(&mut self, dead_letter: &DeadLetter) -> Result<(), SinkError>;
 
-    /// Waits until what was written is durable, if it ever is before the end.
+    /// Waits until everything written is durable, if it can be before `finish`.
+    ///
+    /// # Errors
+    /// If something written is lost.
     fn flush(&mut self) -> Result<(), SinkError>;
 
-    /// Makes everything that was written durable and visible.
+    /// Makes everything written durable and visible.
+    ///
+    /// # Errors
+    /// If a file cannot be finished.
     fn finish(self: Box<Self>) -> Result<(), SinkError>;
 }
 
 /// A file that a sink has finished.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
+    /// Its final path.
     pub path: PathBuf,
+    /// How many rows it has.
     pub rows: u64,
+    /// Its size.
     pub bytes: u64,
 }
 
+/// Why rows or dead letters cannot be published.
 #[derive(Debug, thiserror::Error)]
 pub enum SinkError {
+    /// The operating system failed; `action` is what failed, such as "cannot be written".
     #[error("{}: {action}: {cause}", path.display())]
-    Io { path: PathBuf, action: &'static str, cause: std::io::Error },
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What failed.
+        action: &'static str,
+        /// The error of the operating system.
+        cause: std::io::Error,
+    },
+    /// The rows cannot be written in the sink's format, or the existing files are wrong.
     #[error("{path}: cannot be written: {message}")]
-    Format { path: String, message: String },
-    #[error("standard output: nobody reads it any more")]
+    Format {
+        /// The file or folder, or "standard output".
+        path: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// The reader of standard output has closed the pipe.
+    #[error("standard output: broken pipe")]
     Closed,
+    /// A client of another system failed, such as Kafka's.
     #[error(transparent)]
     Client(#[from] ClientError),
 }
 
 impl SinkError {
+    /// Whether to try again; only a client's error can be temporary.
     pub fn failure(&self) -> Failure {
         match self {
             SinkError::Client(error) => error.failure(),

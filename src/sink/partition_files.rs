@@ -1,13 +1,13 @@
-//! Rows of a topic's partitions to files, exactly once: a file holds a run of one partition's records, is named by the
-//! first of them, and says in its footer where the next one begins.
+//! Writes the rows of topics to files exactly once: each file holds consecutive records of one partition, is named by the
+//! offset of the first one, and stores the offset of the next one in its footer.
 //!
-//! A partition's files are a chain. Whoever has the partition finds where the chain ends and leaves out what is before it,
-//! so what was written and not committed is not written again. A file never replaces another, so of two processes that
-//! write from the same place, one of which has lost the partition without knowing, only one succeeds. A range of records
-//! without rows is a file too: it is what claims the place.
+//! The files of a partition form a chain. A consumer that is assigned the partition finds the end of the chain and skips
+//! all records before it, so rows that were written but not committed are not written again. A file never replaces another
+//! one: of two processes that write from the same offset, one of which has lost the partition without knowing, only one
+//! succeeds. Records without rows make a file too, because the file is what claims their offsets.
 //!
-//! Files are finished when they are full, old, or their partition is about to leave; only then is their end a position
-//! that can be committed. One that is not finished is removed when the process ends; its records are read again.
+//! A file is finished once it is full or old enough, or its partition is being revoked; only then can its end be committed.
+//! An unfinished file is removed when the process ends, and its records are read again.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,62 +15,63 @@ use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
+use arrow::error::ArrowError;
 
-use super::format::{FileFormat, FormatWriter, noted};
+use super::format::{FileFormat, FormatWriter, read_metadata};
 use super::whole_file::{WholeFile, prepare_folder};
 use super::{BlockRows, Sink, SinkError, WindowRows, Written};
 use crate::output::OutputSchema;
-use crate::record::DeadLetter;
-use crate::record::Partition;
+use crate::output::read::OutputFile;
+use crate::record::{DeadLetter, Partition};
 
-/// The footer's word: the offset of the first record that is not in the file.
+/// The footer's key for the offset of the first record after the file.
 const NEXT_OFFSET: &str = "embedmill.next_offset";
 
-/// When a file is finished, whichever comes first.
+/// When a file is finished: as soon as one of these is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FileLimits {
+pub(crate) struct FileLimits {
     pub rows: u64,
     pub age: Duration,
 }
 
-/// The files of all partitions that are ours. Shared by its two views on delivery's thread: the sink, and what commits.
+/// The files of all assigned partitions. The sink and the commit strategy share them on delivery's thread.
 #[derive(Clone)]
-pub struct PartitionFiles(Arc<Mutex<Files>>);
+pub(crate) struct PartitionFiles(Arc<Mutex<Files>>);
 
 struct Files {
     format: FileFormat,
     folder: PathBuf,
     limits: FileLimits,
     schema: OutputSchema,
-    open: Vec<Open>,
+    open: Vec<OpenFile>,
     written: Vec<Written>,
 }
 
-/// A partition's file at work.
-struct Open {
+/// The file of a partition that is being written.
+struct OpenFile {
     partition: Arc<Partition>,
-    /// The offset of the next record; those before it are in this file or in one before it.
+    /// The offset of the next record. All records before it are in this file or in earlier ones.
     next: i64,
     rows: u64,
     since: Instant,
-    /// `None` until there is a record that no file has.
+    /// `None` until a record arrives that no earlier file holds.
     writer: Option<FormatWriter>,
 }
 
-/// What becomes of a partition's open file.
+/// Whether this consumer still owns a partition, and thus what happens to the partition's open file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ownership {
-    /// It is finished when it is full or old.
+pub(crate) enum Ownership {
+    /// The file is finished once it is full or old.
     Owned,
-    /// The partition is about to be taken away, or the run ends: it is finished now.
+    /// The partition is being revoked, or the run ends: the file is finished now.
     Revoking,
-    /// The partition is not ours any more: it is removed.
+    /// The partition is no longer assigned to this consumer: the file is removed.
     Lost,
 }
 
 impl PartitionFiles {
-    /// Makes the folder if need be.
-    pub fn create(
+    /// Creates the folder if it does not exist.
+    pub(crate) fn create(
         format: FileFormat,
         folder: &Path,
         limits: FileLimits,
@@ -85,27 +86,29 @@ impl PartitionFiles {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Finishes what is due by now, and returns where the partitions of finished files go on.
-    pub fn finish_due(
+    /// Finishes the files that are due at `now`; returns their partitions, each with the offset of its next record.
+    pub(crate) fn finish_due(
         &self,
         now: Instant,
         ownership: impl Fn(&Partition) -> Ownership,
     ) -> Result<Vec<(Arc<Partition>, i64)>, SinkError> {
         let mut files = self.lock();
-        let mut durable = Vec::new();
+        let mut finished = Vec::new();
         for open in std::mem::take(&mut files.open) {
-            let due = open.rows >= files.limits.rows || now.duration_since(open.since) >= files.limits.age;
+            let is_due = open.rows >= files.limits.rows || now.duration_since(open.since) >= files.limits.age;
             match ownership(&open.partition) {
-                Ownership::Lost => tracing::info!(partition = open.partition.name(), "an unfinished file is given up"),
-                Ownership::Owned if !due => files.open.push(open),
+                Ownership::Lost => {
+                    tracing::info!(partition = open.partition.name(), "discarding unfinished file: partition lost");
+                }
+                Ownership::Owned if !is_due => files.open.push(open),
                 Ownership::Owned | Ownership::Revoking => {
                     let end = (open.partition.clone(), open.next);
-                    files.end(open)?;
-                    durable.push(end);
+                    files.finish_file(open)?;
+                    finished.push(end);
                 }
             }
         }
-        Ok(durable)
+        Ok(finished)
     }
 }
 
@@ -115,7 +118,7 @@ impl Sink for PartitionFiles {
         Ok(Vec::new())
     }
 
-    /// Windows without rows count too: their offsets are behind.
+    /// Windows without rows are written too, because their records must be claimed and committed.
     fn takes_every_window(&self) -> bool {
         true
     }
@@ -132,80 +135,81 @@ impl Sink for PartitionFiles {
 impl Files {
     fn write(&mut self, rows: &WindowRows<'_>) -> Result<(), SinkError> {
         let window_rows: Vec<usize> = rows.output.window_rows().collect();
-        let mut parts: Vec<(usize, Vec<RecordBatch>)> = Vec::new();
+        let mut by_file: Vec<(usize, Vec<RecordBatch>)> = Vec::new();
         for BlockRows { block, first_row, output, .. } in rows.blocks().filter(|rows| rows.is_owned) {
             let end = block.body.offset(block.records() - 1) as i64 + 1;
-            let place = self.open(&block.partition)?;
-            let floor = self.open[place].next;
-            if end <= floor {
+            let index = self.open_file(&block.partition)?;
+            let written_up_to = self.open[index].next;
+            if end <= written_up_to {
                 continue;
             }
-            // What an earlier file has, or this one after a first try at this window.
-            let is_new =
-                |row: usize| block.body.offset(block.row_records[window_rows[row] - first_row]) as i64 >= floor;
-            let first = output.clone().find(|&row| is_new(row)).unwrap_or(output.end);
-            let first_record = (0..block.records()).find(|&record| block.body.offset(record) as i64 >= floor);
-            let first_record = block.body.offset(first_record.unwrap_or(0)) as i64;
-            self.begin(place, first_record)?;
-            let open = &mut self.open[place];
+            // Earlier records are in an earlier file, or in this one after a first attempt at this window.
+            let offset_of = |row: usize| block.body.offset(block.row_records[window_rows[row] - first_row]) as i64;
+            let first = output.clone().find(|&row| offset_of(row) >= written_up_to).unwrap_or(output.end);
+            let first_record = (0..block.records()).find(|&record| block.body.offset(record) as i64 >= written_up_to);
+            let first_offset = block.body.offset(first_record.unwrap_or(0)) as i64;
+            self.begin_file(index, first_offset)?;
+            let open = &mut self.open[index];
             open.next = end;
             open.rows += (output.end - first) as u64;
             let batch = rows.output.batch.slice(first, output.end - first);
-            match parts.iter_mut().find(|(other, _)| *other == place) {
+            match by_file.iter_mut().find(|(other, _)| *other == index) {
                 Some((_, batches)) => batches.push(batch),
-                None => parts.push((place, vec![batch])),
+                None => by_file.push((index, vec![batch])),
             }
         }
-        for (place, batches) in parts {
-            let together = concat_batches(rows.output.batch.schema_ref(), &batches);
-            let fail = |error: arrow::error::ArrowError| SinkError::Format {
+        for (index, batches) in by_file {
+            let batch = concat_batches(rows.output.batch.schema_ref(), &batches);
+            let batch = batch.map_err(|error: ArrowError| SinkError::Format {
                 path: self.folder.display().to_string(),
                 message: error.to_string(),
-            };
-            let together = together.map_err(fail)?;
-            if together.num_rows() > 0
-                && let Some(writer) = &mut self.open[place].writer
+            })?;
+            if batch.num_rows() > 0
+                && let Some(writer) = &mut self.open[index].writer
             {
-                writer.write(&together)?;
+                writer.write(&batch)?;
             }
         }
         Ok(())
     }
 
-    /// The partition's place among the open files; a new one goes on where the chain ends.
-    fn open(&mut self, partition: &Arc<Partition>) -> Result<usize, SinkError> {
-        if let Some(place) = self.open.iter().position(|open| open.partition == *partition) {
-            return Ok(place);
+    /// The index of the partition's open file. A new one resumes at the end of the partition's chain.
+    fn open_file(&mut self, partition: &Arc<Partition>) -> Result<usize, SinkError> {
+        if let Some(index) = self.open.iter().position(|open| open.partition == *partition) {
+            return Ok(index);
         }
         let next = chain_end(self.format, &self.folder, partition)?.unwrap_or(0);
         let partition = partition.clone();
-        self.open.push(Open { partition, next, rows: 0, since: Instant::now(), writer: None });
+        self.open.push(OpenFile { partition, next, rows: 0, since: Instant::now(), writer: None });
         Ok(self.open.len() - 1)
     }
 
-    fn begin(&mut self, place: usize, first: i64) -> Result<(), SinkError> {
-        let open = &self.open[place];
+    /// Creates the file of the partition, whose first record has offset `first`, unless it has been created already.
+    fn begin_file(&mut self, index: usize, first: i64) -> Result<(), SinkError> {
+        let open = &self.open[index];
         if open.writer.is_some() {
             return Ok(());
         }
         let path = self.folder.join(file_name(&open.partition, first, self.format));
         if path.exists() {
-            return Err(taken(path));
+            return Err(already_written(&path));
         }
         let writer = FormatWriter::new(self.format, WholeFile::create(&path)?, &self.schema)?;
-        let open = &mut self.open[place];
+        let open = &mut self.open[index];
         open.writer = Some(writer);
         open.since = Instant::now();
         Ok(())
     }
 
-    fn end(&mut self, open: Open) -> Result<(), SinkError> {
+    fn finish_file(&mut self, open: OpenFile) -> Result<(), SinkError> {
         let Some(mut writer) = open.writer else { return Ok(()) };
-        writer.note(NEXT_OFFSET, &open.next.to_string());
+        writer.set_metadata(NEXT_OFFSET, &open.next.to_string());
         let file = writer.into_file()?;
         let path = file.path().to_path_buf();
         let bytes = file.finish_new().map_err(|error| match error {
-            SinkError::Io { path, cause, .. } if cause.kind() == std::io::ErrorKind::AlreadyExists => taken(path),
+            SinkError::Io { path, cause, .. } if cause.kind() == std::io::ErrorKind::AlreadyExists => {
+                already_written(&path)
+            }
             other => other,
         })?;
         self.written.push(Written { path, rows: open.rows, bytes });
@@ -213,9 +217,10 @@ impl Files {
     }
 }
 
-fn taken(path: PathBuf) -> SinkError {
-    let cause = std::io::Error::other("start again: what follows it is read then");
-    SinkError::Io { path, action: "was written by another process meanwhile", cause }
+/// The error of the process that loses against another one.
+fn already_written(path: &Path) -> SinkError {
+    let message = "another process has written this file in the meantime (start again to resume after it)";
+    SinkError::Format { path: path.display().to_string(), message: message.into() }
 }
 
 fn prefix(partition: &Partition) -> String {
@@ -229,7 +234,7 @@ fn file_name(partition: &Partition, first: i64, format: FileFormat) -> String {
     format!("{}{first:015}.{}", prefix(partition), format.extension())
 }
 
-/// The offset after the last record that the partition's files have; `None` without files.
+/// The offset after the last record in the partition's files; `None` if it has no files.
 fn chain_end(format: FileFormat, folder: &Path, partition: &Partition) -> Result<Option<i64>, SinkError> {
     let fail = |cause| SinkError::Io { path: folder.into(), action: "cannot be listed", cause };
     let prefix = prefix(partition);
@@ -245,11 +250,16 @@ fn chain_end(format: FileFormat, folder: &Path, partition: &Partition) -> Result
         }
     }
     let Some((_, path)) = last else { return Ok(None) };
-    let next = noted(format, &path, NEXT_OFFSET)?.and_then(|next| next.parse().ok());
-    let next: i64 = next.ok_or_else(|| SinkError::Format {
-        path: path.display().to_string(),
-        message: format!("its footer does not say `{NEXT_OFFSET}`; move it away, or choose another folder"),
+    OutputFile::open(&path)
+        .map_err(|error| SinkError::Format { path: path.display().to_string(), message: error.message })?;
+    let next = read_metadata(format, &path, NEXT_OFFSET)?.and_then(|next| next.parse().ok());
+    let next: i64 = next.ok_or_else(|| SinkError::Io {
+        path: path.clone(),
+        action: "cannot be resumed after",
+        cause: std::io::Error::other(format!(
+            "the footer has no `{NEXT_OFFSET}` (move the file away, or choose another folder)"
+        )),
     })?;
-    tracing::info!(partition = partition.name(), next, file = %path.display(), "goes on behind the files that there are");
+    tracing::info!(partition = partition.name(), next, file = %path.display(), "resuming after existing files");
     Ok(Some(next))
 }

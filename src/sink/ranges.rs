@@ -1,6 +1,7 @@
-//! Rows in, a calibration file out: between which numbers each value of the vectors lies. No row is written.
+//! Rows in, a calibration file out: the range of each value of the vectors. No row is written.
 //!
-//! The file is JSON, appears whole at the end, and says what made the vectors, so that it cannot be used with others.
+//! The file is JSON. It gets its final name at the end of the run, and contains the provenance of the vectors, so that
+//! it cannot be used with others.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,15 +23,19 @@ pub struct RangesSinkConfig {
     pub path: PathBuf,
 }
 
-pub struct RangesSink {
+/// Measures the ranges of vectors, for `embedmill calibrate`.
+pub(crate) struct RangesSink {
     file: WholeFile,
     calibration: Calibration,
     made_by: BTreeMap<String, String>,
 }
 
 impl RangesSink {
-    /// Begins the file at once, so that a place that cannot be written is refused before any data moves.
-    pub fn create(path: &Path, dim: usize, made_by: &[(String, String)]) -> Result<Self, SinkError> {
+    /// Creates the temporary file at once, so that a path that cannot be written is refused before any data moves.
+    ///
+    /// # Errors
+    /// As [`WholeFile::create`].
+    pub(crate) fn create(path: &Path, dim: usize, made_by: &[(String, String)]) -> Result<Self, SinkError> {
         let made_by = made_by.iter().cloned().collect();
         Ok(RangesSink { file: WholeFile::create(path)?, calibration: Calibration::new(dim), made_by })
     }

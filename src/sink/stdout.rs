@@ -1,4 +1,4 @@
-//! Rows to standard output, as JSON lines or as one Arrow IPC stream; each window is flushed when it is written.
+//! Rows to standard output, as JSON lines or as one Arrow IPC stream. Each window is flushed when it is written.
 
 use std::io::{ErrorKind, Stdout, Write};
 
@@ -15,26 +15,35 @@ use crate::record::DeadLetter;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct StdoutConfig {
+    /// The format of the rows.
     pub format: StdoutFormat,
 }
 
+/// The format of rows on standard output.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum StdoutFormat {
-    /// One JSON object a row.
+    /// One JSON object per row.
     #[default]
     Jsonl,
     /// An Arrow IPC stream.
     Arrow,
 }
 
-pub enum StdoutSink {
+/// Writes rows to standard output.
+pub(crate) enum StdoutSink {
+    /// As JSON lines.
     Jsonl(Stdout),
+    /// As an Arrow IPC stream.
     Arrow(Box<StreamWriter<Stdout>>),
 }
 
 impl StdoutSink {
-    pub fn new(config: &StdoutConfig, schema: &OutputSchema) -> Result<Self, SinkError> {
+    /// Writes the schema, if the format has one.
+    ///
+    /// # Errors
+    /// If standard output cannot be written.
+    pub(crate) fn new(config: &StdoutConfig, schema: &OutputSchema) -> Result<Self, SinkError> {
         match config.format {
             StdoutFormat::Jsonl => Ok(StdoutSink::Jsonl(std::io::stdout())),
             StdoutFormat::Arrow => {
@@ -61,7 +70,7 @@ impl Sink for StdoutSink {
         Ok(Vec::new())
     }
 
-    /// Every window is handed on at once; what becomes of it there is the reader's.
+    /// Nothing to do: every window was flushed when it was written. Durability is up to the reader of standard output.
     fn flush(&mut self) -> Result<(), SinkError> {
         Ok(())
     }

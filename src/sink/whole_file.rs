@@ -1,7 +1,7 @@
-//! A file that appears whole or not at all: written under a temporary name in its folder, synced, renamed.
+//! A file that appears whole or not at all: it is written under a temporary name in its folder, synced, and renamed.
 //!
-//! Dropping it unfinished removes the temporary file; only a kill leaves one behind, under a hidden name that ends in
-//! `.tmp`, which nothing reads and which can be deleted.
+//! Dropping it unfinished removes the temporary file. Only a kill leaves one behind, under a hidden name that ends in
+//! `.tmp`; nothing reads it, and it can be deleted.
 
 use std::fs::{File, Permissions};
 use std::io::{BufWriter, Write};
@@ -12,69 +12,88 @@ use tempfile::{NamedTempFile, PersistError};
 
 use super::SinkError;
 
-/// Large enough that a batch of vectors takes few system calls.
+/// Size of the write buffer: large enough that a batch of vectors takes few system calls.
 const BUFFER_BYTES: usize = 256 * 1024;
 
-/// Makes a folder if need be, and sees that files can be begun in it.
-pub fn prepare_folder(folder: &Path) -> Result<(), SinkError> {
+/// Creates a folder unless it exists, and checks that files can be created in it.
+///
+/// # Errors
+/// If the folder or a file in it cannot be created.
+pub(crate) fn prepare_folder(folder: &Path) -> Result<(), SinkError> {
     let fail = |cause| SinkError::Io { path: folder.to_path_buf(), action: "cannot be created", cause };
     std::fs::create_dir_all(folder).map_err(fail)?;
     WholeFile::create(&folder.join("probe")).map(drop)
 }
 
+/// A file that is being written under a temporary name.
 #[derive(Debug)]
-pub struct WholeFile {
+pub(crate) struct WholeFile {
     path: PathBuf,
     writer: BufWriter<NamedTempFile>,
 }
 
 impl WholeFile {
+    /// Creates the temporary file; `path` is the final name.
+    ///
     /// # Errors
-    /// If the folder is not there or may not be written, or `path` is a folder.
-    pub fn create(path: &Path) -> Result<Self, SinkError> {
+    /// If the folder does not exist or cannot be written, or if `path` is a folder, a device or a pipe.
+    pub(crate) fn create(path: &Path) -> Result<Self, SinkError> {
         let fail = |action, cause| SinkError::Io { path: path.to_path_buf(), action, cause };
         if path.is_dir() {
             let cause =
-                std::io::Error::other("it is a folder; give a file's name, or end the path with / for many files");
+                std::io::Error::other("found a folder; expected a file (or a path that ends with /, for many files)");
             return Err(fail("cannot be created", cause));
         }
-        // What the name leads to is replaced, not the link. A device or a pipe is neither replaced nor a file.
+        // The target of a symbolic link is replaced, not the link. A device or a pipe cannot be replaced by a file.
         let path = &std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
         if std::fs::metadata(path).is_ok_and(|found| !found.is_file()) {
-            let cause = std::io::Error::other("it is a device or a pipe; expected a file, or - for standard output");
+            let cause = std::io::Error::other("found a device or a pipe; expected a file, or - for standard output");
             return Err(fail("cannot be created", cause));
         }
         if let Some(missing) = path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists()) {
-            let cause = std::io::Error::other(format!("there is no folder {}", missing.display()));
+            let cause = std::io::Error::other(format!("no such folder: {}", missing.display()));
             return Err(fail("cannot be created", cause));
         }
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let temporary = tempfile::Builder::new()
             .prefix(&format!(".{name}."))
             .suffix(".tmp")
-            // The umask takes away from this what the user wants taken away, as with any other new file.
+            // As for any new file, the umask removes permissions from these.
             .permissions(Permissions::from_mode(0o666))
             .tempfile_in(folder(path));
         let temporary = temporary.map_err(|cause| fail("cannot be created", cause))?;
         Ok(WholeFile { path: path.to_path_buf(), writer: BufWriter::with_capacity(BUFFER_BYTES, temporary) })
     }
 
-    pub fn path(&self) -> &Path {
+    /// The final path, with symbolic links resolved.
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Lets `write` write, and gives its error this file's name.
-    pub fn write_with(&mut self, write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<(), SinkError> {
+    /// Calls `write` with the file.
+    ///
+    /// # Errors
+    /// That of `write`, with the path of this file.
+    pub(crate) fn write_with(
+        &mut self,
+        write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
+    ) -> Result<(), SinkError> {
         write(&mut self.writer).map_err(|cause| self.fail("cannot be written", cause))
     }
 
-    /// Syncs and renames; returns the size in bytes. A file of that name is replaced.
-    pub fn finish(self) -> Result<u64, SinkError> {
+    /// Syncs the file and gives it its final name, replacing an existing file. Returns the size in bytes.
+    ///
+    /// # Errors
+    /// If the file cannot be written, synced or renamed.
+    pub(crate) fn finish(self) -> Result<u64, SinkError> {
         self.finish_by(NamedTempFile::persist, "cannot be renamed into place")
     }
 
-    /// The same, but a file of that name stays, and is an error.
-    pub fn finish_new(self) -> Result<u64, SinkError> {
+    /// As [`finish`](WholeFile::finish), but never replaces an existing file.
+    ///
+    /// # Errors
+    /// Also if a file of that name exists.
+    pub(crate) fn finish_new(self) -> Result<u64, SinkError> {
         self.finish_by(NamedTempFile::persist_noclobber, "cannot be given its name")
     }
 
@@ -91,7 +110,7 @@ impl WholeFile {
         let temporary = self.writer.into_inner().map_err(|error| fail("cannot be written", error.into_error()))?;
         temporary.as_file().sync_all().map_err(|cause| fail("cannot be synced", cause))?;
         let file = persist(temporary, path.clone()).map_err(|error| fail(failed, error.error))?;
-        // Without this the name itself can be lost with the power, though the bytes are there.
+        // Without a sync of the folder, a power failure can lose the name of the file, though its bytes are stored.
         File::open(folder(&path))
             .and_then(|folder| folder.sync_all())
             .map_err(|cause| fail("cannot be synced", cause))?;

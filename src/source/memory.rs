@@ -1,4 +1,4 @@
-//! Records from memory: what `embedmill test` tries a pipeline on, and for embedding embedmill in a program.
+//! Records from memory: the input of `embedmill test`, and of programs that embed embedmill.
 
 use std::sync::Arc;
 
@@ -7,21 +7,23 @@ use bytes::Bytes;
 use super::{RecordSender, Source, SourceError};
 use crate::record::{Body, Partition, Payload, Record};
 
-/// Records of one partition, body by body.
+/// Records of one partition, sent body by body.
 #[derive(Debug, Clone)]
 pub struct MemorySource {
+    /// The partition that all records belong to.
     pub partition: Arc<Partition>,
+    /// The records, in ascending order of offset.
     pub bodies: Vec<Body>,
 }
 
 impl MemorySource {
-    /// JSON documents, handed over `records_at_once` at a time.
+    /// A source of JSON documents in partition 0, sent `records_at_once` (at least 1) at a time. Offsets count from 0.
     pub fn json(documents: &[String], records_at_once: usize) -> Self {
         let records_at_once = records_at_once.max(1);
-        let body = |(run, documents): (usize, &[String])| {
+        let body = |(number, documents): (usize, &[String])| {
             let records = documents.iter().enumerate().map(|(index, document)| {
                 let payload = Payload::Json(Bytes::copy_from_slice(document.as_bytes()));
-                Record::new((run * records_at_once + index) as u64, payload)
+                Record::new((number * records_at_once + index) as u64, payload)
             });
             Body::Each(records.collect())
         };
@@ -33,11 +35,11 @@ impl MemorySource {
 }
 
 impl Source for MemorySource {
-    fn run(self: Box<Self>, outlet: &mut RecordSender) -> Result<(), SourceError> {
-        let mut read = 0;
+    fn run(self: Box<Self>, sender: &mut RecordSender) -> Result<(), SourceError> {
+        let mut bytes_read = 0;
         for body in self.bodies {
-            read += (0..body.len()).map(|index| body.bytes(index) as u64).sum::<u64>();
-            if outlet.send(&self.partition, body, read).is_err() {
+            bytes_read += (0..body.len()).map(|index| body.bytes(index) as u64).sum::<u64>();
+            if sender.send(&self.partition, body, bytes_read).is_err() {
                 break;
             }
         }

@@ -1,7 +1,10 @@
-//! Where records come from. A source reads in order, waits while the memory budget is used up, and stops when drained.
+//! Where records come from.
+//!
+//! A [`Source`] reads records in order on a thread of its own and hands them to a [`RecordSender`], which waits while
+//! the memory budget is used up. A drain stops the source; an error of the source ends the run.
 
-pub mod file;
-pub mod memory;
+pub(crate) mod file;
+pub(crate) mod memory;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,35 +20,36 @@ use crate::telemetry::events;
 
 /// Reads records on a thread of its own until its end, a drain, or an error.
 pub trait Source: Send {
-    /// Hands every record to `outlet`, partition by partition in order of offset. What cannot be cut into a record is
-    /// handed on as [`crate::record::Payload::Unreadable`], never skipped.
+    /// Hands every record to `sender`, each partition's records in ascending order of offset. Bytes that cannot be
+    /// split into a record are handed on as [`crate::record::Payload::Unreadable`], never skipped.
     ///
     /// # Errors
-    /// Only what makes going on impossible.
-    fn run(self: Box<Self>, outlet: &mut RecordSender) -> Result<(), SourceError>;
+    /// Only if the source cannot continue: a failing disk or broker, not a bad record.
+    fn run(self: Box<Self>, sender: &mut RecordSender) -> Result<(), SourceError>;
 
-    /// How long a drain may wait for it to return. It may sit in a read that nobody will answer.
+    /// How long a drain waits for `run` to return. Zero for a source that may block in a read for ever, such as one of
+    /// standard input: the drain then leaves its thread behind.
     fn leave_max(&self) -> Duration {
         Duration::ZERO
     }
 }
 
-/// A source's way into the pipeline. Its methods block, so it is used on the source's own thread.
+/// Hands a source's records to the pipeline. Its methods block, so only the source's own thread may call them.
 pub struct RecordSender {
     runtime: Handle,
-    /// `None` once the source has said that there will be no more.
+    /// `None` once the source has ended its records.
     records: Option<mpsc::Sender<Records>>,
     budget: Budget,
     drain: CancellationToken,
     over: CancellationToken,
 }
 
-/// The pipeline takes no more: it is draining or has failed. The source returns `Ok` at once.
+/// The pipeline accepts no more records, because it is draining or has failed. The source then returns `Ok` at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Closed;
 
 impl RecordSender {
-    /// `drain` asks the source to read no more; `over` says that nobody waits for anything any more.
+    /// `drain` asks the source to stop reading; `over` tells it that the run has ended and nothing is settled any more.
     pub fn new(
         runtime: Handle,
         records: mpsc::Sender<Records>,
@@ -56,17 +60,21 @@ impl RecordSender {
         RecordSender { runtime, records: Some(records), budget, drain, over }
     }
 
-    /// Waits for the budget and hands the records on. `input_bytes_read` counts the whole input's bytes up to and with
-    /// these records (compressed, as they lie on disk).
+    /// Waits for the budget, then hands the records on. `input_bytes_read` counts the bytes of the whole input up to
+    /// the end of these records, as they lie on disk (compressed).
     ///
     /// # Errors
-    /// [`Closed`] once the pipeline takes no more; these records are then not taken.
+    /// [`Closed`] if the pipeline accepts no more records; it has not taken these.
     pub fn send(&mut self, partition: &Arc<Partition>, body: Body, input_bytes_read: u64) -> Result<(), Closed> {
         self.send_maintained(partition, body, input_bytes_read, Duration::MAX, &mut || true).map(drop)
     }
 
-    /// As [`send`](RecordSender::send), for a source that must be looked after while it waits: `maintain` is called every `every`
-    /// and says whether the records are still wanted. If not, they are let go and the answer is `Ok(false)`.
+    /// As [`send`](RecordSender::send), for a source with duties while it waits: `maintain` is called every `every` and
+    /// returns whether the records are still wanted. If it returns false, the records are dropped and the result is
+    /// `Ok(false)`.
+    ///
+    /// # Errors
+    /// As [`send`](RecordSender::send).
     pub fn send_maintained(
         &mut self,
         partition: &Arc<Partition>,
@@ -77,15 +85,15 @@ impl RecordSender {
     ) -> Result<bool, Closed> {
         let Some(sender) = &self.records else { return Err(Closed) };
         let bytes = (0..body.len()).map(|index| body.bytes(index)).sum();
-        let rows = body.len();
-        let began = Instant::now();
+        let records = body.len();
+        let requested_at = Instant::now();
         let sent = async {
-            let permit = self.budget.acquire(rows, bytes).await;
-            let place = sender.reserve().await.map_err(|_| Closed)?;
-            // Before they go: nobody may see records settled that were not read.
-            events::records_read(rows, began.elapsed());
-            let times = Timestamps::read(began, Instant::now());
-            place.send(Records { partition: partition.clone(), body, input_bytes_read, permit, times });
+            let permit = self.budget.acquire(records, bytes).await;
+            let slot = sender.reserve().await.map_err(|_| Closed)?;
+            // Counted before they are sent, so that no observer sees more records settled than read.
+            events::records_read(records, requested_at.elapsed());
+            let timestamps = Timestamps::new(requested_at, Instant::now());
+            slot.send(Records { partition: partition.clone(), body, input_bytes_read, permit, timestamps });
             Ok(())
         };
         self.runtime.block_on(async {
@@ -106,17 +114,17 @@ impl RecordSender {
         })
     }
 
-    /// Says that there will be no more records; the source may go on for a while to look after what it has sent.
+    /// Ends the records. The source may run on for a while to look after those that it has sent.
     pub fn end(&mut self) {
         self.records = None;
     }
 
-    /// Whether the run is over: what was sent is settled, or never will be.
+    /// Whether the run is over: everything that was sent is settled, or never will be.
     pub fn is_over(&self) -> bool {
         self.over.is_cancelled()
     }
 
-    /// Whether the source should stop; for loops that read long without sending.
+    /// Whether the source should stop; for loops that read for long without sending.
     pub fn is_closed(&self) -> bool {
         self.drain.is_cancelled()
             || self.over.is_cancelled()
@@ -124,19 +132,38 @@ impl RecordSender {
     }
 }
 
+/// Why a source cannot be opened or cannot continue.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
+    /// The operating system failed.
     #[error("{path}: cannot be read: {cause}")]
-    Io { path: String, cause: std::io::Error },
+    Io {
+        /// The input.
+        path: String,
+        /// The error of the operating system.
+        cause: std::io::Error,
+    },
+    /// An input has an unsupported format or compression.
     #[error("{path}: {message}")]
-    Format { path: String, message: String },
+    Format {
+        /// The input.
+        path: String,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// `source.files` is wrong, or its paths lead to no input. `message` begins with the key or the path.
     #[error("{message}")]
-    Inputs { message: String },
+    Inputs {
+        /// What is wrong.
+        message: String,
+    },
+    /// A client of another system failed, such as Kafka's.
     #[error(transparent)]
     Client(#[from] ClientError),
 }
 
 impl SourceError {
+    /// Always fatal: a source retries by itself what can be retried.
     pub fn failure(&self) -> Failure {
         Failure::Fatal
     }

@@ -1,5 +1,5 @@
-//! The two ends of a route, opened: first the source, cheaply, then with the output's schema the sink, the dead letters and
-//! what binds them.
+//! Opens the two ends of a route: the source first, which is cheap, and then, once the output's schema is known, the sink,
+//! the dead letters, and the strategy that binds them to the source.
 
 use sha2::{Digest, Sha256};
 
@@ -25,14 +25,14 @@ use crate::source::Source;
 use crate::source::file::{FileSource, FilesConfig};
 use crate::text::extract::infer_kept;
 
-/// Where vectors come from: what output files and calibration files say of them.
+/// The model that vectors come from, as output files and calibration files describe it.
 pub(super) struct VectorOrigin {
     dim: usize,
     pub provenance: Vec<(String, String)>,
 }
 
 impl VectorOrigin {
-    pub fn new(spec: &ModelSpec) -> VectorOrigin {
+    pub(super) fn new(spec: &ModelSpec) -> VectorOrigin {
         let provenance = spec.provenance().into_iter().map(|(key, value)| (key.to_string(), value)).collect();
         VectorOrigin { dim: spec.dim, provenance }
     }
@@ -48,7 +48,7 @@ pub(super) enum OpenEnds {
 
 impl OpenEnds {
     /// Opens the source.
-    pub fn open(plan: &Plan) -> Result<OpenEnds, StartError> {
+    pub(super) fn open(plan: &Plan) -> Result<OpenEnds, StartError> {
         let open_files = |files: &FilesConfig| -> Result<Box<FileSource>, StartError> {
             let source = FileSource::open(files, &plan.record.top_fields())?;
             refuse_to_replace_inputs(plan, &source)?;
@@ -81,26 +81,26 @@ impl OpenEnds {
         }
     }
 
-    /// The kept columns' types. A file's first records are awaited only where a type has to be inferred from them: standard
-    /// input may be slow to give any. A message's are not: without a type, a column is of strings.
-    pub fn kept(&mut self, plan: &Plan) -> Result<KeptSchema, StartError> {
+    /// The types of the kept columns. With files, the first records are read only if a type has to be inferred from them,
+    /// because standard input may be slow to deliver any. With topics nothing is read: a column without a type holds strings.
+    pub(super) fn kept(&mut self, plan: &Plan) -> Result<KeptSchema, StartError> {
         let all_given = plan.record.keep.iter().all(|field| field.data_type.is_some());
         let first = match self {
             OpenEnds::FileToFile { source, .. } | OpenEnds::FileToKafka { source, .. } if !all_given => {
-                source.first(plan.live)?
+                source.sample(plan.live)?
             }
             _ => None,
         };
         infer_kept(&plan.record, first).map_err(StartError::Keep)
     }
 
-    /// Bytes of the whole input; `None` where they cannot be known.
-    pub fn input_bytes(&self) -> Option<u64> {
+    /// The size of the whole input in bytes; `None` if it cannot be known.
+    pub(super) fn input_bytes(&self) -> Option<u64> {
         self.files()?.input_bytes_total()
     }
 
-    /// One line about the inputs.
-    pub fn describe(&self) -> String {
+    /// One line about the input.
+    pub(super) fn describe(&self) -> String {
         match self {
             OpenEnds::FileToFile { source, .. } | OpenEnds::FileToKafka { source, .. } => source.describe(),
             OpenEnds::KafkaToFile { kafka, .. } | OpenEnds::KafkaToKafka { kafka, .. } => {
@@ -109,10 +109,10 @@ impl OpenEnds {
         }
     }
 
-    /// What files in a folder say of the inputs that they are a shard's of, so that no other shards' come beside them.
-    /// Where rows are cut and what they are made of is part of it: a shard that is run again with other settings would write
-    /// other names, beside its own rows of before.
-    pub fn shared_inputs(&self, plan: &Plan, origin: &VectorOrigin) -> Vec<(String, String)> {
+    /// Metadata for the files of a shard, by which a later run notices files of other shards, or of other inputs, in the
+    /// same folder. It covers the settings that decide which rows a file holds, too: a shard that is run again with others
+    /// would write files with other names beside its earlier ones.
+    pub(super) fn shared_inputs(&self, plan: &Plan, origin: &VectorOrigin) -> Vec<(String, String)> {
         let OpenEnds::FileToFile { source, sink: LocalSink::Files { target: Target::Folder { .. }, .. } } = self else {
             return Vec::new();
         };
@@ -122,82 +122,107 @@ impl OpenEnds {
         }
         settings.update(format!("{:?}", origin.provenance));
         let settings = &hex(&settings.finalize())[..16];
-        source.shared().map(|mark| (SHARED_INPUTS.into(), format!("{mark}, made as {settings}"))).into_iter().collect()
+        source
+            .shared_inputs()
+            .map(|mark| (SHARED_INPUTS.into(), format!("{mark}, made as {settings}")))
+            .into_iter()
+            .collect()
     }
 
-    /// Opens the sink and the dead letters, and binds them to the source.
-    pub fn connect(
-        self,
+    /// Opens the sink and then the dead letters, and binds them to the source. If there is a checkpoint, the source resumes
+    /// from it.
+    pub(super) fn connect(
+        &mut self,
         plan: &Plan,
         output: &OutputSchema,
         origin: &VectorOrigin,
-    ) -> Result<(Box<dyn Source>, Delivery), StartError> {
-        let transactions = plan.route().transactions(plan.guarantee);
-        let topic = plan.dead_letter.as_ref().and_then(DeadLetterPlan::topic);
+    ) -> Result<Delivery, StartError> {
+        let dead_letter_topic = plan.dead_letter.as_ref().and_then(DeadLetterPlan::topic);
         let open_producer = |sink: &TopicSink| {
-            KafkaProducer::open(&sink.config, &sink.cluster, topic, transactions.clone(), output.fingerprint())
+            let transactions = plan.route().transactions(plan.guarantee);
+            KafkaProducer::open(&sink.config, &sink.cluster, dead_letter_topic, transactions, output.fingerprint())
         };
-        let letters = |producer: Option<&KafkaProducer>| dead_letters(plan, producer);
         Ok(match self {
-            OpenEnds::FileToFile { source, sink } => {
-                let sink = local_sink(&sink, output, origin)?;
-                (source, Delivery::new(sink, letters(None)?, Box::new(NoCommit)))
+            OpenEnds::FileToFile { sink, .. } => {
+                let sink = local_sink(sink, output, origin)?;
+                Delivery::new(sink, dead_letters(plan, None)?, Box::new(NoCommit))
             }
-            OpenEnds::FileToKafka { mut source, checkpoint, sink } => {
-                let producer = open_producer(&sink)?;
+            OpenEnds::FileToKafka { source, checkpoint, sink } => {
+                let producer = open_producer(sink)?;
                 let strategy: Box<dyn CommitStrategy> = match checkpoint {
-                    Some(name) => Box::new(resume(&name, &mut source, &producer, &sink)?),
+                    Some(name) => Box::new(resume(name, source, &producer, sink)?),
                     None => Box::new(NoCommit),
                 };
-                (source, Delivery::new(producer.sink(), letters(Some(&producer))?, strategy))
+                Delivery::new(producer.sink(), dead_letters(plan, Some(&producer))?, strategy)
             }
             OpenEnds::KafkaToFile { consumer, kafka, sink } => {
-                let for_letters =
-                    |topic: &str| KafkaProducer::open_for_dead_letters(topic, &kafka.cluster(), output.fingerprint());
-                let producer = topic.map(for_letters).transpose()?;
-                let committer = consumer.committer();
-                let (sink, strategy): (Box<dyn Sink>, Box<dyn CommitStrategy>) = match &sink {
-                    LocalSink::Files { format, target: Target::Folder { path, file_rows, file_age } } => {
-                        let limits = FileLimits { rows: *file_rows, age: *file_age };
-                        let files = PartitionFiles::create(*format, path, limits, output.clone())?;
-                        (Box::new(files.clone()), Box::new(CommittedFiles { committer, files }))
-                    }
-                    sink => (local_sink(sink, output, origin)?, Box::new(AtLeastOnce { committer })),
-                };
-                (consumer.source(), Delivery::new(sink, letters(producer.as_ref())?, strategy))
+                let (sink, strategy) = committing_sink(sink, consumer, output, origin)?;
+                let open_for_dead_letters =
+                    |topic| KafkaProducer::open_for_dead_letters(topic, &kafka.cluster(), output.fingerprint());
+                let producer = dead_letter_topic.map(open_for_dead_letters).transpose()?;
+                Delivery::new(sink, dead_letters(plan, producer.as_ref())?, strategy)
             }
             OpenEnds::KafkaToKafka { consumer, sink, .. } => {
-                let producer = open_producer(&sink)?;
+                let producer = open_producer(sink)?;
                 let committer = consumer.committer();
                 let strategy: Box<dyn CommitStrategy> = match plan.guarantee {
                     DeliveryGuarantee::AtLeastOnce => Box::new(AtLeastOnce { committer }),
                     DeliveryGuarantee::ExactlyOnce => {
-                        Box::new(ExactlyOnce { committer, transaction: producer.transaction(&consumer) })
+                        Box::new(ExactlyOnce { committer, transaction: producer.transaction(consumer) })
                     }
                 };
-                (consumer.source(), Delivery::new(producer.sink(), letters(Some(&producer))?, strategy))
+                Delivery::new(producer.sink(), dead_letters(plan, Some(&producer))?, strategy)
             }
         })
     }
+
+    /// The source, to be called last: from then on, a run that reads topics is not ready until partitions are assigned.
+    pub(super) fn into_source(self) -> Box<dyn Source> {
+        match self {
+            OpenEnds::FileToFile { source, .. } | OpenEnds::FileToKafka { source, .. } => source,
+            OpenEnds::KafkaToFile { consumer, .. } | OpenEnds::KafkaToKafka { consumer, .. } => consumer.source(),
+        }
+    }
 }
 
-/// Reads the checkpoint, and lets the source begin after it.
+/// Lets the source resume after the checkpoint, and returns the strategy that keeps it.
 fn resume(
     name: &str,
     source: &mut FileSource,
     producer: &KafkaProducer,
     sink: &TopicSink,
 ) -> Result<Checkpointed, StartError> {
-    let marks = source.marks().ok_or_else(|| PlanError {
+    let fingerprints = source.fingerprints().ok_or_else(|| PlanError {
         key: "source.files.checkpoint".into(),
-        message: "a pipe is among the inputs, which cannot be read again; expected files".into(),
+        message: "the inputs include a pipe, which cannot be read again; expected files".into(),
     })?;
-    let checkpoint = producer.checkpoint(name, &sink.config.topic, &sink.cluster, marks)?;
+    let checkpoint = producer.checkpoint(name, &sink.config.topic, &sink.cluster, fingerprints)?;
     if let Some(resume) = checkpoint.resume()? {
         tracing::info!(checkpoint = name, ordinal = resume.ordinal, next = resume.next, "resuming from checkpoint");
         source.resume(resume);
     }
     Ok(Checkpointed { checkpoint: Box::new(checkpoint) })
+}
+
+/// A local sink for the rows of topics. A folder's files carry the offsets; other sinks only have the group's.
+fn committing_sink(
+    sink: &LocalSink,
+    consumer: &KafkaConsumer,
+    output: &OutputSchema,
+    origin: &VectorOrigin,
+) -> Result<(Box<dyn Sink>, Box<dyn CommitStrategy>), StartError> {
+    match sink {
+        LocalSink::Files { format, target: Target::Folder { path, file_rows, file_age } } => {
+            let limits = FileLimits { rows: *file_rows, age: *file_age };
+            let files = PartitionFiles::create(*format, path, limits, output.clone())?;
+            let committer = consumer.committer();
+            Ok((Box::new(files.clone()), Box::new(CommittedFiles { committer, files })))
+        }
+        sink => {
+            let sink = local_sink(sink, output, origin)?;
+            Ok((sink, Box::new(AtLeastOnce { committer: consumer.committer() })))
+        }
+    }
 }
 
 fn local_sink(sink: &LocalSink, output: &OutputSchema, origin: &VectorOrigin) -> Result<Box<dyn Sink>, StartError> {
@@ -214,12 +239,12 @@ fn dead_letters(plan: &Plan, producer: Option<&KafkaProducer>) -> Result<Option<
             Some(Box::new(DeadLetterFile::create(path).map_err(DeliveryError::DeadLetter)?))
         }
         (Some(DeadLetterPlan::Topic(_)), Some(producer)) => Some(producer.dead_letters()),
-        // The plan has no topic of dead letters without a cluster, and so without a producer.
+        // The plan refuses a topic for dead letters where neither end is Kafka, so there always is a producer for it.
         (Some(DeadLetterPlan::Topic(_)), None) | (None, _) => None,
     })
 }
 
-/// An output that replaces an input would leave neither for a second try.
+/// Refuses an output that would replace an input, since a failed run could then not be repeated.
 fn refuse_to_replace_inputs(plan: &Plan, source: &FileSource) -> Result<(), PlanError> {
     let sink = match &plan.sink {
         SinkPlan::Local(LocalSink::Files { target: Target::File(path), .. } | LocalSink::Ranges(path)) => {
@@ -227,15 +252,15 @@ fn refuse_to_replace_inputs(plan: &Plan, source: &FileSource) -> Result<(), Plan
         }
         _ => None,
     };
-    let letters = match &plan.dead_letter {
+    let dead_letters = match &plan.dead_letter {
         Some(DeadLetterPlan::File(path)) => Some(("dead_letter.path", path)),
         _ => None,
     };
-    for (key, path) in [sink, letters].into_iter().flatten() {
+    for (key, path) in [sink, dead_letters].into_iter().flatten() {
         let Ok(output) = std::fs::canonicalize(path) else { continue };
         if source.paths().any(|input| std::fs::canonicalize(input).is_ok_and(|input| input == output)) {
             let message =
-                format!("{} is one of the inputs, which it would replace; expected another name", path.display());
+                format!("{} is one of the inputs, which it would replace; expected another path", path.display());
             return Err(PlanError { key: key.into(), message });
         }
     }

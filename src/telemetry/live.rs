@@ -1,7 +1,7 @@
-//! The state now: how far the run is, where its partitions are, what is in flight and what is wrong.
+//! The current state of the run: phase, progress of partitions, work in flight, health.
 //!
-//! Stages write through [`super::events`], the observer reads. Locks are held for a moment only; whatever is kept is
-//! bounded: partitions by [`PARTITIONS_MAX`], troubles by the parts that can have any.
+//! Stages write it through [`super::events`]; the observer reads it. Locks are held only briefly. Memory is bounded:
+//! at most [`PARTITIONS_MAX`] partitions, and one reason per [`Component`].
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -14,62 +14,65 @@ use super::workers::PoolWatch;
 use crate::budget::Budget;
 use crate::record::Settled;
 
-/// Partitions whose places are kept: all that a member of a group has, and of many files those read last.
+/// Partitions whose progress is kept: all that a consumer owns, and of many files those read last.
 const PARTITIONS_MAX: usize = 1_024;
 
-/// The one run of this process.
-pub static LIVE: Live = Live::new();
+/// The state of the one run of this process.
+pub(crate) static LIVE: Live = Live::new();
 
-pub struct Live {
+/// Counters and state of a run, shared by all threads.
+pub(crate) struct Live {
     pub(super) records_read: AtomicU64,
     pub(super) windows_closed: AtomicU64,
     pub(super) windows_settled: AtomicU64,
     state: Mutex<State>,
 }
 
-/// What is behind the lock.
+/// The part of the state that a lock protects.
 pub(super) struct State {
     pub model: Option<String>,
     pub running: Option<Running>,
     pub settled: Settled,
-    pub partitions: AllProgress,
-    troubles: BTreeMap<Part, String>,
+    pub partitions: PartitionTable,
+    unhealthy: BTreeMap<Component, String>,
 }
 
-/// What only a run that has begun has.
+/// What exists only once all stages are running.
 pub(super) struct Running {
     pub budget: Budget,
     pub pool: PoolWatch,
     pub drain: CancellationToken,
 }
 
-/// What can keep a run from being ready, in the order in which it is told.
+/// A component that can be unhealthy and so keep the run from being ready. Where several are, the first is reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Part {
-    /// The group has not given this member its partitions yet.
+pub(crate) enum Component {
+    /// The consumer group's assignment, which is awaited at the start.
     Assignment,
-    /// The source's brokers.
+    /// The connection to the source's brokers.
     Source,
+    /// The sink, while publishing fails.
     Sink,
 }
 
-impl Part {
+impl Component {
     fn as_str(self) -> &'static str {
         match self {
-            Part::Assignment | Part::Source => "source",
-            Part::Sink => "sink",
+            Component::Assignment | Component::Source => "source",
+            Component::Sink => "sink",
         }
     }
 }
 
-/// How far the run is.
+/// The phase of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Phase {
-    /// Inputs are looked at, the model is loaded.
+pub(crate) enum Phase {
+    /// Inputs are opened and the model is loaded.
     Starting,
+    /// All stages are running.
     Running,
-    /// Nothing more is read; what was read is finished.
+    /// Reading has stopped, and records already read are finished.
     Draining,
 }
 
@@ -83,8 +86,8 @@ impl Live {
                 model: None,
                 running: None,
                 settled: Settled::NOTHING,
-                partitions: AllProgress(VecDeque::new()),
-                troubles: BTreeMap::new(),
+                partitions: PartitionTable(VecDeque::new()),
+                unhealthy: BTreeMap::new(),
             }),
         }
     }
@@ -94,28 +97,30 @@ impl Live {
     }
 
     /// Windows that are closed and not yet settled.
-    pub fn windows_in_flight(&self) -> u64 {
-        // The settled are loaded first: a window that is closed in between is one too many rather than below zero.
+    pub(crate) fn windows_in_flight(&self) -> u64 {
+        // Settled windows are loaded first. A window that is closed in between makes the result one too large instead of
+        // negative.
         let settled = self.windows_settled.load(Relaxed);
         self.windows_closed.load(Relaxed).saturating_sub(settled)
     }
 
-    /// Something of `part` is not as it should be, until [`Live::well`].
-    pub fn trouble(&self, part: Part, what: impl Into<String>) {
-        self.lock().troubles.insert(part, what.into());
+    /// Marks `component` as unhealthy for this reason, until [`Live::clear`].
+    pub(crate) fn report_unhealthy(&self, component: Component, reason: impl Into<String>) {
+        self.lock().unhealthy.insert(component, reason.into());
     }
 
-    pub fn well(&self, part: Part) {
-        self.lock().well(part);
+    /// Marks `component` as healthy again.
+    pub(crate) fn clear(&self, component: Component) {
+        self.lock().clear(component);
     }
 }
 
 impl State {
-    pub fn well(&mut self, part: Part) {
-        self.troubles.remove(&part);
+    pub(crate) fn clear(&mut self, component: Component) {
+        self.unhealthy.remove(&component);
     }
 
-    pub fn phase(&self) -> Phase {
+    pub(crate) fn phase(&self) -> Phase {
         match &self.running {
             None => Phase::Starting,
             Some(running) if running.drain.is_cancelled() => Phase::Draining,
@@ -123,67 +128,71 @@ impl State {
         }
     }
 
-    /// Why the run is not ready; `None` where it is.
-    pub fn not_ready(&self) -> Option<String> {
+    /// Why the run is not ready; `None` if it is ready.
+    pub(crate) fn not_ready(&self) -> Option<String> {
         match self.phase() {
-            Phase::Starting => Some("starting: the inputs are looked at and the model is loaded".into()),
-            Phase::Draining => Some("draining: what was read is finished, nothing more is read".into()),
-            Phase::Running => self.troubles.first_key_value().map(|(part, what)| format!("{}: {what}", part.as_str())),
+            Phase::Starting => Some("starting: opening the inputs and loading the model".into()),
+            Phase::Draining => Some("draining: finishing records already read".into()),
+            Phase::Running => {
+                let first = self.unhealthy.first_key_value();
+                first.map(|(component, reason)| format!("{}: {reason}", component.as_str()))
+            }
         }
     }
 }
 
-/// Where a partition is.
+/// The progress of a partition: of a file, or of a Kafka topic's partition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PartitionProgress {
-    /// As in the column `source`.
+pub(crate) struct PartitionProgress {
+    /// The name of the partition, as in the output column `source`.
     pub partition: String,
-    /// The offset of the first record that is not settled; `None` before the first is.
-    pub next: Option<u64>,
-    /// The offset after the last record that there is; `None` where the source does not say.
-    pub end: Option<u64>,
+    /// The offset of the next record to settle; `None` before the first one is settled.
+    pub next_offset: Option<u64>,
+    /// The offset after the partition's last record; `None` if the source does not know it.
+    pub end_offset: Option<u64>,
 }
 
 impl PartitionProgress {
-    /// Records that are still to come, as far as that is known.
-    pub fn lag(&self) -> Option<u64> {
-        Some(self.end?.saturating_sub(self.next?))
+    /// Records that are not settled yet; `None` if either offset is unknown.
+    pub(crate) fn lag(&self) -> Option<u64> {
+        Some(self.end_offset?.saturating_sub(self.next_offset?))
     }
 }
 
-/// The partitions' places, the one that changed last at the end.
+/// The progress of all partitions, the most recently updated last.
 #[derive(Debug, Default)]
-pub(super) struct AllProgress(VecDeque<PartitionProgress>);
+pub(super) struct PartitionTable(VecDeque<PartitionProgress>);
 
-impl AllProgress {
-    pub fn note(&mut self, partition: &str, next: Option<u64>, end: Option<u64>) {
-        let known = self.0.iter().position(|place| place.partition == partition);
-        let mut place = match known.and_then(|index| self.0.remove(index)) {
-            Some(place) => place,
-            None => PartitionProgress { partition: partition.into(), next: None, end: None },
+impl PartitionTable {
+    /// Sets the offsets that are given and keeps the others. Beyond [`PARTITIONS_MAX`] the oldest entry is dropped.
+    pub(crate) fn update(&mut self, partition: &str, next_offset: Option<u64>, end_offset: Option<u64>) {
+        let known = self.0.iter().position(|progress| progress.partition == partition);
+        let mut progress = match known.and_then(|index| self.0.remove(index)) {
+            Some(progress) => progress,
+            None => PartitionProgress { partition: partition.into(), next_offset: None, end_offset: None },
         };
-        place.next = next.or(place.next);
-        place.end = end.or(place.end);
-        self.0.push_back(place);
+        progress.next_offset = next_offset.or(progress.next_offset);
+        progress.end_offset = end_offset.or(progress.end_offset);
+        self.0.push_back(progress);
         if self.0.len() > PARTITIONS_MAX {
             self.0.pop_front();
         }
     }
 
-    pub fn forget(&mut self, partition: &str) {
-        self.0.retain(|place| place.partition != partition);
+    pub(crate) fn remove(&mut self, partition: &str) {
+        self.0.retain(|progress| progress.partition != partition);
     }
 
-    /// By name, numbers in names as numbers.
-    pub fn sorted(&self) -> Vec<PartitionProgress> {
-        let mut places: Vec<PartitionProgress> = self.0.iter().cloned().collect();
-        places.sort_by_cached_key(|place| natural(&place.partition));
-        places
+    /// All entries in natural order of their names.
+    pub(crate) fn sorted(&self) -> Vec<PartitionProgress> {
+        let mut sorted: Vec<PartitionProgress> = self.0.iter().cloned().collect();
+        sorted.sort_by_cached_key(|progress| natural_sort_key(&progress.partition));
+        sorted
     }
 }
 
-/// A key that sorts `t[2]` before `t[10]`.
-fn natural(name: &str) -> Vec<(String, u64)> {
+/// A sort key that puts `t[2]` before `t[10]`.
+fn natural_sort_key(name: &str) -> Vec<(String, u64)> {
     let mut parts = Vec::new();
     let (mut text, mut number) = (String::new(), None::<u64>);
     for c in name.chars() {
@@ -206,18 +215,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_are_bounded_and_sorted_by_number() {
-        let mut places = AllProgress::default();
+    fn partitions_are_bounded_and_sorted_by_number() {
+        let mut partitions = PartitionTable::default();
         for number in 0..PARTITIONS_MAX as u64 + 10 {
-            places.note(&format!("t[{number}]"), Some(number), None);
+            partitions.update(&format!("t[{number}]"), Some(number), None);
         }
-        places.note("t[11]", None, Some(20));
-        let sorted = places.sorted();
+        partitions.update("t[11]", None, Some(20));
+        let sorted = partitions.sorted();
         assert_eq!(sorted.len(), PARTITIONS_MAX);
         assert_eq!(sorted[0].partition, "t[10]");
-        assert_eq!((sorted[1].next, sorted[1].lag(), sorted[0].lag()), (Some(11), Some(9), None));
-        assert_eq!(sorted.last().map(|place| place.partition.as_str()), Some("t[1033]"));
-        places.forget("t[10]");
-        assert_eq!(places.sorted()[0].partition, "t[11]");
+        assert_eq!((sorted[1].next_offset, sorted[1].lag(), sorted[0].lag()), (Some(11), Some(9), None));
+        assert_eq!(sorted.last().map(|progress| progress.partition.as_str()), Some("t[1033]"));
+        partitions.remove("t[10]");
+        assert_eq!(partitions.sorted()[0].partition, "t[11]");
     }
 }

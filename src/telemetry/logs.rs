@@ -1,7 +1,7 @@
-//! Logs: human on a terminal, JSON otherwise, always on standard error.
+//! Logs on standard error: for people on a terminal, otherwise as JSON lines.
 //!
-//! A warning or an error that repeats is written [`BURST`] times, then once in [`EVERY`], with how many were left out.
-//! Places in the code are told apart, texts are not. All of them are counted, and the last are kept for `/status`.
+//! Repeated warnings and errors are rate-limited by call site: a burst of [`BURST`] lines, then one per [`REFILL_EVERY`]
+//! with the number of suppressed repeats. All of them are counted, and the most recent ones are kept for `/status`.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt::{self, Write};
@@ -19,114 +19,118 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, fmt as format, reload};
 
 use super::names;
 
-/// Lines of one place that are written at once.
+/// Lines that one call site may write at once.
 const BURST: u32 = 5;
-/// After them, a line each.
-const EVERY: Duration = Duration::from_secs(10);
-/// Warnings and errors that are kept.
-const KEPT_MAX: usize = 20;
-/// What is kept of one.
-const TEXT_MAX: usize = 500;
-/// Lines about lines: neither limited nor counted.
-const NOTICE: &str = "embedmill::log";
+/// The time after which a call site that used up its burst may write one more line.
+const REFILL_EVERY: Duration = Duration::from_secs(10);
+/// Warnings and errors that are kept for `/status`.
+const ENTRIES_MAX: usize = 20;
+/// Bytes that are kept of one message.
+const MESSAGE_BYTES_MAX: usize = 500;
+/// Target of the logger's own notices ("repeated log lines suppressed"), which are neither limited nor counted.
+const NOTICE_TARGET: &str = "embedmill::log";
 
-static LAST: Mutex<VecDeque<Noted>> = Mutex::new(VecDeque::new());
+static RECENT: Mutex<VecDeque<LogEntry>> = Mutex::new(VecDeque::new());
 
-/// What is logged, once logging has begun; it can change.
+/// The filter in force once logging has started; [`set`] replaces it.
 static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 
-/// Refuses a filter that cannot be understood, or that would silence everything by a slip of the keyboard.
+/// Refuses a filter that cannot be parsed, or whose misspelled level would be taken for a target and silence everything.
 ///
 /// # Errors
-/// What was expected.
-pub fn check(filter: &str) -> Result<(), String> {
+/// What was found and what was expected.
+pub(crate) fn check(filter: &str) -> Result<(), String> {
     const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
     let is_known = |part: &str| LEVELS.contains(&part) || part.starts_with("embedmill") || part.contains('=');
     match EnvFilter::try_new(filter) {
         Ok(_) if filter.split(',').all(|part| is_known(part.trim())) => Ok(()),
         _ => Err(format!(
-            "expected error, warn, info, debug, trace or off, or places as in info,embedmill::source=debug; found `{filter}`"
+            "found {filter:?}; expected error, warn, info, debug, trace or off, or a list with targets such as \
+             info,embedmill::source=debug"
         )),
     }
 }
 
-/// Logs what `filter` says from now on; one that [`check`] refuses changes nothing.
-pub fn set(filter: &str) {
+/// Replaces the filter from now on. An invalid one (see [`check`]) changes nothing.
+pub(crate) fn set(filter: &str) {
     if let (Some(handle), Ok(filter)) = (FILTER.get(), EnvFilter::try_new(filter)) {
-        // It fails only if logging is over.
+        // Fails only once the subscriber is dropped.
         let _ = handle.reload(filter);
     }
 }
 
-/// Starts logging at `level`, or at what `filter` says (as in `debug` or `embedmill::source=trace`).
+/// Starts logging by `filter` (such as `debug` or `embedmill::source=trace`), or at `level` if there is none.
 ///
 /// # Errors
-/// If `filter` cannot be understood.
-pub fn start(level: &str, filter: Option<&str>) -> Result<(), String> {
+/// If `filter` cannot be parsed.
+pub(crate) fn start(level: &str, filter: Option<&str>) -> Result<(), String> {
     let terminal = std::io::stderr().is_terminal();
     let filter = EnvFilter::try_new(filter.unwrap_or(level)).map_err(|error| format!("EMBEDMILL_LOG: {error}"))?;
     let (filter, handle) = reload::Layer::new(filter);
     FILTER.get_or_init(|| handle);
     let lines = format::layer().with_writer(std::io::stderr).with_ansi(terminal);
     let lines = if terminal { lines.compact().without_time().boxed() } else { lines.json().boxed() };
-    // The last layer is asked first whether an event is wanted.
-    let logs = tracing_subscriber::registry().with(filter).with(lines).with(Limit::default());
+    // The layer added last is the first to decide whether an event is enabled.
+    let logs = tracing_subscriber::registry().with(filter).with(lines).with(RateLimit::default());
     logs.try_init().map_err(|error| error.to_string())
 }
 
-/// A warning or an error of the log.
+/// A logged warning or error.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Noted {
+pub(crate) struct LogEntry {
     /// Seconds since 1970.
-    pub at: u64,
+    pub unix_seconds: u64,
     /// `WARN` or `ERROR`.
     pub level: String,
-    pub text: String,
+    /// The message and its fields in one line.
+    pub message: String,
 }
 
-/// The last warnings and errors, the newest last.
-pub fn last() -> Vec<Noted> {
-    LAST.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+/// The most recent warnings and errors, the newest last.
+pub(crate) fn recent() -> Vec<LogEntry> {
+    RECENT.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
 }
 
-fn keep(noted: Noted) {
-    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
-    last.push_back(noted);
-    if last.len() > KEPT_MAX {
-        last.pop_front();
+fn remember(entry: LogEntry) {
+    let mut recent = RECENT.lock().unwrap_or_else(PoisonError::into_inner);
+    recent.push_back(entry);
+    if recent.len() > ENTRIES_MAX {
+        recent.pop_front();
     }
 }
 
-/// What one place has written lately. Pure: the clock is an argument.
+/// The rate limit of one call site, a token bucket. Pure: the time is an argument.
 #[derive(Debug, Clone, Copy)]
 struct Quota {
-    /// Lines that may be written at once still.
+    /// Lines that may still be written at once.
     left: u32,
-    /// Since when they come back.
-    since: Instant,
-    left_out: u64,
+    /// When the bucket was last full or refilled.
+    refilled: Instant,
+    /// Lines suppressed since the last one that was written.
+    suppressed: u64,
 }
 
 impl Quota {
     fn new(now: Instant) -> Quota {
-        Quota { left: BURST, since: now, left_out: 0 }
+        Quota { left: BURST, refilled: now, suppressed: 0 }
     }
 
-    /// Whether a line at `now` is written.
+    /// Whether a line at `now` may be written.
     fn admit(&mut self, now: Instant) -> bool {
-        let back = (now.saturating_duration_since(self.since).as_secs() / EVERY.as_secs()).min(u64::from(BURST)) as u32;
-        if back > 0 {
-            self.left = (self.left + back).min(BURST);
-            self.since = now;
+        let refill = (now.saturating_duration_since(self.refilled).as_secs() / REFILL_EVERY.as_secs())
+            .min(u64::from(BURST)) as u32;
+        if refill > 0 {
+            self.left = (self.left + refill).min(BURST);
+            self.refilled = now;
         }
         match self.left {
             0 => {
-                self.left_out += 1;
+                self.suppressed += 1;
                 false
             }
             left => {
                 if left == BURST {
-                    self.since = now;
+                    self.refilled = now;
                 }
                 self.left -= 1;
                 true
@@ -135,31 +139,31 @@ impl Quota {
     }
 }
 
-/// The layer that counts, keeps and limits.
+/// The layer that counts, remembers and limits warnings and errors.
 #[derive(Default)]
-struct Limit(Mutex<HashMap<Identifier, Quota>>);
+struct RateLimit(Mutex<HashMap<Identifier, Quota>>);
 
-impl Limit {
-    /// There are as many places as there are log lines in the code.
+impl RateLimit {
+    /// Bounded by the number of call sites in the code.
     fn quotas(&self) -> MutexGuard<'_, HashMap<Identifier, Quota>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What this layer looks at: warnings and errors of the code's own places.
+/// Whether the event is a warning or an error other than the logger's own notices.
 fn is_limited(event: &Event<'_>) -> bool {
-    *event.metadata().level() <= Level::WARN && event.metadata().target() != NOTICE
+    *event.metadata().level() <= Level::WARN && event.metadata().target() != NOTICE_TARGET
 }
 
-impl<S: Subscriber> Layer<S> for Limit {
+impl<S: Subscriber> Layer<S> for RateLimit {
     fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
         if !is_limited(event) {
             return true;
         }
         let level = event.metadata().level();
         names::LOG_EVENTS.add(1, &[if *level == Level::ERROR { "error" } else { "warn" }]);
-        let at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        keep(Noted { at, level: level.to_string(), text: text(event) });
+        let unix_seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        remember(LogEntry { unix_seconds, level: level.to_string(), message: one_line(event) });
         let now = Instant::now();
         self.quotas().entry(event.metadata().callsite()).or_insert_with(|| Quota::new(now)).admit(now)
     }
@@ -168,17 +172,17 @@ impl<S: Subscriber> Layer<S> for Limit {
         if !is_limited(event) {
             return;
         }
-        let left_out =
-            self.quotas().get_mut(&event.metadata().callsite()).map(|quota| std::mem::take(&mut quota.left_out));
-        if let Some(left_out) = left_out.filter(|count| *count > 0) {
-            let place = event.metadata().target();
-            tracing::warn!(target: NOTICE, left_out, place, "lines like the one before were left out");
+        let suppressed =
+            self.quotas().get_mut(&event.metadata().callsite()).map(|quota| std::mem::take(&mut quota.suppressed));
+        if let Some(suppressed) = suppressed.filter(|count| *count > 0) {
+            let module = event.metadata().target();
+            tracing::warn!(target: NOTICE_TARGET, suppressed, module, "repeated log lines suppressed");
         }
     }
 }
 
-/// An event in one line: its message, and its fields after it.
-fn text(event: &Event<'_>) -> String {
+/// An event in one line: its message, followed by its fields.
+fn one_line(event: &Event<'_>) -> String {
     struct Line(String, String);
     impl Visit for Line {
         fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
@@ -196,8 +200,8 @@ fn text(event: &Event<'_>) -> String {
     let mut line = Line(String::new(), String::new());
     event.record(&mut line);
     let mut text = line.0 + &line.1;
-    if text.len() > TEXT_MAX {
-        text.truncate(text.floor_char_boundary(TEXT_MAX));
+    if text.len() > MESSAGE_BYTES_MAX {
+        text.truncate(text.floor_char_boundary(MESSAGE_BYTES_MAX));
         text.push('…');
     }
     text
@@ -211,14 +215,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_writes_a_burst_and_then_now_and_then() {
+    fn a_call_site_writes_a_burst_and_then_one_line_per_interval() {
         let start = Instant::now();
         let mut quota = Quota::new(start);
         let at = |seconds: u64| start + Duration::from_secs(seconds);
         let written = (0..100).filter(|_| quota.admit(at(0))).count();
-        assert_eq!((written, quota.left_out), (BURST as usize, 100 - u64::from(BURST)));
+        assert_eq!((written, quota.suppressed), (BURST as usize, 100 - u64::from(BURST)));
         assert_eq!((1..100).filter(|second| quota.admit(at(*second))).count(), 9);
-        // After a long silence a burst again, and no more.
+        // After a long pause a full burst is allowed again, and no more.
         assert_eq!((0..100).filter(|_| quota.admit(at(100_000))).count(), BURST as usize);
     }
 
@@ -248,22 +252,22 @@ mod tests {
     }
 
     #[test]
-    fn repeated_warnings_are_left_out_and_the_last_are_kept() {
+    fn repeated_warnings_are_suppressed_and_the_last_are_kept() {
         let written = Written::default();
         let into = written.clone();
         let lines = format::layer().with_writer(move || into.clone()).with_ansi(false).without_time();
-        let limit = Limit::default();
+        let limit = RateLimit::default();
         let warn = |number: usize| tracing::warn!(number, cause = "the cause", "it failed");
         tracing::subscriber::with_default(tracing_subscriber::registry().with(lines).with(limit), || {
             (0..50).for_each(warn);
             tracing::info!("not limited");
-            tracing::warn!("another place");
+            tracing::warn!("another call site");
         });
         let text = String::from_utf8(written.0.lock().expect("nobody panics").clone()).expect("text");
         assert_eq!(text.matches("it failed").count(), BURST as usize, "{text}");
-        assert!(text.contains("not limited") && text.contains("another place"), "{text}");
-        let last = last();
-        assert!(last.len() <= KEPT_MAX);
-        assert!(last.iter().any(|noted| noted.text == "it failed number=49 cause=the cause"), "{last:?}");
+        assert!(text.contains("not limited") && text.contains("another call site"), "{text}");
+        let recent = recent();
+        assert!(recent.len() <= ENTRIES_MAX);
+        assert!(recent.iter().any(|entry| entry.message == "it failed number=49 cause=the cause"), "{recent:?}");
     }
 }

@@ -1,25 +1,25 @@
-//! What a run shows of itself: metrics, the state now, logs, and the HTTP endpoint that serves them.
+//! Observability of a run: metrics, current state, logs, traces, and the HTTP endpoint that serves them.
 //!
-//! - [`names`] has every metric once: name, kind, labels, help
-//! - [`events`] is what the stages say, a line at each place: an event updates the metrics and the state together
-//! - [`live`] is the state now: what is in flight, where the partitions are, what is wrong
+//! - [`names`] declares every metric once: name, kind, labels and help text
+//! - [`events`] is the API that stages call; each function updates the metrics and the state together
+//! - [`live`] is the current state: progress of partitions, work in flight, health
 //! - [`status`] is that state as `/status` serves it and `embedmill top` reads it
-//! - [`observer`] serves `/live`, `/ready`, `/metrics` and `/status`, where `observe:` asks for it
-//! - [`traces`] makes a trace of each window, and [`otlp`] sends them where `observe.otlp` or the environment asks for it
-//! - [`workers`] counts what the devices do
-//! - [`logs`] writes events of `tracing`, not more of one place than anyone reads, and keeps the last errors
+//! - [`observer`] serves `/live`, `/ready`, `/metrics` and `/status` when the pipeline file has `observe:`
+//! - [`traces`] records one trace per window, and [`otlp`] exports the traces when `observe.otlp` or the environment asks
+//! - [`workers`] counts the work of each device's worker
+//! - [`logs`] sets up `tracing`, limits repeated log lines, and keeps the most recent errors
 //!
-//! A process runs one pipeline, so all of this is global, as the `metrics` crate's recorder is. Without an observer
-//! nothing is recorded, and an event costs a few atomic operations a window or batch; never anything a record.
+//! A process runs one pipeline, so this state is global, like the recorder of the `metrics` crate. Without an observer
+//! no metric is recorded. An event costs a few atomic operations per window or batch, and nothing per record.
 
-pub mod events;
-pub mod live;
-pub mod logs;
-pub mod names;
-pub mod observer;
-pub mod otlp;
-pub mod status;
-pub mod traces;
-pub mod workers;
+pub(crate) mod events;
+pub(crate) mod live;
+pub(crate) mod logs;
+pub(crate) mod names;
+pub(crate) mod observer;
+pub(crate) mod otlp;
+pub(crate) mod status;
+pub(crate) mod traces;
+pub(crate) mod workers;
 
-pub use observer::{ObserveConfig, Observer};
+pub(crate) use observer::{ObserveConfig, Observer};

@@ -1,9 +1,9 @@
-//! The HTTP endpoint: `/live`, `/ready`, `/metrics` and `/status`, for as long as a run lasts.
+//! The HTTP endpoint of a run: `/live`, `/ready`, `/metrics` and `/status`.
 //!
-//! In:    an address, and the plan's lines. Out: answers to GET and HEAD; anything else is refused by name.
-//! Keeps: the recorder's handle and the samples that rates are made of.
-//! Fails: only when it starts, if the address cannot be had. Connections are few and short: more than
-//!        [`CONNECTIONS_MAX`] wait, and one that does not speak within [`HEADERS_MAX`] is closed.
+//! In:    an address, and the lines of the plan. Out: responses to GET and HEAD; other methods and paths get an error.
+//! Keeps: the handle of the metrics recorder, and the samples that rates are computed from.
+//! Fails: only at the start, if the address cannot be bound. At most [`CONNECTIONS_MAX`] connections are served at once,
+//!        and one that sends no complete headers within [`HEADERS_MAX`] is closed.
 
 use std::convert::Infallible;
 use std::io;
@@ -31,113 +31,128 @@ use super::names;
 use super::otlp::OtlpConfig;
 use super::status::{InFlight, PlanLine, Sampler, Status};
 
-/// A scraper, a probe and a few people with `top`; more only ever comes by mistake.
+/// Enough for a scraper, probes and a few people with `top`; more would be a mistake.
 const CONNECTIONS_MAX: usize = 64;
-/// How long a request's headers may take.
+/// How long a client may take to send the headers of a request.
 const HEADERS_MAX: Duration = Duration::from_secs(10);
-/// How often samples for rates are taken, and the recorder's histograms are folded up.
+/// How often a sample for the rates is taken, and the recorder merges its histograms.
 const TICK: Duration = Duration::from_secs(1);
-/// After an accept that failed: out of file descriptors passes, and a loop would only eat the processor.
+/// The pause after a failed accept. The cause, such as too many open files, often passes; retrying at once would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// What is served.
-pub const PATHS: &str = "/live, /ready, /metrics and /status";
+/// The paths that are served.
+pub(crate) const PATHS: &str = "/live, /ready, /metrics and /status";
 
-/// `observe:` in the pipeline file.
+/// The section `observe` of the pipeline file.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ObserveConfig {
-    /// Where /live, /ready, /metrics and /status are served, as host:port; 0.0.0.0 is all of the machine's addresses,
-    /// port 0 a free one, which the log tells. Left out: 127.0.0.1:9464, or nowhere if only `otlp` is given.
+    /// The address of the HTTP endpoint for /live, /ready, /metrics and /status, as host:port. The host 0.0.0.0 means all
+    /// interfaces; port 0 picks a free port, which is logged. Default: 127.0.0.1:9464, or no endpoint if only `otlp` is set.
     pub listen: Option<String>,
-    /// Where traces are sent: a window is one, with its stages. Left out, to OTEL_EXPORTER_OTLP_ENDPOINT if that is set.
+    /// Export of traces by OpenTelemetry's protocol (OTLP), one trace per window. Default: traces are exported only if the
+    /// environment variable OTEL_EXPORTER_OTLP_ENDPOINT is set.
     pub otlp: Option<OtlpConfig>,
 }
 
-/// Only this machine sees it; the port is that of OpenTelemetry's exporters for Prometheus.
-const LISTEN: &str = "127.0.0.1:9464";
+/// Reachable from this machine only. The port is the usual one of OpenTelemetry's Prometheus exporters.
+const LISTEN_DEFAULT: &str = "127.0.0.1:9464";
 
 impl ObserveConfig {
-    /// The address, if it is to be served, or what is wrong with it.
+    /// The address to listen on; `None` if no endpoint is wanted.
+    ///
+    /// # Errors
+    /// What was found and what was expected, if the address cannot be parsed.
     pub fn address(&self) -> Result<Option<SocketAddr>, String> {
         let listen = match (&self.listen, &self.otlp) {
             (Some(listen), _) => listen,
-            (None, None) => LISTEN,
+            (None, None) => LISTEN_DEFAULT,
             (None, Some(_)) => return Ok(None),
         };
         let parsed = listen.parse().or_else(|error| {
-            // The one name that means the same everywhere.
+            // The only host name that needs no resolver.
             let port = listen.strip_prefix("localhost:").and_then(|port| port.parse::<u16>().ok());
             port.map(|port| SocketAddr::from(([127, 0, 0, 1], port))).ok_or(error)
         });
-        parsed
-            .map(Some)
-            .map_err(|_| format!("expected an address and a port, such as {LISTEN} or 0.0.0.0:9464, found `{listen}`"))
+        parsed.map(Some).map_err(|_| {
+            format!("found {listen:?}; expected an address and a port, such as {LISTEN_DEFAULT} or 0.0.0.0:9464")
+        })
     }
 }
 
+/// Why the endpoint cannot listen.
 #[derive(Debug, thiserror::Error)]
-pub enum ObserveError {
+pub(crate) enum ObserveError {
     #[error(
-        "observe.listen: {address}: another process has this port; give another, or 0 for a free one, as in --set \
-         observe.listen={}:0", address.ip()
+        "observe.listen: {address}: address already in use; expected a free port (port 0 picks one, as in --set \
+         observe.listen={}:0)", address.ip()
     )]
-    Taken { address: SocketAddr },
+    /// Another process listens on the address.
+    AddressInUse {
+        /// The address that was asked for.
+        address: SocketAddr,
+    },
     #[error(
-        "observe.listen: {address}: {cause}; expected an address of this machine and a port that this user may have"
+        "observe.listen: {address}: {cause}; expected an address of this machine and a port that this user may bind"
     )]
-    Listen { address: SocketAddr, cause: io::Error },
+    /// The address cannot be bound for another reason.
+    Listen {
+        /// The address that was asked for.
+        address: SocketAddr,
+        /// Why it cannot be bound.
+        cause: io::Error,
+    },
 }
 
-/// Serves until it is dropped.
-pub struct Observer {
+/// The running HTTP endpoint. Dropping it closes the endpoint and all connections.
+pub(crate) struct Observer {
     address: SocketAddr,
-    served: Arc<Served>,
-    _over: DropGuard,
+    server: Arc<Server>,
+    _stop: DropGuard,
 }
 
 impl Observer {
-    /// Takes the address, installs the recorder, and serves from now on. Call it within tokio's runtime.
+    /// Binds the address, installs the metrics recorder, and serves from now on. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// If the address cannot be had.
-    pub fn start(address: SocketAddr, plan: Vec<PlanLine>) -> Result<Observer, ObserveError> {
+    /// If the address cannot be bound.
+    pub(crate) fn start(address: SocketAddr, plan: Vec<PlanLine>) -> Result<Observer, ObserveError> {
         let listener = std::net::TcpListener::bind(address).and_then(|listener| {
             listener.set_nonblocking(true)?;
             TcpListener::from_std(listener)
         });
         let listener = listener.map_err(|cause| match cause.kind() {
-            io::ErrorKind::AddrInUse => ObserveError::Taken { address },
+            io::ErrorKind::AddrInUse => ObserveError::AddressInUse { address },
             _ => ObserveError::Listen { address, cause },
         })?;
         let address = listener.local_addr().unwrap_or(address);
-        let served = Arc::new(Served {
-            metrics: install(),
+        let server = Arc::new(Server {
+            metrics: install_recorder(),
             plan: Mutex::new(plan),
             started: Instant::now(),
             sampler: Mutex::default(),
         });
         names::BUILD_INFO.set(1.0, &[env!("CARGO_PKG_VERSION")]);
-        let over = CancellationToken::new();
-        tokio::spawn(over.clone().run_until_cancelled_owned(tick(served.clone())));
-        tokio::spawn(over.clone().run_until_cancelled_owned(accept(listener, served.clone())));
-        Ok(Observer { address, served, _over: over.drop_guard() })
+        let stop = CancellationToken::new();
+        tokio::spawn(stop.clone().run_until_cancelled_owned(tick(server.clone())));
+        tokio::spawn(stop.clone().run_until_cancelled_owned(accept(listener, server.clone())));
+        Ok(Observer { address, server, _stop: stop.drop_guard() })
     }
 
-    /// The plan is another now.
-    pub fn show(&self, plan: Vec<PlanLine>) {
-        *self.served.plan() = plan;
+    /// Replaces the plan that `/status` shows, after a reload.
+    pub(crate) fn set_plan(&self, plan: Vec<PlanLine>) {
+        *self.server.plan() = plan;
     }
 
-    /// Where it listens: with port 0, the port that it got.
-    pub fn address(&self) -> SocketAddr {
+    /// The address it listens on; if port 0 was asked for, with the actual port.
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 }
 
-/// The process's recorder. Where there is one already (a program that uses the library has its own), that one records,
-/// and `/metrics` shows nothing.
-fn install() -> PrometheusHandle {
+/// Installs the recorder of this process. If the program that embeds the library has installed one already, that one
+/// records, and `/metrics` stays empty.
+fn install_recorder() -> PrometheusHandle {
     let mut builder = PrometheusBuilder::new();
     for (end, bounds) in names::BUCKETS {
         builder =
@@ -146,44 +161,44 @@ fn install() -> PrometheusHandle {
     let recorder = builder.build_recorder();
     let handle = recorder.handle();
     if metrics::set_global_recorder(recorder).is_err() {
-        tracing::warn!("this process records metrics elsewhere already; /metrics stays empty");
+        tracing::warn!("another metrics recorder is installed in this process; /metrics stays empty");
     }
-    names::begin();
+    names::init();
     handle
 }
 
-/// What requests are answered from.
-struct Served {
+/// The state that requests are answered from.
+struct Server {
     metrics: PrometheusHandle,
     plan: Mutex<Vec<PlanLine>>,
     started: Instant,
     sampler: Mutex<Sampler>,
 }
 
-async fn tick(served: Arc<Served>) {
+async fn tick(server: Arc<Server>) {
     loop {
-        served.sampler().tick(Instant::now());
-        served.metrics.run_upkeep();
+        server.sampler().tick(Instant::now());
+        server.metrics.run_upkeep();
         tokio::time::sleep(TICK).await;
     }
 }
 
-/// Takes connections until it is dropped, which closes them.
-async fn accept(listener: TcpListener, served: Arc<Served>) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+/// Accepts connections until the future is dropped, which closes them.
+async fn accept(listener: TcpListener, server: Arc<Server>) {
+    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     loop {
-        let place = room.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let slot = slots.clone().acquire_owned().await.expect("the semaphore is never closed");
         match listener.accept().await {
             Ok((stream, _)) => {
-                let served = served.clone();
+                let server = server.clone();
                 connections.spawn(async move {
-                    serve(stream, served).await;
-                    drop(place);
+                    serve(stream, server).await;
+                    drop(slot);
                 });
             }
             Err(error) => {
-                tracing::warn!(%error, "a connection to observe.listen could not be taken");
+                tracing::warn!(%error, "accepting a connection on observe.listen failed");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -191,18 +206,18 @@ async fn accept(listener: TcpListener, served: Arc<Served>) {
     }
 }
 
-async fn serve(stream: TcpStream, served: Arc<Served>) {
+async fn serve(stream: TcpStream, server: Arc<Server>) {
     let answer = service_fn(move |request: Request<Incoming>| {
-        let response = served.answer(request.method(), request.uri().path());
+        let response = server.answer(request.method(), request.uri().path());
         async move { Ok::<_, Infallible>(response) }
     });
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEADERS_MAX);
-    // A client that goes away in the middle is its own affair.
+    // A client that disconnects early is no error of the run.
     drop(http.serve_connection(TokioIo::new(stream), answer).await);
 }
 
-impl Served {
+impl Server {
     fn sampler(&self) -> MutexGuard<'_, Sampler> {
         self.sampler.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -211,11 +226,15 @@ impl Served {
         self.plan.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// hyper leaves the body out of the answer to HEAD.
+    /// The response to a request. For HEAD, hyper leaves the body out.
     fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
         const TEXT: &str = "text/plain; charset=utf-8";
         if !matches!(*method, Method::GET | Method::HEAD) {
-            let mut response = response(StatusCode::METHOD_NOT_ALLOWED, TEXT, format!("{method}: expected GET\n"));
+            let mut response = response(
+                StatusCode::METHOD_NOT_ALLOWED,
+                TEXT,
+                format!("{method}: method not allowed; expected GET or HEAD\n"),
+            );
             response.headers_mut().insert(ALLOW, hyper::header::HeaderValue::from_static("GET, HEAD"));
             return response;
         }
@@ -239,12 +258,12 @@ impl Served {
                     Err(error) => response(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{error}\n")),
                 }
             }
-            _ => response(StatusCode::NOT_FOUND, TEXT, format!("{path} is not here; there are {PATHS}\n")),
+            _ => response(StatusCode::NOT_FOUND, TEXT, format!("{path}: not found; expected one of {PATHS}\n")),
         }
     }
 }
 
-/// What changes all the time is looked at when somebody asks.
+/// Sets the gauges of quantities that change all the time; they are sampled only when scraped.
 fn sample_gauges() {
     let (in_flight, is_ready) = {
         let state = LIVE.lock();
@@ -271,7 +290,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_read_and_mistakes_told() {
+    fn addresses_are_parsed_and_mistakes_reported() {
         let address = |listen: &str| {
             let observe = ObserveConfig { listen: Some(listen.into()), otlp: None };
             observe.address().map(|address| address.expect("it is served"))

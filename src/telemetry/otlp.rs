@@ -1,8 +1,8 @@
-//! Traces out, by OTLP over HTTP with protobuf.
+//! Export of traces by OTLP over HTTP with protobuf.
 //!
-//! In: spans that have ended, from [`super::traces`]. Out: requests to a collector, from a thread of the SDK's own, in batches.
-//! Keeps: at most the SDK's queue of 2,048 spans; what does not fit is let go. Fails: never the run. A collector that cannot
-//! be reached is a warning, and its spans are lost.
+//! In:    ended spans from [`super::traces`]. Out: batched requests to a collector, from a thread of the SDK.
+//! Keeps: at most the SDK's queue of 2,048 spans; spans that do not fit are dropped.
+//! Fails: never the run. If the collector cannot be reached, a warning is logged and the spans are lost.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -19,24 +19,25 @@ use serde::{Deserialize, Serialize};
 
 use super::traces;
 
-/// How long a request may take, and how long the end of a run waits for the last ones.
+/// How long a request may take, and how long the end of a run waits for the last spans.
 const SEND_MAX: Duration = Duration::from_secs(3);
-/// Most bytes of a collector's answer that are looked at.
-const ANSWER_BYTES_MAX: u64 = 64 << 10;
-/// Under the endpoint.
+/// Bytes that are read of a collector's response.
+const RESPONSE_BYTES_MAX: u64 = 64 << 10;
+/// The path of traces under the endpoint.
 const PATH: &str = "/v1/traces";
 
-/// `observe.otlp:` in the pipeline file.
+/// The section `observe.otlp` of the pipeline file.
 #[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct OtlpConfig {
-    /// The collector, as in http://localhost:4318; traces go to /v1/traces there. Left out: OTEL_EXPORTER_OTLP_ENDPOINT.
+    /// The collector's address, such as http://localhost:4318; traces are posted to /v1/traces under it. Default: the
+    /// environment variable OTEL_EXPORTER_OTLP_ENDPOINT.
     pub endpoint: Option<String>,
-    /// Sent with every request, such as an `authorization`.
+    /// HTTP headers sent with every request, such as `authorization`. Default: none.
     pub headers: BTreeMap<String, String>,
-    /// What the run is called. Left out: OTEL_SERVICE_NAME, else embedmill.
+    /// The resource attribute service.name. Default: the environment variable OTEL_SERVICE_NAME, or else embedmill.
     pub service_name: Option<String>,
-    /// Which share of windows is traced.
+    /// The fraction of windows that is traced, from 0 to 1. Default: 1.
     pub sample_ratio: f64,
 }
 
@@ -46,7 +47,7 @@ impl Default for OtlpConfig {
     }
 }
 
-/// Names of headers alone: values may be secrets.
+/// Shows the names of headers only, because their values may be secrets.
 impl std::fmt::Debug for OtlpConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let OtlpConfig { endpoint, headers, service_name, sample_ratio } = self;
@@ -62,11 +63,11 @@ impl std::fmt::Debug for OtlpConfig {
 impl OtlpConfig {
     /// One line for `explain`.
     pub fn describe(&self) -> String {
-        let place = self.endpoint.as_deref().map_or_else(|| "where the environment says".to_owned(), url);
-        format!("to {place}, {} % of windows", self.sample_ratio * 100.0)
+        let collector = self.endpoint.as_deref().map_or_else(|| "OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(), url);
+        format!("to {collector}, {} % of windows", self.sample_ratio * 100.0)
     }
 
-    /// What can be said without the environment.
+    /// Checks what can be checked without the environment.
     ///
     /// # Errors
     /// The key under `observe.otlp`, and what is wrong with it.
@@ -77,68 +78,82 @@ impl OtlpConfig {
         let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
         for (name, value) in &self.headers {
             if name.is_empty() || !name.chars().all(is_token) {
-                return Err(("headers", format!("`{name}` is no header's name")));
+                return Err((
+                    "headers",
+                    format!("{name:?}: invalid header name; expected letters, digits and hyphens"),
+                ));
             }
             if value.chars().any(|c| c.is_ascii_control()) {
-                let message =
-                    format!("the value of `{name}` has a control character; is there a line break at its end?");
+                let message = format!(
+                    "{name:?}: the value contains a control character; expected printable text (check for a line break at \
+                     its end)"
+                );
                 return Err(("headers", message));
             }
         }
         if !(0.0..=1.0).contains(&self.sample_ratio) {
-            return Err(("sample_ratio", format!("expected a number from 0 to 1, found {}", self.sample_ratio)));
+            return Err(("sample_ratio", format!("found {}; expected a number from 0 to 1", self.sample_ratio)));
         }
         Ok(())
     }
 }
 
+/// Checks that `endpoint` is an HTTP address without credentials.
+///
 /// # Errors
-/// What was expected.
-pub fn check_endpoint(endpoint: &str) -> Result<(), String> {
+/// What was found and what was expected.
+pub(crate) fn check_endpoint(endpoint: &str) -> Result<(), String> {
     let rest = endpoint.strip_prefix("http://").or_else(|| endpoint.strip_prefix("https://"));
     match rest {
-        Some(rest) if rest.split('/').next().is_some_and(|host| host.contains('@')) => {
-            Err("has a user or a password in it, which would be logged; expected them in `headers`".into())
-        }
+        Some(rest) if rest.split('/').next().is_some_and(|host| host.contains('@')) => Err(
+            "contains a user name or password, which would be logged; expected credentials in `observe.otlp.headers`"
+                .into(),
+        ),
         Some(rest) if !rest.is_empty() && !rest.starts_with('/') && !rest.contains(char::is_whitespace) => Ok(()),
-        _ => Err(format!("expected a collector's address such as http://localhost:4318, found `{endpoint}`")),
+        _ => Err(format!("found {endpoint:?}; expected the collector's address, such as http://localhost:4318")),
     }
 }
 
-/// Where traces go, with what the environment says.
+/// The settings of the export, with the environment applied.
 #[derive(Clone, PartialEq)]
-pub struct OtlpSettings {
-    /// Whole, with its path.
+pub(crate) struct OtlpSettings {
+    /// The full URL that traces are posted to.
     pub url: String,
+    /// HTTP headers sent with every request.
     pub headers: BTreeMap<String, String>,
+    /// The resource attribute service.name.
     pub service_name: String,
+    /// The fraction of windows that is traced, from 0 to 1.
     pub sample_ratio: f64,
 }
 
-/// The address of a collector with the path of traces, which it may have already.
-pub fn url(endpoint: &str) -> String {
+/// The URL of traces at the collector `endpoint`, which may include the path already.
+pub(crate) fn url(endpoint: &str) -> String {
     let endpoint = endpoint.trim_end_matches('/');
     if endpoint.ends_with(PATH) { endpoint.to_owned() } else { format!("{endpoint}{PATH}") }
 }
 
+/// The exporter cannot be built from the settings.
 #[derive(Debug, thiserror::Error)]
 #[error("observe.otlp: {0}")]
-pub struct OtlpError(pub String);
+pub(crate) struct OtlpError(pub String);
 
-/// Sends what ends from now on, until it is dropped.
-pub struct Tracing {
+/// The running export. Dropping it sends the last spans.
+pub(crate) struct TraceExport {
     provider: SdkTracerProvider,
 }
 
-impl Tracing {
+impl TraceExport {
+    /// Exports spans that end from now on.
+    ///
     /// # Errors
-    /// If the settings cannot be used.
-    pub fn start(settings: OtlpSettings) -> Result<Tracing, OtlpError> {
+    /// If the exporter cannot be built from the settings.
+    pub(crate) fn start(settings: OtlpSettings) -> Result<TraceExport, OtlpError> {
         let OtlpSettings { url, headers, service_name, sample_ratio } = settings;
         let agent = ureq::Agent::config_builder().timeout_global(Some(SEND_MAX)).http_status_as_error(false).build();
         let exporter = SpanExporter::builder()
             .with_http()
-            .with_http_client(Sender { agent: agent.into(), url: url.clone() })
+            .with_http_client(HttpSender { agent: agent.into(), url: url.clone() })
             .with_protocol(Protocol::HttpBinary)
             .with_endpoint(url)
             .with_timeout(SEND_MAX)
@@ -152,40 +167,40 @@ impl Tracing {
             .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(sample_ratio))))
             .with_batch_exporter(exporter)
             .build();
-        traces::begin(provider.tracer("embedmill"));
-        Ok(Tracing { provider })
+        traces::init(provider.tracer("embedmill"));
+        Ok(TraceExport { provider })
     }
 }
 
-impl Drop for Tracing {
+impl Drop for TraceExport {
     fn drop(&mut self) {
         if let Err(error) = self.provider.shutdown_with_timeout(SEND_MAX) {
-            tracing::warn!(%error, "the last traces could not be sent");
+            tracing::warn!(%error, "exporting the last traces failed");
         }
     }
 }
 
-/// HTTP for the exporter, which has a thread of its own: a request may block there.
+/// The HTTP client of the exporter. Requests may block, because the exporter has a thread of its own.
 #[derive(Debug)]
-struct Sender {
+struct HttpSender {
     agent: ureq::Agent,
     url: String,
 }
 
 #[async_trait]
-impl HttpClient for Sender {
+impl HttpClient for HttpSender {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let sent = self.agent.run(request.map(|body| body.to_vec())).and_then(|response| {
             let (parts, mut body) = response.into_parts();
-            let body = body.with_config().limit(ANSWER_BYTES_MAX).read_to_vec()?;
+            let body = body.with_config().limit(RESPONSE_BYTES_MAX).read_to_vec()?;
             Ok(Response::from_parts(parts, Bytes::from(body)))
         });
         match &sent {
             Ok(response) if response.status().is_success() => {}
             Ok(response) => {
-                tracing::warn!(url = self.url, status = response.status().as_u16(), "traces were not taken")
+                tracing::warn!(url = self.url, status = response.status().as_u16(), "trace export rejected")
             }
-            Err(error) => tracing::warn!(url = self.url, %error, "traces could not be sent"),
+            Err(error) => tracing::warn!(url = self.url, %error, "trace export failed"),
         }
         Ok(sent?)
     }
@@ -196,7 +211,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn endpoints_are_read_and_mistakes_told() {
+    fn endpoints_are_parsed_and_mistakes_reported() {
         assert_eq!(url("http://localhost:4318"), url("http://localhost:4318/"));
         assert_eq!(url("https://c.example/otlp"), "https://c.example/otlp/v1/traces");
         assert_eq!(url("https://c.example/otlp/v1/traces/"), "https://c.example/otlp/v1/traces");

@@ -1,6 +1,6 @@
-//! The state of a run as `/status` serves it, in JSON, and as `embedmill top` reads it back.
+//! The state of a run as `/status` serves it in JSON, and as `embedmill top` reads it.
 //!
-//! Rates and busy shares are over the last [`SPAN`], from samples that the observer takes once a second.
+//! Rates and busy ratios are averages over the last [`SPAN`], from samples that the observer takes once per second.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -8,103 +8,143 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::live::{LIVE, PartitionProgress, Phase, Running, State};
-use super::logs::{self, Noted};
+use super::logs::{self, LogEntry};
 use crate::record::Settled;
 
-/// What rates are over: long enough to be calm with windows of a second, short enough to follow.
-pub const SPAN: Duration = Duration::from_secs(10);
+/// The span that rates are averaged over: long enough to be steady with windows of a second, short enough to be current.
+pub(crate) const SPAN: Duration = Duration::from_secs(10);
 
-/// A run, as it is now. Fields that a reader does not know are of a later version, and left out.
+/// The version of the JSON that this build writes, and the last that `top` reads; see docs/compatibility.md.
+pub(crate) const FORMAT_VERSION: u32 = 1;
+
+/// The current state of a run. Readers ignore fields that they do not know, which come from later versions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Status {
+pub(crate) struct Status {
+    /// The version of this format, [`FORMAT_VERSION`].
+    pub format_version: u32,
+    /// The version of embedmill.
     pub version: String,
+    /// Starting, running or draining.
     pub phase: Phase,
-    /// Why `/ready` says no; `null` where it says yes.
+    /// Why `/ready` answers 503; `null` if it answers 200.
     pub not_ready: Option<String>,
+    /// Seconds since the observer was started.
     pub uptime_seconds: f64,
-    /// A line a stage.
+    /// The execution plan, one line per stage.
     pub plan: Vec<PlanLine>,
-    /// `null` until it is loaded.
+    /// The model in one line; `null` until it is loaded.
     pub model: Option<String>,
+    /// Totals since the start.
     pub counters: Counters,
+    /// Current throughput.
     pub rates: Rates,
+    /// Work between source and sink.
     pub in_flight: InFlight,
+    /// One entry per worker.
     pub devices: Vec<DeviceStatus>,
+    /// The progress of each partition.
     pub positions: Vec<PartitionProgress>,
-    /// The last warnings and errors of the log, the newest last.
-    pub errors: Vec<Noted>,
+    /// The most recent warnings and errors of the log, the newest last.
+    pub errors: Vec<LogEntry>,
 }
 
+/// One line of the execution plan, as `embedmill explain` prints it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PlanLine {
+pub(crate) struct PlanLine {
+    /// The name of the stage.
     pub stage: String,
-    pub what: String,
+    /// What the stage does.
+    pub description: String,
 }
 
-/// Since the start. Records read are those in flight and all of the others.
+/// Totals since the start. `records_read` is the sum of the other record counts and the records in flight.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counters {
+pub(crate) struct Counters {
+    /// Records read by the source.
     pub records_read: u64,
+    /// Records whose rows were published.
     pub records_published: u64,
+    /// Records sent to the dead letters.
     pub records_dead_lettered: u64,
+    /// Records that were deletes, and were published as deletes.
     pub records_deleted: u64,
+    /// Records of revoked partitions, which their new owners read again.
     pub records_abandoned: u64,
+    /// Rows published.
     pub rows: u64,
+    /// Tokens of published windows, including special tokens.
     pub tokens: u64,
+    /// Rows whose text was truncated.
     pub truncated_rows: u64,
+    /// Tokens lost to truncation.
     pub truncated_tokens: u64,
+    /// Windows published and committed, or abandoned.
     pub windows_settled: u64,
 }
 
-/// A second, over the last [`SPAN`], of what is settled.
+/// Settled records, rows and tokens per second, averaged over the last [`SPAN`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub struct Rates {
-    pub records: f64,
-    pub rows: f64,
-    pub tokens: f64,
+pub(crate) struct Rates {
+    /// Settled records per second.
+    pub records_per_second: f64,
+    /// Published rows per second.
+    pub rows_per_second: f64,
+    /// Encoded tokens per second.
+    pub tokens_per_second: f64,
 }
 
+/// Work between source and sink.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct InFlight {
+pub(crate) struct InFlight {
+    /// Windows closed but not yet settled.
     pub windows: u64,
+    /// Micro-batches waiting for a worker.
     pub batches_queued: u64,
+    /// Bytes of the memory budget in use.
     pub bytes: u64,
+    /// The size of the memory budget.
     pub bytes_max: u64,
 }
 
+/// The work of one worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct DeviceStatus {
+pub(crate) struct DeviceStatus {
+    /// The worker's device, such as `cpu` or `cuda:0`.
     pub device: String,
-    /// Share of the last [`SPAN`] that it spent in the model.
-    pub busy: f64,
+    /// Fraction of the last [`SPAN`] that the worker spent encoding, from 0 to 1.
+    pub busy_ratio: f64,
+    /// Micro-batches encoded since the start.
     pub batches: u64,
+    /// Rows encoded since the start.
     pub rows: u64,
+    /// Tokens encoded since the start.
     pub tokens: u64,
+    /// Micro-batches split because the device ran out of memory.
     pub splits: u64,
 }
 
-/// The counts that rates are made of, at one time.
+/// The totals at one time, from which rates are computed.
 #[derive(Debug, Clone)]
 struct Sample {
     at: Instant,
     settled: Settled,
-    /// A worker each.
+    /// Busy time of each worker.
     busy: Vec<Duration>,
 }
 
-/// Keeps samples of the last [`SPAN`].
+/// The samples of the last [`SPAN`].
 #[derive(Debug, Default)]
-pub struct Sampler(VecDeque<Sample>);
+pub(crate) struct Sampler(VecDeque<Sample>);
 
 impl Sampler {
-    /// Takes a sample; call it about once a second.
-    pub fn tick(&mut self, now: Instant) {
+    /// Takes a sample; to be called about once per second.
+    pub(crate) fn tick(&mut self, now: Instant) {
         let state = LIVE.lock();
-        self.push(Sample { at: now, settled: state.settled, busy: busy(&state) });
+        self.push(Sample { at: now, settled: state.settled, busy: busy_times(&state) });
     }
 
     fn push(&mut self, sample: Sample) {
-        // One older than the span stays, so that the samples span it.
+        // One sample older than the span is kept, so that the samples cover the whole span.
         while self.0.get(1).is_some_and(|next| sample.at.duration_since(next.at) >= SPAN) {
             self.0.pop_front();
         }
@@ -122,42 +162,43 @@ impl Sampler {
         let Some((first, seconds)) = self.since(now) else { return Rates::default() };
         let rate = |now: u64, then: u64| now.saturating_sub(then) as f64 / seconds;
         Rates {
-            records: rate(settled.records, first.settled.records),
-            rows: rate(settled.rows, first.settled.rows),
-            tokens: rate(settled.tokens, first.settled.tokens),
+            records_per_second: rate(settled.records, first.settled.records),
+            rows_per_second: rate(settled.rows, first.settled.rows),
+            tokens_per_second: rate(settled.tokens, first.settled.tokens),
         }
     }
 
-    /// The busy share of a worker that has been busy for so long altogether.
-    fn busy(&self, worker: usize, busy: Duration, now: Instant) -> f64 {
+    /// The busy ratio of a worker whose total busy time is `busy`.
+    fn busy_ratio(&self, worker: usize, busy: Duration, now: Instant) -> f64 {
         let Some((first, seconds)) = self.since(now) else { return 0.0 };
         let then = first.busy.get(worker).copied().unwrap_or_default();
-        // A batch counts when it is done, also with what of it lay before the span.
+        // A batch counts in full when it ends, even if it began before the span; hence the cap.
         (busy.saturating_sub(then).as_secs_f64() / seconds).min(1.0)
     }
 }
 
-fn busy(state: &State) -> Vec<Duration> {
+fn busy_times(state: &State) -> Vec<Duration> {
     let pool = state.running.as_ref().map(|running| running.pool.counters());
     pool.unwrap_or_default().iter().map(|counters| counters.busy).collect()
 }
 
 impl Status {
-    /// The state now.
-    pub fn now(plan: &[PlanLine], started: Instant, sampler: &Sampler, now: Instant) -> Status {
+    /// The state at `now`.
+    pub(crate) fn now(plan: &[PlanLine], started: Instant, sampler: &Sampler, now: Instant) -> Status {
         let state = LIVE.lock();
         let settled = &state.settled;
         let running = state.running.as_ref();
         let devices = running.map(|running| running.pool.counters()).unwrap_or_default();
         let devices = devices.iter().enumerate().map(|(worker, counters)| DeviceStatus {
             device: counters.device.to_string(),
-            busy: sampler.busy(worker, counters.busy, now),
+            busy_ratio: sampler.busy_ratio(worker, counters.busy, now),
             batches: counters.batches,
             rows: counters.rows,
             tokens: counters.tokens,
             splits: counters.splits,
         });
         Status {
+            format_version: FORMAT_VERSION,
             version: env!("CARGO_PKG_VERSION").into(),
             phase: state.phase(),
             not_ready: state.not_ready(),
@@ -169,7 +210,7 @@ impl Status {
             in_flight: InFlight::of(running),
             devices: devices.collect(),
             positions: state.partitions.sorted(),
-            errors: logs::last(),
+            errors: logs::recent(),
         }
     }
 }
@@ -187,7 +228,7 @@ impl Counters {
             truncated_rows: settled.truncated_rows,
             truncated_tokens: settled.truncated_tokens,
             windows_settled: LIVE.windows_settled.load(Relaxed),
-            // Last: what is settled was read before.
+            // Loaded last, because records are read before they are settled.
             records_read: LIVE.records_read.load(Relaxed),
         }
     }
@@ -223,9 +264,9 @@ mod tests {
         }
         assert_eq!(sampler.0.len(), 11);
         let rates = sampler.rates(&settled(2_900), at(29));
-        assert_eq!((rates.records, rates.tokens), (100.0, 1_000.0));
-        assert_eq!(sampler.busy(0, Duration::from_millis(14_500), at(29)), 0.5);
-        assert_eq!(sampler.busy(1, Duration::ZERO, at(29)), 0.0);
-        assert!(sampler.rates(&settled(2_900), at(39)).records < 60.0);
+        assert_eq!((rates.records_per_second, rates.tokens_per_second), (100.0, 1_000.0));
+        assert_eq!(sampler.busy_ratio(0, Duration::from_millis(14_500), at(29)), 0.5);
+        assert_eq!(sampler.busy_ratio(1, Duration::ZERO, at(29)), 0.0);
+        assert!(sampler.rates(&settled(2_900), at(39)).records_per_second < 60.0);
     }
 }

@@ -1,12 +1,13 @@
-//! Traces: a window is one. Its span goes from its first record to its commit, and has these under it:
+//! Traces, one per window. The root span lasts from the window's first record to its commit, with these child spans:
 //!
-//! - `source`: from its first records read to its last handed on
-//! - `tokenize`: from the first of them extracted to the last
-//! - `encode`: from the window closed to its vectors put together, and under it a `batch` each, with its device
-//! - `publish`: rows and dead letters to the sink, once for each try; `commit`: their positions
+//! - `source`: from reading the first records until the last ones are handed to the pipeline
+//! - `tokenize`: from the first extraction to the last
+//! - `encode`: from closing the window until its rows are assembled; each `batch` is a child with its device
+//! - `publish`: writing rows and dead letters to the sink, one span per attempt
+//! - `commit`: committing the offsets of the attempt
 //!
-//! Messages carry the window's context in a header, and the window links to the contexts that its records came with.
-//! Without a tracer (see [`super::otlp`]) all of this is one load of an atomic a window and a batch.
+//! Produced messages carry the window's trace context in a header, and the window's span links to the contexts of the
+//! messages it was made of. Without a tracer (see [`super::otlp`]) the cost is one atomic load per window and batch.
 
 use std::cell::Cell;
 use std::sync::OnceLock;
@@ -20,47 +21,46 @@ use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::trace::{SdkTracer, Span};
 
 use crate::device::Device;
-use crate::record::Settled;
-use crate::record::{Block, Timestamps};
+use crate::record::{Block, Settled, Timestamps};
 use crate::window::Window;
 
-/// Where a trace's context travels: the header of W3C's Trace Context.
-pub const TRACEPARENT: &str = "traceparent";
-/// Most traces that a window links to: enough to see where it came from, few enough for any backend.
+/// The header of a trace's context, by W3C Trace Context.
+pub(crate) const TRACEPARENT: &str = "traceparent";
+/// The number of traces that a window links to at most, within the limits of common backends.
 const LINKS_MAX: usize = 32;
 
 static TRACER: OnceLock<SdkTracer> = OnceLock::new();
 
-/// From now on windows are traced.
-pub(super) fn begin(tracer: SdkTracer) {
-    // A process has one run.
+/// Traces windows from now on.
+pub(super) fn init(tracer: SdkTracer) {
+    // A process has one run, so the first tracer stays.
     TRACER.get_or_init(|| tracer);
 }
 
-/// What spans of another thread are put under; nothing where nobody traces.
+/// The parent of spans that another thread records; empty if tracing is off.
 #[derive(Debug, Clone, Default)]
 pub struct Parent(Option<SpanContext>);
 
-/// A window's trace while it is on its way; nothing where nobody traces.
+/// The trace of a window between its closing and its settlement; empty if tracing is off.
 #[derive(Debug, Default)]
-pub struct WindowTrace(Option<Open>);
+pub struct WindowTrace(Option<OpenSpans>);
 
 #[derive(Debug)]
-struct Open {
+struct OpenSpans {
     window: Span,
     encode: Span,
     traceparent: String,
-    /// When the try that goes on had published everything.
+    /// When the current attempt had published all rows and dead letters.
     published: Cell<Option<Instant>>,
 }
 
 impl WindowTrace {
-    /// A window is closed, and its batches go to the devices.
+    /// Begins the trace of a window that was just closed and is divided into so many `batches`.
     pub fn begin(window: &Window, batches: usize) -> WindowTrace {
         let Some(tracer) = TRACER.get() else { return WindowTrace::default() };
         let builder = SpanBuilder::from_name("window")
             .with_kind(SpanKind::Consumer)
-            .with_start_time(since_epoch(first(window, |times| times.asked).unwrap_or(window.opened)))
+            .with_start_time(since_epoch(first(window, |times| times.requested_at).unwrap_or(window.opened)))
             .with_links(links(&window.blocks))
             .with_attributes([
                 number("embedmill.window", window.number),
@@ -72,39 +72,39 @@ impl WindowTrace {
         let context = root.span_context().clone();
         let traceparent = traceparent(&context);
         let parent = Parent(Some(context));
-        let blocks = number("embedmill.runs", window.blocks.len() as u64);
-        parent.record("source", window, (|times| times.asked, |times| times.read), &blocks);
-        parent.record("tokenize", window, (|times| times.began, |times| times.prepared), &blocks);
+        let blocks = number("embedmill.blocks", window.blocks.len() as u64);
+        parent.record("source", window, |times| times.requested_at, |times| times.read_at, &blocks);
+        parent.record("tokenize", window, |times| times.extract_started_at, |times| times.prepared_at, &blocks);
         let encode = SpanBuilder::from_name("encode").with_attributes([number("embedmill.batches", batches as u64)]);
         let encode = tracer.build_with_context(encode, &parent.context());
-        WindowTrace(Some(Open { window: root, encode, traceparent, published: Cell::new(None) }))
+        WindowTrace(Some(OpenSpans { window: root, encode, traceparent, published: Cell::new(None) }))
     }
 
-    /// What a batch of the window is put under.
+    /// The parent of the window's batches.
     pub fn encode(&self) -> Parent {
         Parent(self.0.as_ref().map(|open| open.encode.span_context().clone()))
     }
 
-    /// The window has its vectors.
+    /// All rows of the window are assembled.
     pub fn encoded(&mut self) {
         if let Some(open) = &mut self.0 {
             open.encode.end();
         }
     }
 
-    /// What messages carry as [`TRACEPARENT`].
+    /// The value of the header [`TRACEPARENT`] of produced messages.
     pub fn traceparent(&self) -> Option<&str> {
         self.0.as_ref().map(|open| open.traceparent.as_str())
     }
 
-    /// Rows and dead letters are with the sink; what follows is the commit.
+    /// The sink has taken all rows and dead letters; the commit follows.
     pub fn published(&self) {
         if let Some(open) = &self.0 {
             open.published.set(Some(Instant::now()));
         }
     }
 
-    /// A try at publishing, which `began` then, has ended.
+    /// An attempt to publish that began at `began` has ended, and failed if there is an error.
     pub fn tried(&self, began: Instant, failed: Option<&dyn std::error::Error>) {
         let Some(open) = &self.0 else { return };
         let parent = Parent(Some(open.window.span_context().clone()));
@@ -114,10 +114,10 @@ impl WindowTrace {
         };
         match open.published.take() {
             Some(published) => {
-                parent.ended("publish", SpanKind::Producer, (began, published), Status::Unset);
-                parent.ended("commit", SpanKind::Internal, (published, now), status(failed));
+                parent.ended("publish", SpanKind::Producer, began, published, Status::Unset);
+                parent.ended("commit", SpanKind::Internal, published, now, status(failed));
             }
-            None => parent.ended("publish", SpanKind::Producer, (began, now), status(failed)),
+            None => parent.ended("publish", SpanKind::Producer, began, now, status(failed)),
         }
     }
 
@@ -135,7 +135,7 @@ impl WindowTrace {
         open.window.end();
     }
 
-    /// The window is not settled, and stops the run.
+    /// The window cannot be settled, and the run stops.
     pub fn failed(mut self, error: &dyn std::error::Error) {
         if let Some(open) = &mut self.0 {
             open.window.set_status(Status::error(error.to_string()));
@@ -145,14 +145,8 @@ impl WindowTrace {
 }
 
 impl Parent {
-    /// A device has encoded a batch in the time that has gone since `began`.
-    pub fn batch(
-        &self,
-        (device, worker): (Device, usize),
-        (rows, tokens): (usize, usize),
-        began: Instant,
-        is_ok: bool,
-    ) {
+    /// Records the span of a batch that a worker began to encode at `began` and has just ended.
+    pub fn batch(&self, device: Device, worker: usize, rows: usize, tokens: usize, began: Instant, is_ok: bool) {
         let (Some(tracer), Some(_)) = (TRACER.get(), &self.0) else { return };
         let builder = SpanBuilder::from_name("batch").with_start_time(since_epoch(began)).with_attributes([
             KeyValue::new("embedmill.device", device.to_string()),
@@ -174,16 +168,17 @@ impl Parent {
         }
     }
 
-    /// From the first of a window's runs of records to the last.
-    fn record(&self, name: &'static str, window: &Window, (from, to): (Moment, Moment), attribute: &KeyValue) {
+    /// Records a span from the earliest `from` of the window's blocks to the latest `to`.
+    fn record(&self, name: &'static str, window: &Window, from: TimestampOf, to: TimestampOf, attribute: &KeyValue) {
         let (Some(tracer), Some(from)) = (TRACER.get(), first(window, from)) else { return };
-        let to = window.blocks.iter().map(|block| to(&block.times)).max().unwrap_or(from);
+        let to = window.blocks.iter().map(|block| to(&block.timestamps)).max().unwrap_or(from);
         let builder =
             SpanBuilder::from_name(name).with_start_time(since_epoch(from)).with_attributes([attribute.clone()]);
         tracer.build_with_context(builder, &self.context()).end_with_timestamp(since_epoch(to));
     }
 
-    fn ended(&self, name: &'static str, kind: SpanKind, (from, to): (Instant, Instant), status: Status) {
+    /// Records a span that has ended already.
+    fn ended(&self, name: &'static str, kind: SpanKind, from: Instant, to: Instant, status: Status) {
         let Some(tracer) = TRACER.get() else { return };
         let builder = SpanBuilder::from_name(name).with_kind(kind).with_start_time(since_epoch(from));
         let mut span = tracer.build_with_context(builder, &self.context());
@@ -196,11 +191,11 @@ fn number(name: &'static str, value: u64) -> KeyValue {
     KeyValue::new(name, i64::try_from(value).unwrap_or(i64::MAX))
 }
 
-/// One of a run's times.
-type Moment = fn(&Timestamps) -> Instant;
+/// Selects one of the timestamps of a block.
+type TimestampOf = fn(&Timestamps) -> Instant;
 
-fn first(window: &Window, of: Moment) -> Option<Instant> {
-    window.blocks.iter().map(|block| of(&block.times)).min()
+fn first(window: &Window, of: TimestampOf) -> Option<Instant> {
+    window.blocks.iter().map(|block| of(&block.timestamps)).min()
 }
 
 fn since_epoch(instant: Instant) -> SystemTime {
@@ -212,14 +207,15 @@ fn traceparent(context: &SpanContext) -> String {
     format!("00-{}-{}-{flags:02x}", context.trace_id(), context.span_id())
 }
 
-/// The contexts that records came with, each trace once, up to [`LINKS_MAX`].
+/// Links to the trace contexts of the records' messages, each trace once, at most [`LINKS_MAX`].
 fn links(blocks: &[Block]) -> Vec<Link> {
     let mut links: Vec<Link> = Vec::new();
     for block in blocks {
         for record in 0..block.records() {
             let headers = block.body.envelope(record).into_iter().flat_map(|envelope| &envelope.headers);
-            let context =
-                headers.filter(|(name, _)| name == TRACEPARENT).find_map(|(_, value)| parsed(value.as_deref()?));
+            let context = headers
+                .filter(|(name, _)| name == TRACEPARENT)
+                .find_map(|(_, value)| parse_traceparent(value.as_deref()?));
             let Some(context) = context else { continue };
             if links.iter().all(|link| link.span_context.trace_id() != context.trace_id()) {
                 links.push(Link::with_context(context));
@@ -232,8 +228,8 @@ fn links(blocks: &[Block]) -> Vec<Link> {
     links
 }
 
-/// W3C's `version-trace-span-flags`; what is not that is no context. Later versions may have more fields.
-fn parsed(header: &[u8]) -> Option<SpanContext> {
+/// Parses `version-trace-span-flags` of W3C Trace Context; `None` if it is malformed. Later versions may have more fields.
+fn parse_traceparent(header: &[u8]) -> Option<SpanContext> {
     let text = std::str::from_utf8(header).ok()?.trim();
     let mut parts = text.split('-');
     let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
@@ -255,13 +251,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn contexts_are_written_and_read_as_w3c_has_them() {
+    fn contexts_are_written_and_read_by_the_w3c_format() {
         let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-        let context = parsed(good.as_bytes()).expect("a context");
+        let context = parse_traceparent(good.as_bytes()).expect("a context");
         assert_eq!(traceparent(&context), good);
         assert!(context.is_sampled() && context.is_remote());
         let later = format!("cc{}-what-comes", &good[2..]);
-        assert!(parsed(later.as_bytes()).is_some(), "a later version may have more");
+        assert!(parse_traceparent(later.as_bytes()).is_some(), "a later version may have more");
         for wrong in [
             "",
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
@@ -271,7 +267,7 @@ mod tests {
             "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
             "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
         ] {
-            assert!(parsed(wrong.as_bytes()).is_none(), "{wrong}");
+            assert!(parse_traceparent(wrong.as_bytes()).is_none(), "{wrong}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What the workers of the devices have done: they count here, the live view and the metrics read.
+//! Counters of the device workers: each worker writes its own, the status and the metrics read them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::device::Device;
 
-/// A worker's counters, written by its thread alone.
+/// The counters of one worker, written only by its own thread.
 #[derive(Debug, Default)]
 pub struct WorkerCounters {
     batches: AtomicU64,
@@ -17,7 +17,7 @@ pub struct WorkerCounters {
 }
 
 impl WorkerCounters {
-    /// A batch spent so long in the encoder; `encoded` are its rows and tokens, where it did not fail.
+    /// A batch spent the time `took` in the encoder. `encoded` is its number of rows and tokens, or `None` if it failed.
     pub fn batch(&self, took: Duration, encoded: Option<(usize, usize)>) {
         self.busy_ns.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Relaxed);
         if let Some((rows, tokens)) = encoded {
@@ -33,21 +33,24 @@ impl WorkerCounters {
     }
 }
 
-/// What a worker has done so far.
+/// The totals of one worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeviceCounters {
+    /// The worker's device.
     pub device: Device,
-    /// Batches as they were submitted, encoded without an error.
+    /// Batches encoded without an error, counted as they were submitted (before any split).
     pub batches: u64,
+    /// Rows of these batches.
     pub rows: u64,
+    /// Tokens of these batches.
     pub tokens: u64,
     /// How often a batch was split because the device ran out of memory.
     pub splits: u64,
-    /// Time inside the encoder; the rest of a worker's life is idle.
+    /// Time inside the encoder. The worker is idle the rest of the time.
     pub busy: Duration,
 }
 
-/// Looks at a pool of workers for as long as it exists.
+/// A read-only view of a worker pool, for metrics and status.
 #[derive(Clone)]
 pub struct PoolWatch {
     queued: Arc<dyn Fn() -> usize + Send + Sync>,
@@ -55,7 +58,7 @@ pub struct PoolWatch {
 }
 
 impl PoolWatch {
-    /// `queued` tells how many batches no worker has taken yet.
+    /// `queued` returns how many batches wait for a worker.
     pub fn new(
         queued: impl Fn() -> usize + Send + Sync + 'static,
         workers: impl IntoIterator<Item = (Device, Arc<WorkerCounters>)>,
@@ -63,12 +66,12 @@ impl PoolWatch {
         PoolWatch { queued: Arc::new(queued), workers: workers.into_iter().collect() }
     }
 
-    /// Batches that no worker has taken yet.
+    /// Batches that wait for a worker.
     pub fn queued(&self) -> usize {
         (self.queued)()
     }
 
-    /// One entry a worker, in the order of the devices.
+    /// One entry per worker, in the order of the devices.
     pub fn counters(&self) -> Vec<DeviceCounters> {
         let counters = |(device, counters): &(Device, Arc<WorkerCounters>)| DeviceCounters {
             device: *device,

@@ -1,4 +1,7 @@
-//! `record:` in the pipeline file, and the fields that it names.
+//! `record:` in the pipeline file: which fields of a record are its id, its text and its kept columns.
+//!
+//! In: [`RecordConfig`]. Out: a [`RecordPlan`] with parsed paths and a compiled template. Fails with the key and what
+//! is wrong with its value; no record is needed for that.
 
 use minijinja::{Environment, UndefinedBehavior};
 use schemars::JsonSchema;
@@ -12,15 +15,16 @@ use crate::output::OWN_COLUMNS;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RecordConfig {
-    /// The field that identifies a record; left out, ids are made from path and line, as in `docs/a.jsonl:17`.
+    /// The field that identifies a record. By default, the id is path and line, as in `docs/a.jsonl:17`.
     pub id: Option<String>,
-    /// The field that holds the text, or several that are joined. A line of plain text has one field, called `text`.
+    /// The field that contains the text, or several to join. Plain text has one field, called `text`.
     pub text: OneOrMany,
-    /// What stands between joined text fields.
+    /// The separator of joined text fields.
     pub join: String,
-    /// A template over the record's fields instead of `text`, as in `"{{ title }}: {{ body | trim }}"` (Jinja syntax).
+    /// A template that makes the text of the record's fields, in place of `text`, as in
+    /// `"{{ title }}: {{ body | trim }}"` (Jinja syntax).
     pub template: Option<String>,
-    /// Fields that become columns of the output, with their types.
+    /// Fields that become columns of the output.
     pub keep: Vec<KeepConfig>,
 }
 
@@ -36,11 +40,13 @@ impl Default for RecordConfig {
     }
 }
 
-/// A name or a list of names.
+/// A field, or a list of fields.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "expected a name or a list of names")]
 pub enum OneOrMany {
+    /// One field.
     One(String),
+    /// Several fields, in this order.
     Many(Vec<String>),
 }
 
@@ -53,27 +59,31 @@ impl OneOrMany {
     }
 }
 
-/// A field to keep: its name, or its name with a type and a name of its own in the output.
+/// A field to keep: its name, or its name with the name and type of its column.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "expected a field's name, or { field: NAME, as: COLUMN, type: TYPE }")]
 pub enum KeepConfig {
+    /// A field whose column has its name and an inferred type.
     Name(String),
+    /// A field with settings for its column.
     Full(KeepField),
 }
 
+/// A field to keep, with the name and type of its column.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KeepField {
+    /// The field: a name, or a JSON pointer such as `/meta/lang`.
     pub field: String,
-    /// The column's name in the output; left out, the field's last name.
+    /// The name of the column. By default, the last name in `field`.
     #[serde(rename = "as", skip_serializing_if = "Option::is_none")]
     pub column: Option<String>,
-    /// string, int64, float64, bool, or an Arrow type; left out, it is read from the first records.
+    /// string, int64, float64, bool, or an Arrow type. By default, it is inferred from the first records.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub data_type: Option<String>,
 }
 
-/// Where a field lies: names from the record's top.
+/// The path of a field: names from the top of the record down.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldPath {
     shown: String,
@@ -81,30 +91,32 @@ pub struct FieldPath {
 }
 
 impl FieldPath {
-    /// A name as it is; or, with a leading slash, a JSON pointer (RFC 6901).
+    /// Parses the name of a top-level field or, with a leading slash, a JSON pointer (RFC 6901).
     ///
     /// # Errors
-    /// If it is empty.
+    /// If the text names no field.
     pub fn parse(text: &str) -> Result<Self, String> {
         let names: Vec<String> = match text.strip_prefix('/') {
             Some(pointer) => pointer.split('/').map(|name| name.replace("~1", "/").replace("~0", "~")).collect(),
             None => vec![text.to_string()],
         };
         if text.is_empty() || text == "/" {
-            return Err("expected a field's name or a JSON pointer such as /meta/lang, found nothing".into());
+            return Err(format!("found {text:?}; expected the name of a field, or a JSON pointer such as /meta/lang"));
         }
         Ok(FieldPath { shown: text.to_string(), names })
     }
 
+    /// The names, from the top of the record down; at least one.
     pub fn names(&self) -> &[String] {
         &self.names
     }
 
-    /// The record's top field that it lies in.
+    /// The top-level field that contains the field.
     pub fn top(&self) -> &str {
         &self.names[0]
     }
 
+    /// The field's value in a record with these top-level fields.
     pub fn find<'a>(&self, top: &'a serde_json::Map<String, Value>) -> Option<&'a Value> {
         let mut value = top.get(self.top())?;
         for name in &self.names[1..] {
@@ -124,10 +136,17 @@ impl std::fmt::Display for FieldPath {
     }
 }
 
-/// How a record's text is made.
+/// How the text of a record is made.
 #[derive(Debug, Clone)]
 pub enum TextPlan {
-    Fields { fields: Vec<FieldPath>, join: String },
+    /// The texts of these fields (at least one), joined.
+    Fields {
+        /// The fields, in this order.
+        fields: Vec<FieldPath>,
+        /// The separator.
+        join: String,
+    },
+    /// The output of a template.
     Template(Box<Template>),
 }
 
@@ -136,49 +155,65 @@ pub enum TextPlan {
 pub struct Template {
     source: String,
     environment: Environment<'static>,
+    /// The top-level fields that it reads, sorted.
     variables: Vec<String>,
 }
 
 impl Template {
     fn compile(source: &str) -> Result<Self, String> {
         let mut environment = Environment::new();
-        // A missing field is an error here as elsewhere; `{{ title | default("") }}` says that it may be missing.
+        // A missing field is an error, unless the template allows it: `{{ title | default("") }}`.
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.add_template_owned("record", source.to_string()).map_err(|error| format!("{error:#}"))?;
         let template = environment.get_template("record").map_err(|error| format!("{error:#}"))?;
         let mut variables: Vec<String> = template.undeclared_variables(false).into_iter().collect();
         variables.sort_unstable();
         if variables.is_empty() {
-            return Err("it names no field, so all texts would be the same".into());
+            return Err(
+                "found no field, so all texts would be the same; expected at least one, as in {{ text }}".into()
+            );
         }
         Ok(Template { source: source.to_string(), environment, variables })
     }
 
+    /// The text of a record with these fields, a JSON object.
+    ///
+    /// # Errors
+    /// If a field is missing or a filter fails; the message begins with `record.template`.
     pub fn render(&self, fields: &Value) -> Result<String, String> {
-        let template = self.environment.get_template("record").map_err(|error| error.to_string())?;
+        let template = self.environment.get_template("record").map_err(|error| format!("record.template: {error}"))?;
         template.render(minijinja::value::Serde(fields)).map_err(|error| match error.detail() {
-            Some(detail) => format!("{}: {detail}", error.kind()),
-            None => error.kind().to_string(),
+            Some(detail) => format!("record.template: {}: {detail}", error.kind()),
+            None => format!("record.template: {}", error.kind()),
         })
     }
 }
 
-/// `record:` checked.
+/// The checked `record:` section.
 #[derive(Debug, Clone)]
 pub struct RecordPlan {
+    /// The id field; `None` if ids are positions.
     pub id: Option<FieldPath>,
+    /// How the text is made.
     pub text: TextPlan,
+    /// The kept columns, with different names.
     pub keep: Vec<KeptField>,
 }
 
-/// What is wrong with `record:`, and in which key.
+/// What is wrong with `record:`.
 #[derive(Debug, PartialEq, Eq)]
 pub struct RecordPlanError {
+    /// The key, such as `record.keep`.
     pub key: String,
+    /// What is wrong with its value.
     pub message: String,
 }
 
 impl RecordPlan {
+    /// Checks `config`.
+    ///
+    /// # Errors
+    /// For an invalid path, type or template, or a duplicate or reserved column name.
     pub fn new(config: &RecordConfig) -> Result<Self, RecordPlanError> {
         let error = |key: &str, message: String| RecordPlanError { key: format!("record.{key}"), message };
         let parse = |key: &str, text: &str| FieldPath::parse(text).map_err(|message| error(key, message));
@@ -190,7 +225,7 @@ impl RecordPlan {
             None => {
                 let names = config.text.as_slice();
                 if names.is_empty() {
-                    return Err(error("text", "expected at least one field, found an empty list".into()));
+                    return Err(error("text", "found an empty list; expected at least one field".into()));
                 }
                 let fields = names.iter().map(|name| parse("text", name)).collect::<Result<_, _>>()?;
                 TextPlan::Fields { fields, join: config.join.clone() }
@@ -201,7 +236,7 @@ impl RecordPlan {
             let kept = keep_field(kept).map_err(|message| error("keep", message))?;
             if OWN_COLUMNS.contains(&kept.name.as_str()) {
                 let message = format!(
-                    "`{0}` is the name of a column that embedmill writes; give yours another: \
+                    "column `{0}`: embedmill writes a column of this name; expected another name, as in \
                      {{ field: {0}, as: my_{0} }}",
                     kept.name
                 );
@@ -210,7 +245,7 @@ impl RecordPlan {
             if keep.iter().any(|other| other.name == kept.name) {
                 return Err(error(
                     "keep",
-                    format!("two columns are called `{}`; give one another name by `as`", kept.name),
+                    format!("column `{}`: found twice; expected different names (rename one with `as`)", kept.name),
                 ));
             }
             keep.push(kept);
@@ -218,7 +253,7 @@ impl RecordPlan {
         Ok(RecordPlan { id, text, keep })
     }
 
-    /// The top-level fields that it reads, each once, sorted.
+    /// The top-level fields that the plan reads, each once, sorted.
     pub fn top_fields(&self) -> Vec<String> {
         let text: Vec<&str> = match &self.text {
             TextPlan::Fields { fields, .. } => fields.iter().map(FieldPath::top).collect(),
@@ -290,12 +325,12 @@ mod tests {
             assert!(error.message.contains(part), "{}", error.message);
         };
         check(json!({ "text": [] }), "record.text", "at least one field");
-        check(json!({ "id": "" }), "record.id", "found nothing");
-        check(json!({ "template": "fixed" }), "record.template", "names no field");
+        check(json!({ "id": "" }), "record.id", "found \"\"");
+        check(json!({ "template": "fixed" }), "record.template", "found no field");
         check(json!({ "template": "{{ a" }), "record.template", "syntax error");
         check(json!({ "keep": ["vector"] }), "record.keep", "as: my_vector");
-        check(json!({ "keep": ["a", { "field": "b", "as": "a" }] }), "record.keep", "two columns");
-        check(json!({ "keep": [{ "field": "a", "type": "Int65" }] }), "record.keep", "`Int65` is no type");
+        check(json!({ "keep": ["a", { "field": "b", "as": "a" }] }), "record.keep", "found twice");
+        check(json!({ "keep": [{ "field": "a", "type": "Int65" }] }), "record.keep", "unknown type \"Int65\"");
     }
 
     #[test]

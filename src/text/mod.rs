@@ -1,5 +1,5 @@
-//! From records to rows of text: what is the id, what is the text, what travels along.
+//! Records to rows of text: [`field`] is the `record:` section (id, text, kept fields), [`extract`] applies it.
 
-pub mod extract;
-pub mod field;
-mod pick;
+pub(crate) mod extract;
+pub(crate) mod field;
+mod select_fields;

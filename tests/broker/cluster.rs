@@ -1,4 +1,4 @@
-//! What the tests do with a broker: topics, messages in, vectors out, and embedmill beside it.
+//! Helpers for tests with a broker: create topics, produce messages, read vectors, and run embedmill.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -27,7 +27,7 @@ pub fn create_topics(addr: &str, topics: &[(&str, i32)], settings: &[(&str, &str
             topic.set(key, value)
         })
     };
-    // Names live as long as the test binary; there are a handful.
+    // The few names are leaked, because the admin client's futures need them to be static.
     let topics: Vec<(&'static str, i32)> =
         topics.iter().map(|(name, partitions)| (&*String::leak(name.to_string()), *partitions)).collect();
     let new: Vec<NewTopic<'_>> = topics.iter().map(new).collect();
@@ -48,7 +48,7 @@ pub fn set(addr: &str, topic: &str, (key, value): (&str, &str)) {
     altered.expect("the broker answers").into_iter().for_each(|altered| drop(altered.expect("it can be set")));
 }
 
-/// A message to be produced.
+/// A message to produce.
 #[derive(Debug, Clone)]
 pub struct Sent {
     pub partition: i32,
@@ -61,7 +61,7 @@ pub fn document(partition: i32, id: &str, text: &str) -> Sent {
     Sent { partition, key: id.into(), value: Some(value) }
 }
 
-/// Whoever loses a message here would look for it elsewhere.
+/// Panics if a message is not delivered; otherwise the loss would be looked for elsewhere.
 struct Delivered;
 
 impl ClientContext for Delivered {}
@@ -71,7 +71,7 @@ impl ProducerContext for Delivered {
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
         if let Err((error, _)) = result {
-            panic!("a message is not taken: {error}");
+            panic!("a message was not delivered: {error}");
         }
     }
 }
@@ -98,7 +98,7 @@ pub fn produce(addr: &str, topic: &str, messages: &[Sent]) {
     producer.flush(LIMIT).expect("everything is acknowledged");
 }
 
-/// A message as it was found.
+/// A message that was read.
 #[derive(Debug, Clone)]
 pub struct Found {
     pub partition: i32,
@@ -107,7 +107,7 @@ pub struct Found {
     pub headers: BTreeMap<String, String>,
 }
 
-/// Everything that a reader of committed data finds in the topic, partition by partition.
+/// Everything that a `read_committed` consumer finds in the topic, partition by partition.
 pub fn read(addr: &str, topic: &str) -> Vec<Found> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", addr)
@@ -152,10 +152,10 @@ pub fn read(addr: &str, topic: &str) -> Vec<Found> {
     found
 }
 
-/// Waits until no transaction is open in the partition: what a killed process began, the coordinator ends after its
-/// timeout, and hides what follows from readers of committed data until then.
+/// Waits until no transaction is open in the partition. The coordinator aborts the transaction of a killed process after its
+/// timeout; until then a `read_committed` consumer sees nothing after it.
 fn await_stable(addr: &str, topic: &str, partition: i32) {
-    // The end as a client sees it depends on what it wants to read.
+    // The end that a client sees depends on its isolation level.
     let end = |isolation: &str| {
         let client: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", addr)
@@ -212,20 +212,20 @@ pub fn ids(addr: &str, topic: &str) -> BTreeMap<i32, Vec<String>> {
     ids
 }
 
-/// Lets a run drain, which ends well.
+/// Stops a run with SIGTERM, and expects it to drain and succeed.
 pub fn stop(child: &mut Child) {
     let sent = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
     assert!(sent.expect("kill is there").success());
     assert!(child.wait().expect("it is a child").success());
 }
 
-/// A pipeline file, and embedmill running it.
+/// A pipeline file that embedmill can run.
 pub struct Pipeline {
     file: NamedTempFile,
 }
 
 impl Pipeline {
-    /// From one topic to another with the hash encoder; `more` is more YAML.
+    /// From one topic to another with the hash encoder; `more` is further YAML.
     pub fn new(addr: &str, topics: [&str; 2], group: &str, more: &str) -> Pipeline {
         let [from, to] = topics;
         Pipeline::from_topics(addr, from, group, &format!("sink: {{ kafka: {{ topic: {to} }} }}\n{more}"))
@@ -245,7 +245,7 @@ impl Pipeline {
         Pipeline::with_properties(addr, from, group, "", more)
     }
 
-    /// The same with more properties of the group's member, with a comma before each.
+    /// The same with further properties of the consumer, each after a comma.
     pub fn with_properties(addr: &str, from: &str, group: &str, properties: &str, more: &str) -> Pipeline {
         let mut file = NamedTempFile::with_suffix(".yaml").expect("a temporary file");
         write!(

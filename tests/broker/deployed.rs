@@ -1,4 +1,4 @@
-//! What the chart's modes rest on: a member with a name of its own that restarts, and shards with a checkpoint each.
+//! What the chart's modes rely on: a static member that restarts, and shards with a checkpoint each.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,7 +8,7 @@ use crate::cluster::{Pipeline, create_topics, document, ids, produce, stop};
 use crate::observe::wait_for;
 use crate::server::shared;
 
-/// A member of the group, called as a stateful set calls its pod.
+/// A static member of the group, named like the pod of a stateful set.
 fn member(pipeline: &Pipeline, name: &str, log: &Path) -> Child {
     let properties = format!("source.kafka.properties={{group.instance.id: {name}, session.timeout.ms: '30000'}}");
     let log = std::fs::File::create(log).expect("a log");
@@ -16,20 +16,20 @@ fn member(pipeline: &Pipeline, name: &str, log: &Path) -> Child {
     command.stderr(log).stdout(Stdio::null()).spawn().expect("embedmill starts")
 }
 
-/// What a member's log says of its partitions, in order: those that came, and `None` where some went.
+/// The rebalances in a member's log, in order: the partitions that were assigned, or `None` if some were revoked or lost.
 fn rebalances(log: &Path) -> Vec<Option<String>> {
     let log = std::fs::read_to_string(log).unwrap_or_default();
     let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
     let told = lines.filter_map(|line| match line["fields"]["message"].as_str()? {
-        "partitions are ours" => Some(Some(line["fields"]["partitions"].as_str().unwrap_or_default().to_string())),
-        "partitions are taken away" => Some(None),
+        "partitions assigned" => Some(Some(line["fields"]["partitions"].as_str().unwrap_or_default().to_string())),
+        "partitions revoked" | "partitions lost" => Some(None),
         _ => None,
     });
     told.collect()
 }
 
 #[test]
-fn a_member_with_a_name_restarts_without_a_rebalance() {
+fn a_static_member_restarts_without_a_rebalance() {
     let addr = shared().addr();
     create_topics(addr, &[("static-in", 4), ("static-out", 4)], &[]);
     let documents: Vec<_> = (0..2_000).map(|index| document(index % 4, &format!("{index:05}"), "a text")).collect();
@@ -50,8 +50,8 @@ fn a_member_with_a_name_restarts_without_a_rebalance() {
     let mut back = member(&pipeline, "pod-1", &log("back"));
     produce(addr, "static-in", &documents[1_000..]);
     wait_for("the second half", || (count(addr) == 2_000).then_some(()));
-    assert_eq!(last("back"), Some(had), "it has the partitions that it had");
-    assert_eq!(rebalances(&log("stays")), before, "the other did not notice");
+    assert_eq!(last("back"), Some(had), "it is assigned the same partitions");
+    assert_eq!(rebalances(&log("stays")), before, "the other member sees no rebalance");
     stop(&mut back);
     stop(&mut stays);
 
@@ -61,7 +61,7 @@ fn a_member_with_a_name_restarts_without_a_rebalance() {
 }
 
 #[test]
-fn a_shard_goes_on_from_its_own_checkpoint() {
+fn a_shard_resumes_from_its_own_checkpoint() {
     let addr = shared().addr();
     create_topics(addr, &[("shards-out", 3)], &[]);
     let folder = tempfile::tempdir().expect("a folder");
@@ -99,7 +99,7 @@ fn a_shard_goes_on_from_its_own_checkpoint() {
     killed.wait().expect("it is a child");
     assert_eq!(finish(1), 1_200, "the second shard has two files, whatever became of the first");
     let rest = finish(0);
-    assert!(rest < 1_800, "it went on");
+    assert!(rest < 1_800, "it resumed");
     assert_eq!((finish(0), finish(1)), (0, 0), "both are done");
     let mut found: Vec<String> = ids(addr, "shards-out").into_values().flatten().collect();
     found.sort_unstable();

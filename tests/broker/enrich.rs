@@ -1,11 +1,11 @@
-//! From topic to topic, undisturbed.
+//! From topic to topic, without failures.
 
 use std::collections::BTreeMap;
 
 use crate::cluster::{LIMIT, Pipeline, Sent, create_topics, document, ids, ids_in_files, produce, read, stop};
 use crate::server::shared;
 
-/// `count` documents dealt over the partitions, with ids that tell partition and place.
+/// `count` documents in turn over the partitions. An id holds the partition and the index in it.
 fn documents(partitions: i32, count: usize) -> Vec<Sent> {
     let text = |index: usize| format!("document {index} {}", "word ".repeat(index % 20));
     (0..count)
@@ -33,7 +33,7 @@ fn every_document_becomes_a_row_in_order_and_once() {
         let summary = pipeline.run(&[]);
         assert_eq!((&summary["records"], &summary["rows"]), (&5_000.into(), &5_000.into()), "{summary}");
         assert_eq!(ids(addr, to), expected(&documents), "{delivery}");
-        // Its positions are committed: the same again finds nothing.
+        // The offsets are committed: a second run finds nothing.
         assert_eq!(pipeline.run(&[])["records"], 0);
         let more = [document(0, "0-99999", "one more")];
         produce(addr, from, &more);
@@ -42,7 +42,7 @@ fn every_document_becomes_a_row_in_order_and_once() {
 }
 
 #[test]
-fn a_record_that_cannot_be_embedded_goes_to_its_topic_as_it_came() {
+fn a_record_that_cannot_be_embedded_goes_to_the_dead_letters_unchanged() {
     let addr = shared().addr();
     create_topics(addr, &[("p-in", 1), ("p-out", 2), ("p-dead", 1)], &[]);
     let mut messages = documents(1, 20);
@@ -83,10 +83,10 @@ fn dead_letters_go_back_once_and_count_their_attempts() {
         let output = command.arg("replay").arg(pipeline.path()).args(arguments).assert().success();
         String::from_utf8_lossy(&output.get_output().stderr).into_owned()
     };
-    assert!(replay(&["--dry-run"]).contains("2 dead letters of v-dead would be put back"));
+    assert!(replay(&["--dry-run"]).contains("2 dead letters of v-dead would be replayed"));
     // With another setting the record that had no text has one.
-    assert!(replay(&[]).contains("2 dead letters of v-dead put back"));
-    assert!(replay(&[]).contains("0 dead letters of v-dead put back"));
+    assert!(replay(&[]).contains("2 dead letters of v-dead replayed"));
+    assert!(replay(&[]).contains("0 dead letters of v-dead replayed"));
     let summary = pipeline.run(&["--set", "record.text=id"]);
     assert_eq!((&summary["rows"], &summary["dead_lettered"]), (&1.into(), &1.into()), "{summary}");
     assert_eq!(ids(addr, "v-out")[&1].last().map(String::as_str), Some("1-00001"));
@@ -94,11 +94,11 @@ fn dead_letters_go_back_once_and_count_their_attempts() {
     assert_eq!(dead.len(), 3);
     assert_eq!((&dead[2].value, dead[2].key.as_deref()), (&None, Some("0-00004")));
     assert_eq!((dead[2].headers["embedmill.attempt"].as_str(), dead[2].headers["origin"].as_str()), ("2", "test"));
-    assert!(replay(&["--stage", "encode"]).contains("1 are of other stages"));
+    assert!(replay(&["--stage", "encode"]).contains("skipped 1: they were rejected by other stages"));
 }
 
 #[test]
-fn a_check_says_what_is_there_and_what_is_not() {
+fn a_check_reports_what_exists_and_what_is_missing() {
     let addr = shared().addr();
     create_topics(addr, &[("c-in", 2), ("c-out", 3)], &[("max.message.bytes", "50000")]);
     produce(addr, "c-in", &documents(2, 12));
@@ -110,9 +110,9 @@ fn a_check_says_what_is_there_and_what_is_not() {
     let (code, found) = check(&Pipeline::new(addr, ["c-in", "c-out"], "c", "delivery: exactly_once\n"));
     assert_eq!(code, Some(0), "{found}");
     for part in [
-        "topic c-in: 2 partitions, about 12 records ahead of group c",
-        "topic c-out: 3 partitions, messages of at most 50000 bytes",
-        "transactions can be begun",
+        "topic \"c-in\": 2 partitions, group \"c\" lags by about 12 records",
+        "topic \"c-out\": 3 partitions, messages of at most 50000 bytes",
+        "transactions: available",
         "model       ",
         "devices     cpu",
     ] {
@@ -120,18 +120,32 @@ fn a_check_says_what_is_there_and_what_is_not() {
     }
     let (code, found) = check(&Pipeline::new(addr, ["c-in", "c-nowhere"], "c", ""));
     assert_eq!(code, Some(1));
-    assert!(found.contains("FAILED sink        sink.kafka: topic `c-nowhere`"), "{found}");
+    assert!(found.contains("FAILED sink        sink.kafka: topic \"c-nowhere\""), "{found}");
 
-    // What would be refused message by message.
+    // Topics that would reject every message.
     create_topics(addr, &[("c-keys", 1)], &[("cleanup.policy", "compact")]);
     create_topics(addr, &[("c-narrow", 1)], &[("max.message.bytes", "200")]);
     for (to, more, told) in [
-        ("c-keys", "", "sink.kafka: topic `c-keys`: is compacted"),
-        ("c-out", "dead_letter: { topic: c-keys }\n", "dead_letter: topic `c-keys`: is compacted"),
-        ("c-out", "dead_letter: { topic: c-narrow }\n", "dead_letter: topic `c-narrow`: takes messages of 200 bytes"),
+        ("c-keys", "", "sink.kafka: topic \"c-keys\": a compacted topic"),
+        ("c-out", "dead_letter: { topic: c-keys }\n", "dead_letter: topic \"c-keys\": a compacted topic"),
+        ("c-out", "dead_letter: { topic: c-narrow }\n", "dead_letter: topic \"c-narrow\": found max.message.bytes 200"),
     ] {
         let (code, found) = check(&Pipeline::new(addr, ["c-in", to], "c", more));
         assert_eq!(code, Some(1));
+        assert!(found.contains(told), "{found}");
+    }
+    // The same for dead letters alone, of a pipeline that writes its rows to files.
+    let folder = tempfile::tempdir().expect("a folder");
+    let sink = format!("sink: {{ arrow: {{ path: '{}/' }} }}\n", folder.path().display());
+    for (dead_letter_topic, code, told) in [
+        ("c-out", Some(0), "dead_letter topic \"c-out\": 3 partitions"),
+        ("c-nowhere", Some(1), "dead_letter: topic \"c-nowhere\": "),
+        ("c-keys", Some(1), "dead_letter: topic \"c-keys\": a compacted topic"),
+        ("c-narrow", Some(1), "dead_letter: topic \"c-narrow\": found max.message.bytes 200"),
+    ] {
+        let more = format!("{sink}dead_letter: {{ topic: {dead_letter_topic} }}\n");
+        let (found_code, found) = check(&Pipeline::from_topics(addr, "c-in", "c", &more));
+        assert_eq!(found_code, code, "{found}");
         assert!(found.contains(told), "{found}");
     }
     let rows = Pipeline::new(addr, ["c-in", "c-keys"], "c", "").run(&["--set", "sink.kafka.layout=row"]);
@@ -163,7 +177,7 @@ fn rows_have_keys_and_deletes_stay_deletes() {
 }
 
 #[test]
-fn a_window_is_cut_below_the_topics_limit() {
+fn a_window_is_split_below_the_topics_limit() {
     let addr = shared().addr();
     create_topics(addr, &[("l-in", 1)], &[]);
     create_topics(addr, &[("l-out", 1), ("l-dead", 1)], &[("max.message.bytes", "20000")]);
@@ -179,7 +193,7 @@ fn a_window_is_cut_below_the_topics_limit() {
     assert!(dead[0].headers["embedmill.cause"].contains("max.message.bytes"), "{:?}", dead[0].headers);
 }
 
-/// What a reader with nothing but pyarrow sees.
+/// What a consumer with nothing but pyarrow sees.
 const PYARROW: &str = "
 import sys, pyarrow as pa
 with pa.ipc.open_stream(sys.argv[1]) as reader:
@@ -214,7 +228,7 @@ fn pyarrow_reads_the_messages() {
 }
 
 #[test]
-fn a_dead_letter_that_its_topic_does_not_take_whole_says_what_is_left_out() {
+fn a_dead_letter_that_exceeds_its_topics_limit_says_what_is_left_out() {
     let addr = shared().addr();
     create_topics(addr, &[("x-in", 1), ("x-out", 1)], &[]);
     create_topics(addr, &[("x-dead", 1)], &[("max.message.bytes", "20000")]);
@@ -252,7 +266,7 @@ fn a_record_of_20_mb_passes_or_is_rejected_whole() {
     let summary = pipeline("h-out");
     assert_eq!((&summary["rows"], &summary["dead_lettered"]), (&2.into(), &1.into()), "{summary}");
     let dead = read(addr, "h-dead");
-    assert!(dead[0].headers["embedmill.cause"].contains("`h-out` takes"), "{:?}", dead[0].headers);
+    assert!(dead[0].headers["embedmill.cause"].contains("topic \"h-out\" takes"), "{:?}", dead[0].headers);
     assert!(dead[0].value.as_deref() == messages[1].value.as_deref().map(str::as_bytes), "its value is whole");
 }
 
@@ -264,7 +278,7 @@ fn topics_of_a_pattern_are_read_to_the_ends_that_they_had() {
     produce(addr, "m-1", &documents);
     produce(addr, "m-2", &documents[..500]);
     let pipeline = Pipeline::new(addr, ["'^m-.*'", "y-out"], "y", "delivery: exactly_once\n");
-    // Whoever goes on producing does not keep it from ending.
+    // A producer that continues does not keep the run from ending.
     let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
     let feeder = std::thread::spawn({
         let stop = stop.clone();
@@ -299,7 +313,7 @@ fn reading_begins_at_a_time() {
     std::thread::sleep(std::time::Duration::from_millis(1_100));
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_millis();
     let time = chrono::DateTime::from_timestamp_millis(now as i64).expect("a time").to_rfc3339();
-    // One partition has nothing that is young enough.
+    // The other partition has no message of this time or later.
     produce(addr, "t-in", &[document(1, "young", "young")]);
     let pipeline = Pipeline::new(addr, ["t-in", "t-out"], "t", "");
     assert_eq!(pipeline.run(&["--set", &format!("source.kafka.start='{time}'")])["rows"], 1);
@@ -312,7 +326,7 @@ fn rows_of_arrow_messages_travel_together() {
     create_topics(addr, &[("w-in", 1), ("w-mid", 1), ("w-out", 1), ("w-dead", 1)], &[]);
     let documents = documents(1, 300);
     produce(addr, "w-in", &documents);
-    // What embedmill writes is what it reads.
+    // embedmill reads what it writes.
     assert_eq!(Pipeline::new(addr, ["w-in", "w-mid"], "w1", "window: { records: 50 }\n").run(&[])["rows"], 300);
     produce(addr, "w-mid", &[document(0, "broken", "no Arrow")]);
     let pipeline = Pipeline::new(addr, ["w-mid", "w-out"], "w2", "dead_letter: { topic: w-dead }\n");
@@ -324,7 +338,7 @@ fn rows_of_arrow_messages_travel_together() {
 }
 
 #[test]
-fn rows_of_a_topic_go_into_files_and_a_second_run_goes_on_behind_them() {
+fn rows_of_a_topic_go_to_files_and_a_second_run_resumes_after_them() {
     let addr = shared().addr();
     create_topics(addr, &[("o-in", 3), ("o-dead", 1)], &[]);
     let mut messages = documents(3, 3_000);
@@ -335,7 +349,7 @@ fn rows_of_a_topic_go_into_files_and_a_second_run_goes_on_behind_them() {
         "sink: {{ arrow: {{ path: '{}/', file_rows: 300 }} }}\ndead_letter: {{ topic: o-dead }}\nwindow: {{ records: 100 }}\n",
         folder.path().display()
     );
-    // A new group begins at the beginning: what files already have is left out, whoever has committed what.
+    // A new group starts at the beginning, but rows that files already hold are skipped, whatever is committed.
     for (group, rows) in [("o1", 2_999), ("o1", 0), ("o2", 2_999)] {
         let pipeline = Pipeline::from_topics(addr, "o-in", group, &more);
         assert_eq!(pipeline.run(&[])["rows"], rows);
@@ -412,14 +426,14 @@ fn files_go_into_a_topic_once_however_often_the_run_is_killed() {
     assert_cmd::Command::from_std(command()).assert().success();
     assert_eq!(found(), all(30_000));
     assert_eq!(read(addr, "k-dead").len(), 2);
-    // A file that comes behind the others is all that a further run reads; one among them is refused.
+    // A further run reads only a file that sorts after the others; one that sorts between them is refused.
     write("c.jsonl", 30_000, 30_010);
     assert_cmd::Command::from_std(command()).assert().success();
     assert_eq!(found(), all(30_010));
     write("aa.jsonl", 0, 1);
     let refused = assert_cmd::Command::from_std(command()).assert().code(2);
     let stderr = String::from_utf8_lossy(&refused.get_output().stderr).into_owned();
-    assert!(stderr.contains("source.files.checkpoint: `k`: the inputs before number"), "{stderr}");
+    assert!(stderr.contains("source.files.checkpoint: \"k\": the inputs before number"), "{stderr}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Static membership: a member that has a name and comes back gets its partitions back, and nobody else notices.
+//! Static membership: a member that restarts under its id gets its partitions back without a rebalance.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -24,7 +24,7 @@ fn partitions(run: &Observed) -> f64 {
 }
 
 #[test]
-fn a_member_with_a_name_comes_back_and_the_others_do_not_notice() {
+fn a_static_member_gets_its_partitions_back_and_a_second_one_fences_it() {
     let addr = shared().addr();
     create_topics(addr, &[("s-in", PARTITIONS), ("s-out", PARTITIONS)], &[]);
     let pipeline = Pipeline::with_properties(
@@ -55,15 +55,15 @@ fn a_member_with_a_name_comes_back_and_the_others_do_not_notice() {
             assert_eq!(found.into_iter().collect::<BTreeSet<_>>().len(), 800, "each once");
         })
     });
-    assert_eq!(rebalances(), before, "the other member has not noticed");
+    assert_eq!(rebalances(), before, "the other member sees no rebalance");
 
-    // Whoever comes with a name that is taken gets it; the one before stops, and says why.
-    let usurper = start(&pipeline, "first", &log("usurper"));
+    // A second instance with the same id fences the first, which stops and says why.
+    let second_instance = start(&pipeline, "first", &log("second_instance"));
     let mut first = first;
     let ended = first.child.wait().expect("it is a child");
     let said = std::fs::read_to_string(log("first-again")).expect("a log");
     assert_eq!(ended.code(), Some(1), "{said}");
     assert!(said.contains("`group.instance.id`"), "{said}");
-    usurper.stop();
+    second_instance.stop();
     second.stop();
 }

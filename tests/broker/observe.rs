@@ -1,5 +1,5 @@
-//! A run between topics as it shows itself: its metrics add up with what was produced, and it is ready while its brokers
-//! can be reached.
+//! The metrics and status of a run between topics: the metrics add up to what was produced, and the run is ready while its
+//! brokers can be reached.
 
 use std::fs::File;
 use std::path::Path;
@@ -10,7 +10,7 @@ use crate::cluster::{LIMIT, Pipeline, Sent, create_topics, document, produce, re
 use crate::prometheus::{Scrape, parse};
 use crate::server::{Broker, shared};
 
-/// A run in the background, and where it is watched.
+/// A run in the background, and the address of its metrics.
 pub struct Observed {
     pub child: Child,
     url: String,
@@ -21,7 +21,7 @@ impl Observed {
         Observed::watched(pipeline.command(arguments), log)
     }
 
-    /// The command of a pipeline that listens at a port of the machine's choice.
+    /// Starts the command of a pipeline that listens on a port of the system's choice.
     pub fn watched(mut command: Command, log: &Path) -> Observed {
         let file = File::create(log).expect("a log");
         let child = command.stderr(file).stdout(Stdio::null()).spawn().expect("embedmill starts");
@@ -51,7 +51,7 @@ impl Observed {
     /// The metrics once this many records are settled.
     pub fn settled(&self, records: u64) -> Scrape {
         wait_for("the records to be settled", || {
-            // A page's counters are read one after the other; the second page is of after the last.
+            // The counters of a page are read one after the other, so a second page is read once they have settled.
             let settled = self.scrape().sum("embedmill_records_total", &[]) as u64;
             (settled == records).then(|| self.scrape())
         })
@@ -88,7 +88,7 @@ fn messages() -> Vec<Sent> {
 }
 
 #[test]
-fn what_went_in_is_what_came_out_and_was_rejected() {
+fn metrics_add_up_to_what_went_in_and_came_out() {
     let addr = shared().addr();
     for delivery in ["at_least_once", "exactly_once"] {
         let [from, to, dead] = ["in", "out", "dead"].map(|topic| format!("o-{}-{topic}", &delivery[..2]));
@@ -116,7 +116,7 @@ fn what_went_in_is_what_came_out_and_was_rejected() {
         }
         assert_eq!(sum("embedmill_dead_letters_total", &[("stage", "extract")]), 9);
         assert_eq!(sum("embedmill_rows_total", &[]), 579);
-        // A message a row, a delete and a dead letter.
+        // One message per row, delete and dead letter.
         assert_eq!(sum("embedmill_kafka_messages_total", &[("outcome", "acknowledged")]), 600);
         assert_eq!(sum("embedmill_kafka_messages_total", &[("outcome", "failed")]), 0);
         assert_eq!(read(addr, &to).len(), 579 + 12);
@@ -144,7 +144,7 @@ fn what_went_in_is_what_came_out_and_was_rejected() {
         for partition in 0..3 {
             let place = &status["positions"][partition];
             assert_eq!(place["partition"], format!("{from}[{partition}]"));
-            assert_eq!((&place["next"], &place["end"]), (&200.into(), &200.into()), "{status}");
+            assert_eq!((&place["next_offset"], &place["end_offset"]), (&200.into(), &200.into()), "{status}");
         }
         run.stop();
     }

@@ -1,4 +1,4 @@
-//! What is refused, and how: nearly all of it before any data moves.
+//! What is refused, and with which message: nearly all of it before any data moves.
 
 use std::time::Instant;
 
@@ -18,19 +18,19 @@ fn assert_refused(pipeline: &Pipeline, arguments: &[&str], expected: &[&str]) {
 }
 
 #[test]
-fn a_topic_that_is_not_there_is_named() {
+fn an_unknown_topic_is_named() {
     let addr = shared().addr();
     create_topics(addr, &[("n-in", 1)], &[]);
     let pipeline = Pipeline::new(addr, ["n-in", "n-nowhere"], "n", "");
-    assert_refused(&pipeline, &[], &["sink.kafka: topic `n-nowhere`", "create it"]);
+    assert_refused(&pipeline, &[], &["sink.kafka: topic \"n-nowhere\"", "create it"]);
     let pipeline = Pipeline::new(addr, ["n-nowhere", "n-in"], "n", "");
-    assert_refused(&pipeline, &[], &["source.kafka: topic `n-nowhere`", "create it"]);
+    assert_refused(&pipeline, &[], &["source.kafka: topic \"n-nowhere\"", "create it"]);
 }
 
 #[test]
-fn a_broker_that_is_not_there_is_said() {
+fn an_unreachable_broker_is_reported() {
     let pipeline = Pipeline::new("127.0.0.1:9", ["in", "out"], "g", "");
-    assert_refused(&pipeline, &[], &["source.kafka: topic `in`", "check `brokers`"]);
+    assert_refused(&pipeline, &[], &["source.kafka: topic \"in\"", "check `brokers`"]);
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn tls_and_passwords_are_for_real_and_never_shown() {
         let pipeline = pipeline(addr, &format!("s{index}"));
         assert_eq!(pipeline.run(&["--set", &properties(protocol, mechanism, PASSWORD)])["rows"], 1);
         let wrong = properties(protocol, mechanism, "not-it-4711");
-        assert_refused(&pipeline, &["--set", &wrong], &["source.kafka: topic `s-in`"]);
+        assert_refused(&pipeline, &["--set", &wrong], &["source.kafka: topic \"s-in\""]);
         let assert = assert_cmd::Command::from_std(pipeline.command(&["--set", &wrong])).assert().failure();
         let output = assert.get_output();
         let shown =
@@ -67,17 +67,17 @@ fn tls_and_passwords_are_for_real_and_never_shown() {
     let tls = format!("source.kafka.properties={{security.protocol: ssl, ssl.ca.location: '{ca}'}}");
     assert_eq!(pipeline(broker.ssl_addr(), "tls").run(&["--set", &tls])["rows"], 1);
     let untrusted = "source.kafka.properties={security.protocol: ssl}";
-    assert_refused(&pipeline(broker.ssl_addr(), "untrusted"), &["--set", untrusted], &["source.kafka: topic `s-in`"]);
+    assert_refused(&pipeline(broker.ssl_addr(), "untrusted"), &["--set", untrusted], &["source.kafka: topic \"s-in\""]);
     assert_eq!(ids(broker.addr(), "s-out")[&0].len(), 4);
     let stranger = format!(
         "source.kafka.properties={{security.protocol: sasl_plaintext, sasl.mechanism: PLAIN, sasl.username: {STRANGER}, \
          sasl.password: {PASSWORD}}}"
     );
-    let expected = ["source.kafka: topic `s-in`", "give this user READ"];
+    let expected = ["source.kafka: topic \"s-in\"", "give this user READ"];
     assert_refused(&pipeline(broker.sasl_addr(), "stranger"), &["--set", &stranger], &expected);
 }
 
-/// A topic that becomes narrower while the run goes on: no try again would help.
+/// The topic's limit is lowered during the run, so that no further attempt could succeed.
 #[test]
 fn a_message_that_is_never_taken_ends_the_run_at_once() {
     let addr = shared().addr();
@@ -96,8 +96,8 @@ fn a_message_that_is_never_taken_ends_the_run_at_once() {
         let ended = run.child.wait().expect("it is a child");
         let said = std::fs::read_to_string(&log).expect("a log");
         assert_eq!(ended.code(), Some(1), "{said}");
-        assert!(said.contains(&format!("topic `{to}`")) && said.contains("raise the topic's"), "{said}");
-        // Tries that are worth it go on for minutes.
+        assert!(said.contains(&format!("topic {to:?}")) && said.contains("raise the topic's"), "{said}");
+        // Attempts that may succeed would continue for minutes.
         assert!(started.elapsed() < LIMIT, "{said}");
     }
 }

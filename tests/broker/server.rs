@@ -1,8 +1,8 @@
-//! A real Kafka for the tests: a broker on loopback ports of its own, and a controller in the same process or beside it.
+//! A real Kafka for the tests: a broker on its own loopback ports, with a controller in the same process or in another one.
 //!
 //! Out:   addresses to connect to; `start_secure` adds listeners with SASL and TLS and the CA that clients must trust.
 //! Keeps: data, certificates and logs in a temporary folder that goes with the broker, unless EMBEDMILL_KAFKA_KEEP is set.
-//! Fails: whoever cannot have a broker panics, see `java.rs`.
+//! Fails: a broker that does not start panics, see `java.rs`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,10 +12,10 @@ use tempfile::TempDir;
 
 use crate::java::{JVM, Node, finish, free_ports, java_tool};
 
-/// Who may do anything, by PLAIN and by SCRAM-SHA-256.
+/// A super user, who authenticates by PLAIN or SCRAM-SHA-256.
 pub const USER: &str = "alice";
 pub const PASSWORD: &str = "alice-secret";
-/// One whom nothing is allowed, by PLAIN.
+/// A user without any permission, who authenticates by PLAIN.
 pub const STRANGER: &str = "bob";
 
 /// Kafka wants 16 bytes as base64; these spell embedmill-kafka1.
@@ -38,7 +38,7 @@ struct Secure {
     ca_pem: PathBuf,
 }
 
-/// What a node is in its cluster.
+/// The role of a node in its cluster.
 #[derive(Clone, Copy)]
 enum Role {
     Both,
@@ -46,7 +46,7 @@ enum Role {
     Broker,
 }
 
-/// One broker for all tests that neither kill it nor need it secure. A static is never dropped: the watchdog ends it.
+/// One broker for all tests that neither kill it nor need security. A static is never dropped, so the watchdog stops it.
 pub fn shared() -> &'static Broker {
     static SHARED: OnceLock<Broker> = OnceLock::new();
     SHARED.get_or_init(Broker::start)
@@ -63,12 +63,12 @@ impl Broker {
         Broker::launch(true, false)
     }
 
-    /// One that can be killed in the middle of transactions: its controller lives on in a process of its own.
+    /// A broker that can be killed in the middle of transactions: its controller survives in a process of its own.
     ///
-    /// Kafka 4.3 loses transactions otherwise. A broker that is its own controller begins again as the leader that it was
-    /// until its old session expires. Should a transaction's time run out meanwhile, its coordinator sends the markers to
-    /// itself, does not get through, then finds the partitions without a leader, takes them for deleted ("likely deleted
-    /// already and hence can be skipped"), and writes the transaction down as complete. Nobody ends it in the partition.
+    /// Otherwise Kafka 4.3 loses transactions. A broker that is its own controller restarts as the leader that it was, until
+    /// its old session expires. If a transaction times out in the meantime, its coordinator fails to send the markers to
+    /// itself, then finds the partitions without a leader, treats them as deleted ("likely deleted already and hence can be
+    /// skipped"), and records the transaction as complete. Its markers are never written to the partition.
     pub fn start_to_be_killed() -> Broker {
         Broker::launch(false, true)
     }
@@ -149,12 +149,12 @@ impl Broker {
         self.secure.as_ref().expect("only a broker of start_secure has these listeners")
     }
 
-    /// Where data and logs are.
+    /// The folder of data and logs.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// SIGKILL. A controller of its own has noticed it when this returns.
+    /// Kills the broker with SIGKILL. A separate controller has noticed it when this returns.
     pub fn kill(&mut self) {
         let log_start = self.controller.as_ref().map_or(0, Node::log_bytes);
         self.node.kill();
@@ -163,13 +163,13 @@ impl Broker {
         }
     }
 
-    /// Starts again on the same ports and data, after `kill`, and waits until the broker answers.
+    /// Starts the broker again on the same ports and data after `kill`, and waits until it answers.
     pub fn restart(&mut self) {
         self.node.start();
     }
 }
 
-/// A controller that runs.
+/// A running controller.
 fn controller(folder: &Path, port: u16) -> Node {
     let addr = format!("127.0.0.1:{port}");
     let properties = properties(Role::Controller, &addr) + &format!("listeners=CONTROLLER://{addr}\n");
@@ -198,13 +198,13 @@ inter.broker.listener.name=PLAINTEXT
 listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT,SSL:SSL,SASL_SSL:SASL_SSL
 log.dirs=data
 auto.create.topics.enable=false
-# There is nobody to replicate to.
+# There is only one broker, so nothing can be replicated.
 offsets.topic.replication.factor=1
 transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
-# Few and small files: the tests make many topics, and each partition has files of its own.
+# Few and small files: the tests create many topics, and each partition has files of its own.
 offsets.topic.num.partitions=5
 transaction.state.log.num.partitions=5
 share.coordinator.state.topic.num.partitions=5

@@ -1,4 +1,4 @@
-//! A window's trace goes on in the messages that it becomes, and in the windows that are made of them.
+//! The context of a window's trace travels in its messages, and links to the windows that are made from them.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::cluster::{Pipeline, create_topics, document, ids, produce, read};
 use crate::collector::collector;
 use crate::server::shared;
 
-/// Runs it with a collector; the windows' spans.
+/// Runs the pipeline with a collector of traces; returns the windows' spans.
 fn windows(addr: &str, topics: [&str; 2], more: &str, set: &[&str]) -> Vec<Span> {
     let (address, taken) = collector();
     let observe = format!("observe: {{ listen: '127.0.0.1:0', otlp: {{ endpoint: '{address}' }} }}\n");
@@ -41,7 +41,7 @@ fn messages_carry_the_context_of_their_window() {
         read(addr, "trace-mid").iter().map(|message| message.headers["traceparent"].clone()).collect();
     assert_eq!(carried, contexts);
 
-    // A second pipeline behind it: its windows are traces of their own, which link to those that they come from.
+    // The windows of a second pipeline after it have traces of their own, with links to the windows they come from.
     let second = windows(addr, ["trace-mid", "trace-out"], "", &["--set", "source.kafka.format=arrow"]);
     let linked: BTreeSet<String> =
         second.iter().flat_map(|window| &window.links).map(|link| hex(&link.trace_id)).collect();

@@ -5,17 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use embedmill::config::{Config, Layers};
-use embedmill::plan::{Plan, SourcePlan};
+use super::repository::{read, root};
+use embedmill::internal::config::{Config, Layers};
+use embedmill::internal::plan::{Plan, SourcePlan};
 use serde_json::Value;
-
-fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn read(path: &str) -> String {
-    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
-}
 
 /// A YAML document as JSON.
 fn yaml(text: &str) -> Value {
@@ -65,8 +58,10 @@ fn helper(name: &str) -> u64 {
 
 #[test]
 fn a_pod_has_the_time_that_the_code_takes() {
-    let publish = seconds("src/kafka/publisher.rs", "FLUSH_MAX") + seconds("src/kafka/publisher.rs", "TRANSACTION_MAX");
-    let leave = seconds("src/kafka/group.rs", "LEAVE_MAX") + seconds("src/pipeline.rs", "LET_GO_MAX");
+    let kafka = "src/kafka/librdkafka";
+    let publish = seconds(&format!("{kafka}/publisher.rs"), "FLUSH_MAX")
+        + seconds(&format!("{kafka}/limits.rs"), "TRANSACTION_CALL_MAX");
+    let leave = seconds(&format!("{kafka}/group.rs"), "LEAVE_MAX") + seconds("src/pipeline/mod.rs", "DELIVERY_STOP_MAX");
     assert!(helper("publishSeconds") >= publish, "{publish}");
     assert!(helper("leaveSeconds") >= leave, "{leave}");
     let values = yaml(&read(&format!("{CHART}/values.yaml")));
@@ -80,7 +75,7 @@ fn a_pod_has_the_time_that_the_code_takes() {
         }
     }
     // A group's member that is away is missed only after its session; a revocation must not wait longer than a poll may.
-    let kafka = embedmill::kafka::config::KafkaSourceConfig::default();
+    let kafka = embedmill::internal::kafka::config::KafkaSourceConfig::default();
     assert!(kafka.revoke_drain_ms < value("drainSeconds") * 1_000);
     assert_eq!(values["observe"]["port"], 9464, "the port of the code's default and of the documentation");
 }

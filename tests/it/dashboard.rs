@@ -1,25 +1,18 @@
-//! What is shipped for those who watch names only metrics that there are: the table, the dashboard, the alerts.
+//! The table of metrics, the dashboard, the alerts and the README name only metrics that exist.
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
 
-use embedmill::telemetry::names::{ALL, Kind, Metric};
+use embedmill::internal::telemetry::names::{ALL, Metric, MetricKind};
 use serde_json::Value;
 
-fn deploy(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(name)
-}
+use super::repository::{read, root};
 
-fn read(name: &str) -> String {
-    fs::read_to_string(deploy(name)).expect("it is shipped")
-}
-
-/// The metric that a series is of, `_sum` and its like of a histogram among them.
+/// The metric of a series, which may be `_bucket`, `_sum` or `_count` of a histogram.
 fn metric(series: &str) -> Option<&'static Metric> {
     ALL.iter().find_map(|(kind, metric)| {
         let part = series.strip_prefix(metric.name)?;
-        let parts: &[&str] = if *kind == Kind::Histogram { &["_bucket", "_sum", "_count"] } else { &[""] };
+        let parts: &[&str] = if *kind == MetricKind::Histogram { &["_bucket", "_sum", "_count"] } else { &[""] };
         parts.contains(&part).then_some(metric)
     })
 }
@@ -40,16 +33,17 @@ fn series(query: &str) -> Vec<(String, Vec<String>)> {
     starts.map(one).collect()
 }
 
-/// Panics if the query names a series or a label that there is not; returns the metrics' names.
+/// Panics if the query names an unknown series or label; returns the names of its metrics.
 fn check(query: &str) -> BTreeSet<&'static str> {
-    // ScriptOutput by Prometheus to whatever it scrapes.
-    const GIVEN: [&str; 2] = ["job", "instance"];
+    // Labels that Prometheus adds to every series that it scrapes.
+    const ADDED_LABELS: [&str; 2] = ["job", "instance"];
     let mut found = BTreeSet::new();
     for (name, labels) in series(query) {
-        let metric = metric(&name).unwrap_or_else(|| panic!("{name} is no metric; in {query}"));
+        let metric = metric(&name).unwrap_or_else(|| panic!("{name}: unknown metric in {query}"));
         for label in labels {
-            let known = GIVEN.contains(&label.as_str()) || metric.labels.iter().any(|(known, _)| *known == label);
-            assert!(known, "{name} has no label {label}; in {query}");
+            let known =
+                ADDED_LABELS.contains(&label.as_str()) || metric.labels.iter().any(|(known, _)| *known == label);
+            assert!(known, "{name}: unknown label {label} in {query}");
         }
         found.insert(metric.name);
     }
@@ -80,7 +74,7 @@ fn expressions(node: &Value, found: &mut Vec<String>) {
 
 #[test]
 fn the_dashboard_shows_every_metric_and_no_other() {
-    let dashboard: Value = serde_json::from_str(&read("grafana/embedmill.json")).expect("JSON");
+    let dashboard: Value = serde_json::from_str(&read("deploy/grafana/embedmill.json")).expect("JSON");
     let mut queries = Vec::new();
     expressions(&dashboard, &mut queries);
     assert!(queries.len() > 30, "the dashboard was walked");
@@ -90,8 +84,8 @@ fn the_dashboard_shows_every_metric_and_no_other() {
 }
 
 #[test]
-fn alerts_are_on_metrics_that_there_are_and_say_what_to_do() {
-    let text = read("prometheus/alerts.yaml");
+fn alerts_are_on_known_metrics_and_say_what_to_do() {
+    let text = read("deploy/prometheus/alerts.yaml");
     // Indentation tells the rules apart; a YAML parser would be a crate more for nothing else.
     let rules: Vec<&str> = text.split("      - alert: ").skip(1).collect();
     assert!(rules.len() >= 5);
@@ -107,7 +101,7 @@ fn alerts_are_on_metrics_that_there_are_and_say_what_to_do() {
 
 /// The table of all metrics, as it stands in deploy/METRICS.md.
 fn table() -> String {
-    let row = |(kind, metric): &(Kind, Metric)| {
+    let row = |(kind, metric): &(MetricKind, Metric)| {
         let labels = metric.labels.iter().map(|(label, values)| match values {
             [] => format!("`{label}`"),
             values => format!("`{label}`: {}", values.join(", ")),
@@ -117,22 +111,22 @@ fn table() -> String {
     };
     let rows: String = ALL.iter().map(row).collect();
     format!(
-        "# Metrics\n\nServed at `/metrics` of `observe.listen`. This file is made from `src/telemetry/names.rs` by \
-         `EMBEDMILL_UPDATE_METRICS=1 cargo test --release metrics`.\n\n| name | kind | labels | what it is |\n|---|---|---|---|\n{rows}"
+        "# Metrics\n\nServed at `/metrics` of `observe.listen`. This file is generated from `src/telemetry/names.rs` by \
+         `EMBEDMILL_UPDATE_METRICS=1 cargo test --release metrics`.\n\n| name | kind | labels | description |\n|---|---|---|---|\n{rows}"
     )
 }
 
 #[test]
 fn the_table_of_metrics_is_that_of_the_code() {
     if std::env::var_os("EMBEDMILL_UPDATE_METRICS").is_some() {
-        fs::write(deploy("METRICS.md"), table()).expect("it can be written");
+        fs::write(root().join("deploy/METRICS.md"), table()).expect("it can be written");
     }
-    assert_eq!(read("METRICS.md"), table(), "make it again, as the file says");
+    assert_eq!(read("deploy/METRICS.md"), table(), "make it again, as the file says");
 }
 
 #[test]
-fn the_readme_names_only_metrics_that_there_are() {
-    let readme = fs::read_to_string(deploy("../README.md")).expect("it is there");
+fn the_readme_names_only_known_metrics() {
+    let readme = fs::read_to_string(root().join("README.md")).expect("it is there");
     let quoted = readme.split('`').filter(|text| text.contains("embedmill_"));
     let named: BTreeSet<&str> = quoted.flat_map(check).collect();
     assert!(named.len() >= 3, "{named:?}");

@@ -4,15 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use embedmill::config::{Config, Layers};
-use embedmill::plan::Plan;
+use embedmill::internal::config::{Config, Layers};
+use embedmill::internal::plan::Plan;
 
+use super::repository::read;
 use super::walls::sources;
-
-fn read(path: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
-    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
 
 /// What stands behind `before` on its line, up to a quote or a space.
 fn after<'a>(text: &'a str, before: &str) -> &'a str {

@@ -4,10 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use embedmill::budget::Budget;
-use embedmill::record::{Body, Payload};
-use embedmill::source::file::{FileSource, FilesConfig, Format};
-use embedmill::source::{RecordSender, Source};
+use embedmill::internal::budget::Budget;
+use embedmill::internal::record::{Body, Payload};
+use embedmill::internal::source::file::{FileSource, FilesConfig, Format};
+use embedmill::internal::source::{RecordSender, Source};
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -29,14 +29,14 @@ fn drain(config: &FilesConfig, columns: &[&str]) -> Found {
     let source = Box::new(FileSource::open(config, &columns).expect("the input can be opened"));
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let (sender, mut records) = mpsc::channel(1);
-    let mut outlet = RecordSender::new(
+    let mut record_sender = RecordSender::new(
         runtime.handle().clone(),
         sender,
         Budget::new(1 << 20, 0, 0),
         CancellationToken::new(),
         CancellationToken::new(),
     );
-    let reading = thread::spawn(move || source.run(&mut outlet));
+    let reading = thread::spawn(move || source.run(&mut record_sender));
     let mut found = Vec::new();
     while let Some(run) = runtime.block_on(records.recv()) {
         found.extend((0..run.body.len()).map(|index| (run.body.offset(index), fields(&run.body, index))));
@@ -271,7 +271,7 @@ fn a_line_of_fifty_megabytes_is_rejected_and_the_next_is_read() {
     assert_eq!(found.len(), 3);
     assert_eq!(found[0].1.as_ref().map(|fields| fields["text"].clone()), Ok("first".into()));
     let cause = found[1].1.as_ref().expect_err("it is too long");
-    assert!(cause.starts_with("a line longer than record_bytes_max, which is 1048576 bytes"), "{cause}");
+    assert!(cause.starts_with("the line is too long; expected at most 1048576 bytes"), "{cause}");
     assert_eq!(found[2], (2, Ok(Map::from_iter([("text".to_string(), json!("last"))]))));
 }
 

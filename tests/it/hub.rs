@@ -1,4 +1,4 @@
-//! Model ids resolved against a local server that speaks the hub's protocol: its answers about a model, ranges, entity
+//! Model ids resolved against a local server that speaks the hub's protocol: responses about a model, ranges, entity
 //! tags, redirects of large files to another host, tokens, and connections that break.
 
 use std::collections::HashMap;
@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use embedmill::digest::{hex, sha256_file};
-use embedmill::model::hub::{HubError, HubSettings, ModelFolder, Progress, Secret, resolve};
+use embedmill::internal::digest::{hex, sha256_file};
+use embedmill::internal::model::hub::{HubError, HubSettings, ModelFolder, Progress, Secret, resolve};
 use serde_json::json;
 
 const ID: &str = "acme/tiny";
@@ -227,7 +227,7 @@ fn hub() -> Hub {
     Hub { revisions: revisions.into(), files: files.into(), ..Hub::default() }
 }
 
-/// Replaces a file of the main commit, or takes it away.
+/// Replaces or removes a file of the main commit.
 fn replace(hub: &mut Hub, name: &str, content: Option<&str>) {
     let files = hub.files.get_mut(MAIN).expect("it is there");
     files.retain(|(known, _)| known != name);
@@ -260,9 +260,9 @@ impl Client {
 fn listing(folder: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut open = vec![PathBuf::new()];
-    while let Some(place) = open.pop() {
-        for entry in std::fs::read_dir(folder.join(&place)).expect("a folder").flatten() {
-            let path = place.join(entry.file_name());
+    while let Some(parent) = open.pop() {
+        for entry in std::fs::read_dir(folder.join(&parent)).expect("a folder").flatten() {
+            let path = parent.join(entry.file_name());
             if folder.join(&path).is_dir() { open.push(path) } else { found.push(path.display().to_string()) }
         }
     }
@@ -311,8 +311,9 @@ fn only_what_is_needed_is_fetched_once_and_is_there_without_the_server() {
     assert_eq!(client.resolve("main").expect("offline"), found);
     assert_eq!(client.resolve(MAIN).expect("offline, by commit"), found);
     let missing = client.error("other");
-    let expected = "acme/tiny is not in the cache TMP/hub (there is no other in TMP/hub/models--acme--tiny), and the \
-                    network is switched off; run once without model.offline and HF_HUB_OFFLINE, or give a folder";
+    let expected = "TMP/hub: model \"acme/tiny\" is not in the cache: no revision \"other\" in TMP/hub/models--acme--tiny; expected a \
+                    complete snapshot, since the network is disabled (run once without model.offline and HF_HUB_OFFLINE, or give \
+                    a folder)";
     assert_eq!(missing, expected);
 }
 
@@ -335,7 +336,8 @@ fn a_revision_is_a_branch_or_a_commit() {
     }
     assert_eq!(client.resolve("main").expect("it is fetched").revision.as_deref(), Some(MAIN));
     let unknown = client.error("never");
-    let expected = "HUB has no model acme/tiny with a revision never; check both names (a folder is given by its path)";
+    let expected = "HUB: model \"acme/tiny\" with revision \"never\" not found; expected an existing model and revision (check both \
+                    names; a folder is given by its path)";
     assert_eq!(unknown, expected);
 }
 
@@ -345,13 +347,13 @@ fn a_token_is_used_where_it_is_demanded_and_never_shown() {
     let mut client = Client::of(&server.endpoint);
     assert_eq!(
         client.error("main"),
-        "HUB does not show acme/tiny without a token; check the name, and if the model is private or gated set HF_TOKEN"
+        "HUB: access to model \"acme/tiny\" denied without a token (check the name; for a private or gated model, set HF_TOKEN)"
     );
     client.settings.token = Some(Secret::new("hf_wrong"));
     let refused = client.error("main");
     assert_eq!(
         refused,
-        "HUB refuses the token for acme/tiny; check HF_TOKEN, and whether the model's terms were accepted"
+        "HUB: access to model \"acme/tiny\" denied with this token (check HF_TOKEN, and whether the model's terms were accepted)"
     );
     client.settings.token = Some(Secret::new(TOKEN));
     client.resolve("main").expect("the token is right");
@@ -373,7 +375,7 @@ fn a_download_that_breaks_is_continued() {
     let client = Client::of(&server.endpoint);
     server.hub.breaks.store(100, SeqCst);
     let broken = client.error("main");
-    assert!(broken.starts_with("HUB cannot be reached: "), "{broken}");
+    assert!(broken.starts_with("HUB: cannot be reached: "), "{broken}");
     let offline = Client { settings: HubSettings { offline: true, ..client.settings.clone() }, ..client };
     assert!(offline.resolve("main").is_err(), "half a model is none");
     let again = Client { settings: HubSettings { offline: false, ..offline.settings.clone() }, ..offline };
@@ -390,7 +392,7 @@ fn damaged_weights_are_not_kept() {
     let client = Client::of(&server.endpoint);
     assert_eq!(
         client.error("main"),
-        "model.safetensors of acme/tiny came of another hash than the hub says, twice; try again, or check the mirror"
+        "acme/tiny: model.safetensors: corrupt download, twice: its SHA-256 differs from the hub's (try again, or check the mirror)"
     );
     server.hub.damages.store(false, SeqCst);
     let found = client.resolve("main").expect("it is fetched anew");
@@ -431,12 +433,12 @@ fn every_class_of_module_with_weights_is_fetched_with_them() {
         assert_eq!(fetched, wanted, "{class}");
         client.settings.offline = true;
         std::fs::remove_file(found.path.join(wanted[1])).expect("it is there");
-        assert!(client.error("main").contains("1_Module: has no weights"), "{class}: {}", client.error("main"));
+        assert!(client.error("main").contains("1_Module: no weights"), "{class}: {}", client.error("main"));
     }
 }
 
 #[test]
-fn modules_bring_their_weights_and_a_router_all_its_ways() {
+fn modules_bring_their_weights_and_a_router_all_its_routes() {
     let mut hub = hub();
     let own = |class: &str| format!("sentence_transformers.models.{class}");
     let modules = json!([{"path": "", "type": own("Router")}, {"path": "1_Dense", "type": own("Dense")}]).to_string();
@@ -472,7 +474,7 @@ fn modules_bring_their_weights_and_a_router_all_its_ways() {
     client.settings.offline = true;
     assert_eq!(client.resolve("main").expect("offline"), found);
     std::fs::remove_file(found.path.join("1_Dense/model.safetensors")).expect("it is there");
-    assert!(client.error("main").contains("1_Dense: has no weights"), "{}", client.error("main"));
+    assert!(client.error("main").contains("1_Dense: no weights"), "{}", client.error("main"));
 }
 
 #[test]
@@ -486,7 +488,7 @@ fn what_cannot_be_used_is_refused() {
     };
     check(
         |hub| replace(hub, "model.safetensors", None),
-        "acme/tiny at main has no model.safetensors; only safetensors are read; take a revision",
+        "acme/tiny@main: no model.safetensors; expected safetensors (take a revision",
     );
     check(
         |hub| {
@@ -494,7 +496,7 @@ fn what_cannot_be_used_is_refused() {
             replace(hub, "modules.json", Some(&modules));
             replace(hub, "../../evil/config.json", Some("{}"));
         },
-        "HUB gave an answer about acme/tiny that makes no sense: TMP/hub/models--acme--tiny/snapshots/1111",
+        "HUB: unexpected response about model \"acme/tiny\": TMP/hub/models--acme--tiny/snapshots/1111",
     );
     check(
         |hub| {
@@ -502,14 +504,14 @@ fn what_cannot_be_used_is_refused() {
             replace(hub, "modules.json", Some(&modules));
             replace(hub, "3_Dense/pytorch_model.bin", Some("pickle"));
         },
-        "acme/tiny at main has no 3_Dense/model.safetensors; only safetensors are read; take a revision",
+        "acme/tiny@main: no 3_Dense/model.safetensors; expected safetensors (take a revision",
     );
     check(
         |hub| {
             let modules = json!([{"path": "/etc", "type": "sentence_transformers.models.Transformer"}]).to_string();
             replace(hub, "modules.json", Some(&modules));
         },
-        "HUB gave an answer about acme/tiny that makes no sense: TMP/hub/models--acme--tiny/snapshots/1111",
+        "HUB: unexpected response about model \"acme/tiny\": TMP/hub/models--acme--tiny/snapshots/1111",
     );
     check(
         |hub| {
@@ -519,27 +521,27 @@ fn what_cannot_be_used_is_refused() {
                     .map(|_| hub.files.insert("../../../evil".into(), vec![])),
             )
         },
-        "HUB gave an answer about acme/tiny that makes no sense: its commit is \"../../../evil\"",
+        "HUB: unexpected response about model \"acme/tiny\": invalid commit \"../../../evil\"",
     );
 }
 
 #[test]
-fn names_and_endpoints_that_are_none_are_refused() {
+fn invalid_names_and_endpoints_are_refused() {
     let client = Client::of("http://127.0.0.1:1");
     let check = |id: &str, revision: &str, expected: &str| {
         let error = resolve(id, revision, &client.settings, &()).expect_err("it is refused").to_string();
         assert!(error.starts_with(expected), "   found {error}\nexpected {expected}");
     };
-    check("./nowhere", "main", "./nowhere: there is no such folder, and it is no model id either");
-    check("a/b/c", "main", "a/b/c: there is no such folder, and it is no model id either");
-    check("a/b c", "main", "\"a/b c\" is no model id: letters, digits");
-    check("a/..", "main", "\"a/..\" is no model id");
-    check("a/b", "../c", "\"../c\" is no revision: letters, digits");
-    check("a/b", "", "\"\" is no revision");
-    check("a/b", "main", "http://127.0.0.1:1 cannot be reached: ");
-    check("all-MiniLM-L6-v2", "main", "http://127.0.0.1:1 cannot be reached: ");
+    check("./nowhere", "main", "./nowhere: no such folder, and not a model id; expected");
+    check("a/b/c", "main", "a/b/c: no such folder, and not a model id; expected");
+    check("a/b c", "main", "model.id: invalid name \"a/b c\"; expected letters, digits");
+    check("a/..", "main", "model.id: invalid name \"a/..\"");
+    check("a/b", "../c", "model.revision: invalid name \"../c\"; expected letters, digits");
+    check("a/b", "", "model.revision: invalid name \"\"");
+    check("a/b", "main", "http://127.0.0.1:1: cannot be reached: ");
+    check("all-MiniLM-L6-v2", "main", "http://127.0.0.1:1: cannot be reached: ");
     for endpoint in ["", "ftp://a", "http://", "http://user:password@host"] {
         let client = Client::of(endpoint);
-        assert!(matches!(client.resolve("main"), Err(HubError::Endpoint { .. })), "{endpoint}");
+        assert!(matches!(client.resolve("main"), Err(HubError::InvalidEndpoint { .. })), "{endpoint}");
     }
 }

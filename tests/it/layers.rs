@@ -169,7 +169,7 @@ fn imports() -> BTreeMap<Module, BTreeSet<Module>> {
         let found = found.iter().filter_map(|path| tree.resolve(path, &module, 8)).filter(|other| *other != module);
         (module.clone(), found.collect())
     };
-    files.iter().map(of_file).filter(|(module, _)| !["lib", "main"].contains(&module[0].as_str())).collect()
+    files.iter().map(of_file).filter(|(module, _)| !["internal", "lib", "main"].contains(&module[0].as_str())).collect()
 }
 
 fn layer_of(room: &str) -> Option<usize> {
@@ -202,6 +202,10 @@ fn imports_go_down() {
 #[test]
 fn no_file_imports_itself_through_others() {
     let mut left = imports();
+    // A module and what lies in it are one thing in two files: the one declares the other, which may name it.
+    for (module, imported) in &mut left {
+        imported.retain(|other| !module.starts_with(other) && !other.starts_with(module));
+    }
     // What imports nothing that is left is in no circle, and neither is what only leads there.
     loop {
         let done: Vec<Module> = left

@@ -7,7 +7,7 @@ use std::process::{Child, ChildStdin};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use embedmill::telemetry::names;
+use embedmill::internal::telemetry::names;
 use predicates::prelude::*;
 use serde_json::{Value, json};
 
@@ -168,7 +168,8 @@ fn every_metric_is_of_the_list() {
         }
     }
     // Counters are there before anything is counted, or a rate would miss the first.
-    let counters = names::ALL.iter().filter(|(kind, metric)| *kind == names::Kind::Counter && metric.labels.len() < 2);
+    let counters =
+        names::ALL.iter().filter(|(kind, metric)| *kind == names::MetricKind::Counter && metric.labels.len() < 2);
     counters.for_each(|(_, metric)| assert!(scrape.families.contains_key(metric.name), "{} is missing", metric.name));
     run.end();
 }
@@ -185,7 +186,7 @@ fn the_status_and_top_tell_the_same() {
     let counters = &status["counters"];
     assert_eq!((&counters["records_read"], &counters["records_published"]), (&json!(500), &json!(493)));
     assert_eq!((&counters["records_dead_lettered"], &counters["rows"]), (&json!(7), &json!(493)));
-    assert_eq!(status["positions"], json!([{ "partition": "-", "next": 500, "end": null }]));
+    assert_eq!(status["positions"], json!([{ "partition": "-", "next_offset": 500, "end_offset": null }]));
     assert_eq!(status["devices"].as_array().map(Vec::len), Some(2));
     let stages: Vec<_> = status["plan"].as_array().expect("lines").iter().map(|line| line["stage"].clone()).collect();
     assert!(stages.contains(&json!("source")) && stages.contains(&json!("observe")), "{stages:?}");
@@ -201,7 +202,7 @@ fn the_status_and_top_tell_the_same() {
         .args(["top", &url, "--once"])
         .assert()
         .code(1)
-        .stderr(predicate::str::contains("does not answer").and(predicate::str::contains("observe:")));
+        .stderr(predicate::str::contains("no response").and(predicate::str::contains("observe:")));
 }
 
 #[test]
@@ -220,7 +221,7 @@ fn a_run_is_live_before_it_is_ready() {
 }
 
 #[test]
-fn what_is_not_there_is_told() {
+fn unknown_paths_and_methods_get_an_error() {
     let folder = folder_with(&[("pipeline.yaml", PIPELINE)]);
     let run = Run::start(folder.path(), &[]);
     let (code, text) = run.get("/metric");
@@ -247,6 +248,9 @@ fn a_port_that_is_taken_is_refused_before_any_data_moves() {
         .assert()
         .code(2)
         .stdout("")
-        .stderr(predicate::str::contains("another process has this port").and(predicate::str::contains("--set")));
+        .stderr(
+            predicate::str::contains("address already in use; expected a free port")
+                .and(predicate::str::contains("--set")),
+        );
     assert!(!folder.path().join("out").exists() && !folder.path().join("rejected.jsonl").exists());
 }

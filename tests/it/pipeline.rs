@@ -4,39 +4,39 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use embedmill::backoff::Backoff;
-use embedmill::batch::{BatchConfig, PaddingMode, TokenBatch};
-use embedmill::columnar::kept::{KeptSchema, Sample};
-use embedmill::delivery::{Delivery, DeliveryError, NoCommit};
-use embedmill::device::Device;
-use embedmill::encode::worker::{EncoderFactory, WorkerPool};
-use embedmill::encode::{EncodeError, Encoder, factory};
-use embedmill::failure::Failure;
-use embedmill::kafka::KafkaError;
-use embedmill::matrix::Matrix;
-use embedmill::model::ModelConfig;
-use embedmill::model::spec::ModelSpec;
-use embedmill::model::tokenizer::Tokenizer;
-use embedmill::output::{OutputSchema, Vectors};
-use embedmill::pipeline::Tuning;
-use embedmill::pipeline::{Pipeline, Progress, RunError, Stop, Summary};
-use embedmill::record::DeadLetter;
-use embedmill::sink::memory::MemorySink;
-use embedmill::sink::{Sink, SinkError, WindowRows, Written};
-use embedmill::source::memory::MemorySource;
-use embedmill::source::{RecordSender, Source, SourceError};
-use embedmill::text::extract::Extractor;
-use embedmill::text::field::{RecordConfig, RecordPlan};
-use embedmill::window::WindowConfig;
+use embedmill::internal::backoff::Backoff;
+use embedmill::internal::batch::{BatchConfig, PaddingMode, TokenBatch};
+use embedmill::internal::columnar::kept::{KeptSchema, TypeSample};
+use embedmill::internal::delivery::{Delivery, DeliveryError, NoCommit};
+use embedmill::internal::device::Device;
+use embedmill::internal::encode::worker::{EncoderFactory, WorkerPool};
+use embedmill::internal::encode::{EncodeError, Encoder, factory};
+use embedmill::internal::failure::Failure;
+use embedmill::internal::kafka::KafkaError;
+use embedmill::internal::matrix::Matrix;
+use embedmill::internal::model::ModelConfig;
+use embedmill::internal::model::spec::ModelSpec;
+use embedmill::internal::model::tokenizer::Tokenizer;
+use embedmill::internal::output::{OutputSchema, Vectors};
+use embedmill::internal::pipeline::Tuning;
+use embedmill::internal::pipeline::{Pipeline, Progress, RunError, Stop, Summary};
+use embedmill::internal::record::DeadLetter;
+use embedmill::internal::sink::memory::MemorySink;
+use embedmill::internal::sink::{Sink, SinkError, WindowRows, Written};
+use embedmill::internal::source::memory::MemorySource;
+use embedmill::internal::source::{RecordSender, Source, SourceError};
+use embedmill::internal::text::extract::Extractor;
+use embedmill::internal::text::field::{RecordConfig, RecordPlan};
+use embedmill::internal::window::WindowConfig;
 use serde_json::json;
 
 /// A pipeline of these documents into memory, with the hash encoder unless another is given.
 fn pipeline(documents: Vec<String>, window: WindowConfig, encoder: Option<EncoderFactory>) -> (Pipeline, MemorySink) {
-    let model = ModelConfig { backend: embedmill::model::Backend::Hash, hash_dim: 8, ..Default::default() };
+    let model = ModelConfig { backend: embedmill::internal::model::Backend::Hash, hash_dim: 8, ..Default::default() };
     let spec = Arc::new(ModelSpec::hash_backend(&model));
     let record = RecordConfig { id: Some("id".into()), ..Default::default() };
     let plan = RecordPlan::new(&record).expect("a valid record section");
-    let kept = KeptSchema::fix(&[], Sample::Empty).expect("nothing is kept");
+    let kept = KeptSchema::infer(&[], TypeSample::Empty).expect("nothing is kept");
     let output = OutputSchema::new(8, true, &kept, &[]);
     let devices = [Device::Cpu, Device::Cpu, Device::Cpu];
     let workers =
@@ -136,7 +136,10 @@ fn a_rejected_record_without_dead_letters_stops_the_run_and_says_where() {
     match run(pipeline, Stop::default()) {
         Err(RunError::Delivery(error @ DeliveryError::Rejected { .. })) => {
             let text = error.to_string();
-            assert!(text.starts_with("memory-0@41: no field `text`; the record has `id`"), "{text}");
+            assert!(
+                text.starts_with("memory-0@41: field `text`: missing; expected a string (the record has `id`)"),
+                "{text}"
+            );
         }
         other => panic!("{other:?}"),
     }
@@ -170,8 +173,8 @@ impl Sink for Moody {
         self.tries.fetch_add(1, Relaxed);
         if self.left > 0 {
             self.left -= 1;
-            let (what, message) = ("the test's sink".into(), "is away".into());
-            return Err(KafkaError::Failed { what, message, failure: Failure::Retry }.into());
+            let (subject, message) = ("the test's sink".into(), "is away".into());
+            return Err(KafkaError::Failed { subject, message, failure: Failure::Retry }.into());
         }
         self.rows.write(rows)
     }
@@ -189,9 +192,9 @@ impl Sink for Moody {
 struct Endless(Arc<AtomicUsize>);
 
 impl Source for Endless {
-    fn run(self: Box<Self>, outlet: &mut RecordSender) -> Result<(), SourceError> {
+    fn run(self: Box<Self>, sender: &mut RecordSender) -> Result<(), SourceError> {
         let MemorySource { partition, bodies } = MemorySource::json(&documents(7), 7);
-        while outlet.send(&partition, bodies[0].clone(), 0).is_ok() {
+        while sender.send(&partition, bodies[0].clone(), 0).is_ok() {
             self.0.fetch_add(7, Relaxed);
         }
         Ok(())
@@ -205,7 +208,7 @@ fn moody(failures: u32, give_up_after_ms: u64) -> (Pipeline, Arc<AtomicUsize>, A
     let (read, tries) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicU32::new(0)));
     pipeline.source = Box::new(Endless(read.clone()));
     let ms = Duration::from_millis;
-    let retries = Backoff { first: ms(20), longest: ms(100), give_up_after: ms(give_up_after_ms) };
+    let retries = Backoff { initial: ms(20), max: ms(100), give_up_after: ms(give_up_after_ms) };
     let sink = Moody { left: failures, tries: tries.clone(), rows };
     pipeline.delivery = Delivery::new(Box::new(sink), None, Box::new(NoCommit)).with_retries(retries);
     (pipeline, read, tries)
@@ -256,7 +259,7 @@ fn a_drain_that_takes_too_long_is_given_up_and_an_abort_does_not_wait() {
         });
         let error = run(pipeline, stop).expect_err("nothing can be published");
         let took = stopper.join().expect("it stops").elapsed();
-        let expected = if abort { "nothing was left half-written" } else { "longer than drain_ms, 300 ms" };
+        let expected = if abort { "no unfinished output remains" } else { "longer than drain_ms, 300 ms" };
         assert!(error.to_string().contains(expected), "{error}");
         assert!(took < Duration::from_millis(2_000), "{took:?}");
         assert_eq!(took < Duration::from_millis(300), abort, "{took:?}");

@@ -55,10 +55,13 @@ fn bad_json_lines() {
     line(b"{\"text\": \"broken", "not a JSON object");
     line(b"[1, 2]", "not a JSON object");
     line(b"{\"text\":\"a\"} {\"text\":\"b\"}", "not a JSON object");
-    line(b"{\"title\":\"a\",\"body\":\"b\"}", "no field `text`; the record has `body`, `title`");
-    line(b"{\"text\": 12}", "field `text`: expected a string, found the number 12");
-    line(b"{\"text\": null}", "field `text`: expected a string, found null");
-    line(b"{\"text\": \"a\xff\xfe\"}", "not UTF-8: the byte at 12");
+    line(
+        b"{\"title\":\"a\",\"body\":\"b\"}",
+        "field `text`: missing; expected a string (the record has `body`, `title`)",
+    );
+    line(b"{\"text\": 12}", "field `text`: found the number 12; expected a string");
+    line(b"{\"text\": null}", "field `text`: found null; expected a string");
+    line(b"{\"text\": \"a\xff\xfe\"}", "not UTF-8: found an invalid byte at 12");
 }
 
 #[test]

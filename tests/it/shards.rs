@@ -104,7 +104,7 @@ fn shards_of_other_inputs_or_of_another_number_are_refused() {
     let folder = inputs();
     shard(folder.path(), 0, 3).success();
     let refused = |index: usize, count: usize| {
-        shard(folder.path(), index, count).code(2).stderr(predicate::str::contains("it holds files of another run"));
+        shard(folder.path(), index, count).code(2).stderr(predicate::str::contains("a file of another run"));
     };
     refused(0, 2);
     fs::write(folder.path().join("in/0a.jsonl"), "{\"id\": \"x\", \"text\": \"came later\"}\n").expect("a file");
@@ -117,7 +117,7 @@ fn shards_of_other_inputs_or_of_another_number_are_refused() {
             .args(["run", "p.yaml", "--set", other])
             .env("JOB_COMPLETION_INDEX", "0")
             .env("JOB_COMPLETION_COUNT", "3");
-        command.assert().code(2).stderr(predicate::str::contains("it holds files of another run"));
+        command.assert().code(2).stderr(predicate::str::contains("a file of another run"));
     }
     shard(folder.path(), 1, 3).success();
 }
@@ -127,7 +127,7 @@ fn a_shard_that_there_is_not_is_refused_where_it_was_written() {
     let folder = inputs();
     shard(folder.path(), 3, 3)
         .code(2)
-        .stderr(predicate::str::contains("p.yaml:1: source.files.shard.index: 3 is none of the 3 shards"));
+        .stderr(predicate::str::contains("p.yaml:1: source.files.shard.index: found 3; expected 0 to 2"));
     embedmill(folder.path())
         .args(["validate", "p.yaml"])
         .env_remove("JOB_COMPLETION_INDEX")
@@ -141,5 +141,5 @@ fn a_shard_that_there_is_not_is_refused_where_it_was_written() {
         .env("JOB_COMPLETION_COUNT", "2")
         .assert()
         .code(2)
-        .stderr(predicate::str::contains("p.yaml:1: source.files.shard.index: invalid type: string \"first\""));
+        .stderr(predicate::str::contains("p.yaml:1: source.files.shard.index: found \"first\"; expected"));
 }

@@ -1,4 +1,4 @@
-//! Ctrl-C, SIGTERM and kill: what is finished, what is given up, what is left behind.
+//! Ctrl-C, SIGTERM and kill: what is finished, what is discarded, what is left behind.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
@@ -97,7 +97,7 @@ fn a_run_that_is_still_starting_ends_at_once() {
 }
 
 #[test]
-fn a_single_file_is_given_up() {
+fn a_single_file_is_discarded() {
     let folder = folder_with(&[]);
     let mut child = start(folder.path(), "out.arrow");
     let mut input = child.stdin.take().expect("its input");
@@ -219,7 +219,7 @@ fn a_drain_has_a_budget_and_a_second_signal_stops_at_once() {
     choke(&mut run);
     let began = Instant::now();
     send("-TERM", &run.child);
-    run.logged("stopping: finishing what was read");
+    run.logged("stopping: finishing records already read");
     run.logged("stopping took longer than drain_ms, 700 ms");
     assert_eq!(code(run.child), Some(1));
     let took = began.elapsed();
@@ -229,7 +229,7 @@ fn a_drain_has_a_budget_and_a_second_signal_stops_at_once() {
     let mut run = Run::start(folder.path());
     choke(&mut run);
     send("-TERM", &run.child);
-    run.logged("stopping: finishing what was read");
+    run.logged("stopping: finishing records already read");
     let began = Instant::now();
     send("-TERM", &run.child);
     assert_eq!(code(run.child), Some(1));
@@ -238,7 +238,7 @@ fn a_drain_has_a_budget_and_a_second_signal_stops_at_once() {
 
 #[test]
 fn the_file_is_read_again_on_sighup() {
-    const READ_AGAIN: &str = "the pipeline file was read again";
+    const RELOADED: &str = "pipeline file reloaded";
     let folder = folder_with(&[("pipeline.yaml", PIPELINE)]);
     let write = |text: &str| std::fs::write(folder.path().join("pipeline.yaml"), text).expect("written");
     let mut run = Run::start(folder.path());
@@ -253,7 +253,7 @@ fn the_file_is_read_again_on_sighup() {
     pass("as it began");
 
     send("-HUP", &run.child);
-    assert_eq!(run.logged(READ_AGAIN)["applied"], "nothing");
+    assert_eq!(run.logged(RELOADED)["applied"], "nothing");
 
     write(
         &PIPELINE
@@ -262,20 +262,20 @@ fn the_file_is_read_again_on_sighup() {
             .replace("[cpu]", "[cpu, cpu]"),
     );
     send("-HUP", &run.child);
-    assert_eq!(run.logged(READ_AGAIN)["applied"], "window.linger_ms, window.tokens");
-    let needs_restart = "changed in the pipeline file; it needs a restart, and stays as it is until then";
+    assert_eq!(run.logged(RELOADED)["applied"], "window.linger_ms, window.tokens");
+    let needs_restart = "changed key needs a restart; keeping its previous value";
     assert_eq!([(); 2].map(|()| run.logged(needs_restart)["key"].clone()), ["devices", "window.records"]);
     pass("after a change");
 
     // What cannot be planned changes nothing, and the run goes on.
     for (wrong, told) in [
         (PIPELINE.replace("window:", "widow:"), "did you mean `window`?"),
-        (PIPELINE.replace("linger_ms: 20", "tokens: 0"), "window.tokens: expected at least 1, found 0"),
-        (String::from("{"), "not YAML"),
+        (PIPELINE.replace("linger_ms: 20", "tokens: 0"), "window.tokens: found 0; expected at least 1"),
+        (String::from("{"), "invalid YAML"),
     ] {
         write(&wrong);
         send("-HUP", &run.child);
-        let refused = run.logged("the pipeline file was not taken; the run goes on as it was");
+        let refused = run.logged("pipeline file rejected; continuing with the previous settings");
         assert!(refused["error"].as_str().is_some_and(|error| error.contains(told)), "{refused}");
         pass("after a mistake");
     }
@@ -286,7 +286,7 @@ fn the_file_is_read_again_on_sighup() {
     assert_eq!(run.logged(needs_restart)["key"], "window.records");
     write(&format!("{PIPELINE}log: info\n"));
     send("-HUP", &run.child);
-    assert_eq!(run.logged(READ_AGAIN)["applied"], "log");
+    assert_eq!(run.logged(RELOADED)["applied"], "log");
     drop(input);
     assert_eq!(code(run.child), Some(0));
 }

@@ -1,18 +1,19 @@
 //! What comes after the transformer, against sentence-transformers: poolings, module chains, prompts, routers, and the
 //! smaller outputs against its `quantize_embeddings`. tests/golden/chains.py made the arrays.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use embedmill::batch::TokenBatch;
-use embedmill::device::Device;
-use embedmill::encode::{factory, query_spec, spec};
-use embedmill::matrix::Matrix;
-use embedmill::model::chain::DenseActivation;
-use embedmill::model::{ModelConfig, Pooling, PoolingMode};
-use embedmill::output::quantize::{OutputPrecision, Quantized, Quantizer, Ranges};
+use embedmill::internal::batch::TokenBatch;
+use embedmill::internal::device::Device;
+use embedmill::internal::encode::{factory, query_spec, spec};
+use embedmill::internal::matrix::Matrix;
+use embedmill::internal::model::chain::DenseActivation;
+use embedmill::internal::model::{ModelConfig, Pooling, PoolingMode};
+use embedmill::internal::output::quantize::{OutputPrecision, Quantized, Quantizer, Ranges};
 use safetensors::SafeTensors;
 
-use super::golden::{Model, difference, golden_folder, norm, nowhere, odd_texts};
+use super::golden::{Model, difference, norm, nowhere, odd_texts};
+use crate::models::{golden_folder, tiny};
 
 /// Vectors are not all of length 1; longer ones get as much more.
 const DIFFERENCE_MAX: f32 = 1e-6;
@@ -54,10 +55,6 @@ impl Golden {
 
 fn config(folder: &Path) -> ModelConfig {
     ModelConfig { id: Some(folder.display().to_string()), ..ModelConfig::default() }
-}
-
-fn tiny(name: &str) -> PathBuf {
-    golden_folder().join("tiny").join(name)
 }
 
 /// Holds a model's vectors to `expected`, row by row; a row alone is as it is among others.

@@ -1,20 +1,9 @@
 //! The binary with the real model, as the README shows it.
 
-use std::path::PathBuf;
-
+use crate::models::{real_model, tiny};
 use assert_cmd::Command;
 use predicates::prelude::*;
 use tempfile::TempDir;
-
-/// The folder of all-MiniLM-L6-v2, which `make setup` fetches.
-pub fn real_model() -> PathBuf {
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache = cache.unwrap_or_else(|| std::env::home_dir().unwrap_or_default().join(".cache"));
-    let default = cache.join("embedmill/models/all-MiniLM-L6-v2");
-    let folder = std::env::var_os("EMBEDMILL_TEST_MODEL").map_or(default, PathBuf::from);
-    assert!(folder.join("modules.json").is_file(), "{}: no model is there; run `make setup`", folder.display());
-    folder
-}
 
 #[test]
 fn encode_and_search_with_the_real_model() {
@@ -40,10 +29,6 @@ fn encode_and_search_with_the_real_model() {
             .success()
             .stdout(predicate::str::contains(format!("lines.txt:{line}")));
     }
-}
-
-fn tiny(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/tiny").join(name)
 }
 
 /// A text is found again with the similarity of 1 only if the query was embedded as the text was: with the prompt named

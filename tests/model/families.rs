@@ -4,15 +4,16 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use embedmill::encode::{spec, torch};
-use embedmill::model::config_file::ConfigFile;
-use embedmill::model::spec::ModelSpec;
-use embedmill::model::{LoadError, ModelConfig};
+use embedmill::internal::encode::{spec, torch};
+use embedmill::internal::model::config_file::ConfigFile;
+use embedmill::internal::model::spec::ModelSpec;
+use embedmill::internal::model::{LoadError, ModelConfig};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
 
-use crate::golden::{Model, check_model, check_order, difference, golden_folder, norm, nowhere, odd_texts};
+use crate::golden::{Model, check_model, check_order, difference, norm, nowhere, odd_texts};
+use crate::models::golden_folder;
 
 /// The promise for every family.
 const DIFFERENCE_MAX: f32 = 1e-5;
@@ -180,7 +181,9 @@ fn positions_before_the_first_token_do_not_count() {
         };
         assert_eq!(limit(positions), Ok(positions), "{name}");
         let over = positions + 1;
-        let expected = format!("model.max_seq_length is {over}, but the model has positions for {positions} tokens");
+        let expected = format!(
+            "model.max_seq_length: found {over}; expected at most {positions}, the number of the model's positions"
+        );
         assert_eq!(limit(over), Err(expected), "{name}");
     }
 }
@@ -228,7 +231,7 @@ fn what_a_family_cannot_compute_is_refused_by_name() {
         "mpnet",
         "relative_attention_num_buckets",
         8.into(),
-        "`relative_attention_num_buckets` must be a whole number from 32 to 10000000, found 8",
+        "\"relative_attention_num_buckets\": found 8; expected a whole number from 32 to 10000000",
     );
     check(
         "deberta-v3",

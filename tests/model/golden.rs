@@ -9,16 +9,17 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use embedmill::batch::{BatchConfig, PaddingMode, TokenBatch, plan};
-use embedmill::columnar::Tokens;
-use embedmill::device::Device;
-use embedmill::digest::{hex, sha256_file};
-use embedmill::encode::worker::WorkerPool;
-use embedmill::encode::{factory, spec};
-use embedmill::model::ModelConfig;
-use embedmill::model::hub::HubSettings;
-use embedmill::model::spec::ModelSpec;
-use embedmill::model::tokenizer::Tokenizer;
+use crate::models::{golden_folder, real_model};
+use embedmill::internal::batch::{BatchConfig, PaddingMode, TokenBatch, plan};
+use embedmill::internal::columnar::Tokens;
+use embedmill::internal::device::Device;
+use embedmill::internal::digest::{hex, sha256_file};
+use embedmill::internal::encode::worker::WorkerPool;
+use embedmill::internal::encode::{factory, spec};
+use embedmill::internal::model::ModelConfig;
+use embedmill::internal::model::hub::HubSettings;
+use embedmill::internal::model::spec::ModelSpec;
+use embedmill::internal::model::tokenizer::Tokenizer;
 use futures::future::join_all;
 use safetensors::SafeTensors;
 use serde_json::Value;
@@ -106,10 +107,6 @@ impl Golden {
     }
 }
 
-pub fn golden_folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
-}
-
 /// texts.jsonl: a text, or a text and how often it is repeated.
 pub fn odd_texts() -> Vec<String> {
     let lines = std::fs::read_to_string(golden_folder().join("texts.jsonl")).expect("texts.jsonl");
@@ -123,17 +120,6 @@ pub fn odd_texts() -> Vec<String> {
         }
     });
     texts.collect()
-}
-
-fn real_model() -> PathBuf {
-    let cache = || match std::env::var_os("XDG_CACHE_HOME") {
-        Some(cache) => PathBuf::from(cache),
-        None => PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache"),
-    };
-    let folder = std::env::var_os("EMBEDMILL_TEST_MODEL").map(PathBuf::from);
-    let folder = folder.unwrap_or_else(|| cache().join("embedmill/models/all-MiniLM-L6-v2"));
-    assert!(folder.join("config.json").is_file(), "{} is no model folder; run `make setup`", folder.display());
-    folder
 }
 
 pub fn norm(vector: &[f32]) -> f32 {

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use embedmill::encode::spec;
-use embedmill::model::spec::ModelSpec;
-use embedmill::model::{LoadError, ModelConfig};
+use crate::models::golden_folder;
+use embedmill::internal::encode::spec;
+use embedmill::internal::model::spec::ModelSpec;
+use embedmill::internal::model::{LoadError, ModelConfig};
 
-use crate::golden::{Model, check_model, check_order, difference, golden_folder, nowhere, odd_texts};
+use crate::golden::{Model, check_model, check_order, difference, nowhere, odd_texts};
 
 fn config(model: &str, package: &Path) -> ModelConfig {
     let id = Some(golden_folder().join(model).display().to_string());
@@ -103,10 +104,10 @@ fn an_error_in_a_package_is_the_batchs_error() {
     // The limit lies beyond what the package's code takes.
     let spec = read(&config("tiny/plain", &package(folder.path(), FOR_THIS))).unwrap_or_else(|error| panic!("{error}"));
     let spec = ModelSpec { max_seq_length: 1_000, ..spec };
-    let devices = [embedmill::device::Device::Cpu];
+    let devices = [embedmill::internal::device::Device::Cpu];
     let spec = std::sync::Arc::new(spec);
     let mut encoder =
-        embedmill::encode::factory(&spec, &devices)(&devices[0]).unwrap_or_else(|error| panic!("{error}"));
+        embedmill::internal::encode::factory(&spec, &devices)(&devices[0]).unwrap_or_else(|error| panic!("{error}"));
     let long = vec![5i32 as u32; 400];
     let found = encoder.encode(&[long.as_slice()].into_iter().collect()).err().map(|error| error.to_string());
     assert!(found.as_ref().is_some_and(|error| error.contains("400 tokens")), "{found:?}");

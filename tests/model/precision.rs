@@ -4,14 +4,14 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use embedmill::device::Device;
-use embedmill::encode::factory;
-use embedmill::model::spec::ModelSpec;
-use embedmill::model::{LoadError, ModelConfig, Precision};
+use crate::models::{golden_folder, real_model};
+use embedmill::internal::device::Device;
+use embedmill::internal::encode::factory;
+use embedmill::internal::model::spec::ModelSpec;
+use embedmill::internal::model::{LoadError, ModelConfig, Precision};
 use safetensors::SafeTensors;
 
-use crate::cli::real_model;
-use crate::golden::{Model, difference, golden_folder, norm, nowhere, odd_texts};
+use crate::golden::{Model, difference, norm, nowhere, odd_texts};
 
 fn config(folder: PathBuf, precision: Precision, threads: usize) -> ModelConfig {
     let id = Some(folder.display().to_string());
@@ -58,7 +58,7 @@ fn bfloat16_is_as_near_as_sentence_transformers_in_bfloat16() {
 }
 
 fn spec(config: &ModelConfig) -> ModelSpec {
-    embedmill::encode::spec(config, &nowhere(), &()).unwrap_or_else(|error| panic!("{error}"))
+    embedmill::internal::encode::spec(config, &nowhere(), &()).unwrap_or_else(|error| panic!("{error}"))
 }
 
 #[test]

@@ -3,12 +3,13 @@
 
 use std::path::{Path, PathBuf};
 
-use embedmill::batch::{BatchConfig, PaddingMode, plan};
-use embedmill::encode::spec;
-use embedmill::model::spec::ModelSpec;
-use embedmill::model::{LoadError, ModelConfig, Precision};
+use embedmill::internal::batch::{BatchConfig, PaddingMode, plan};
+use embedmill::internal::encode::spec;
+use embedmill::internal::model::spec::ModelSpec;
+use embedmill::internal::model::{LoadError, ModelConfig, Precision};
 
-use crate::golden::{Model, check_model, check_order, difference, golden_folder, nowhere, odd_texts};
+use crate::golden::{Model, check_model, check_order, difference, nowhere, odd_texts};
+use crate::models::golden_folder;
 
 const DIFFERENCE_MAX: f32 = 1e-6;
 
@@ -49,7 +50,7 @@ fn exported_models_compute_what_sentence_transformers_does() {
     };
     check("tiny/mean", "mean", "mean", "mean pooling, normalised");
     check("families/roberta", "roberta", "families/roberta", "mean pooling");
-    check("tiny/cls", "cls-text", "cls", "vectors as it gives them");
+    check("tiny/cls", "cls-text", "cls", "no modules after it");
 }
 
 /// Token vectors are (id, 2 id, -id / 4), so that a text's mean is known from its ids.
@@ -94,15 +95,15 @@ fn a_folder_with_a_tokenizer_is_enough() {
     let refused = |found: Result<ModelSpec, String>| found.err().unwrap_or_else(|| "it was taken".into());
     assert_eq!(
         refused(of(Some(named), None)),
-        "M: neither it nor its tokenizer says how long a text may be; set model.max_seq_length"
+        "M: unknown maximum length of a text; expected it in the model's or the tokenizer's files (or set model.max_seq_length)"
     );
     let config = r#"{"model_type": "bert", "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2,
         "intermediate_size": 8, "vocab_size": 300, "max_position_embeddings": 20}"#;
     std::fs::write(folder.path().join("config.json"), config).expect("a file");
     assert_eq!(
         refused(of(None, None)),
-        "M: has model.pt but no model.safetensors; if that is TorchScript and you trust it, name it, since loading it runs \
-         the code in it: model.script: M/model.pt (--script)"
+        "M: found model.pt but no weights; expected model.safetensors (if model.pt is TorchScript and you trust it, set \
+         model.script (--script) to M/model.pt; loading it executes its code)"
     );
 }
 
@@ -135,8 +136,8 @@ fn unusable_scripts_are_refused_before_any_data_moves() {
     named("always-fails", ": failed: RuntimeError: shape '[7, 1000003]' is invalid for input of size ");
     named("no-forward", ": cannot be called: Method 'forward' is not defined");
     let folder = tempfile::tempdir().expect("a temporary folder");
-    check(folder.path(), " is no file; expected a TorchScript file");
-    check(&folder.path().join("none.pt"), " cannot be read: No such file or directory");
+    check(folder.path(), ": not a regular file; expected a TorchScript file");
+    check(&folder.path().join("none.pt"), ": cannot be read: No such file or directory");
     let weights = golden_folder().join("tiny/mean/model.safetensors");
     check(&weights, ": not a TorchScript file: ");
     let cut = folder.path().join("cut.pt");
@@ -148,9 +149,9 @@ fn unusable_scripts_are_refused_before_any_data_moves() {
         let found = spec(&config, &nowhere(), &()).err().map(|error| error.to_string());
         assert_eq!(found.as_deref(), Some(expected));
     };
-    let pools = "model.pooling is given, but model.script gives a vector a text, which no module comes after";
+    let pools = "model.pooling: not supported, since model.script returns one vector per text (leave it out)";
     refused(ModelConfig { pooling: "max".parse().ok(), ..config("tiny/cls", "cls-text") }, pools);
-    let fits = "model.truncate_dim is 900, but the model's vectors have 24 values";
+    let fits = "model.truncate_dim: found 900; expected at most 24, the length of the model's vectors";
     refused(ModelConfig { truncate_dim: Some(900), ..config("tiny/mean", "mean") }, fits);
 }
 

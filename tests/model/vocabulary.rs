@@ -3,14 +3,15 @@
 
 use std::path::Path;
 
-use embedmill::columnar::Tokens;
-use embedmill::encode::spec;
-use embedmill::model::tokenizer::Tokenizer;
-use embedmill::model::{Backend, ModelConfig};
+use embedmill::internal::columnar::Tokens;
+use embedmill::internal::encode::spec;
+use embedmill::internal::model::tokenizer::Tokenizer;
+use embedmill::internal::model::{Backend, ModelConfig};
 use safetensors::SafeTensors;
 use serde_json::Value;
 
-use crate::golden::{golden_folder, nowhere, odd_texts};
+use crate::golden::{nowhere, odd_texts};
+use crate::models::golden_folder;
 
 /// Ids that a golden row has at most.
 const IDS_MAX: usize = 48;

@@ -1,4 +1,4 @@
-//! Runs a plan: loading, progress, signals, and the summary at the end.
+//! Runs a plan from start to end: log, traces, endpoint, signals, model, progress bar, pipeline, summary.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,45 +10,52 @@ use crate::pipeline::{Progress, Stop};
 use crate::plan::Plan;
 use crate::reload::tuning_of;
 use crate::start::{Started, start};
-use crate::telemetry::otlp::Tracing;
+use crate::telemetry::otlp::TraceExport;
 use crate::telemetry::{Observer, events};
 use anyhow::Context;
 use tokio::sync::watch;
 
-use super::reload::{self, Reloads, plan_lines};
+use super::reload::{self, ReloadSource, plan_lines};
 use super::signals;
-use super::summary::{ShownAs, as_json, as_text};
+use super::summary::{SummaryFormat, as_json, as_text};
 use crate::cli::progress::{LoadBar, RunBar};
 
-/// Runs it to its end; with `reloads`, as the file has it that is read again on SIGHUP.
-pub fn run(plan: Plan, hub: &HubSettings, shown_as: ShownAs, reloads: Option<Reloads>) -> anyhow::Result<()> {
-    // Dropped last: what happened until the end is sent.
-    let traces = reloads.as_ref().map(|reloads| otlp_settings(&reloads.running)).transpose()?.flatten();
-    let _tracing = traces.map(Tracing::start).transpose()?;
+/// Runs the plan until its source ends or a signal stops it, and prints the summary in `format`. With a `reload_source`,
+/// which `run` has, SIGHUP reloads the pipeline file, and traces are exported if the pipeline file or the environment says
+/// so.
+pub(crate) fn run(
+    plan: Plan,
+    hub: &HubSettings,
+    format: SummaryFormat,
+    reload_source: Option<ReloadSource>,
+) -> anyhow::Result<()> {
+    // Dropped last, so that spans that end during shutdown are exported.
+    let traces = reload_source.as_ref().map(|source| otlp_settings(&source.running)).transpose()?.flatten();
+    let _export = traces.map(TraceExport::start).transpose()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
-    // From the start: while the model loads SIGHUP must not end the process.
-    let hangup = reloads.as_ref().and_then(|reloads| {
-        reload::log_as(&reloads.running);
+    // SIGHUP is caught before the model is loaded, because its default action would end the process.
+    let hangup = reload_source.as_ref().and_then(|source| {
+        reload::apply_log_filter(&source.running);
         let _runtime = runtime.enter();
-        reload::hangup()
+        reload::catch_hangup()
     });
-    // A part of a file would pass for the whole, so a single file is given up when the run is stopped early.
-    let single_file = plan.sink.is_single_file();
+    // The endpoint is closed when the run ends. If its address cannot be bound, the run does not start.
     let observer = plan.observe.map(|address| {
         let _runtime = runtime.enter();
         Observer::start(address, plan_lines(&plan)).map(Arc::new)
     });
-    // Until the run is over; what cannot be watched as asked does not begin.
     let observer = observer.transpose()?;
     if let Some(observer) = &observer {
-        tracing::info!(url = format!("http://{}", observer.address()), "observed");
+        tracing::info!(url = format!("http://{}", observer.address()), "serving metrics and status");
     }
     let stop = Stop::default();
     let starting = Arc::new(AtomicBool::new(true));
-    runtime.spawn(signals::listen(stop.clone(), single_file, starting.clone()));
+    // An incomplete single file could be mistaken for the whole output, so a signal aborts instead of draining.
+    let abort_at_once = plan.sink.is_single_file();
+    runtime.spawn(signals::listen(stop.clone(), abort_at_once, starting.clone()));
     let live = plan.live;
     let loading = Instant::now();
-    let (tune, tuning) = watch::channel(tuning_of(&plan));
+    let (tuning_sender, tuning) = watch::channel(tuning_of(&plan));
     let bar = LoadBar::start();
     let started = start(plan, tuning, hub, &bar);
     bar.finish();
@@ -58,8 +65,8 @@ pub fn run(plan: Plan, hub: &HubSettings, shown_as: ShownAs, reloads: Option<Rel
     tracing::info!(model = spec.describe(), inputs, load_seconds = load.as_secs_f64(), "started");
     let summary = runtime.block_on(async {
         starting.store(false, Ordering::SeqCst);
-        if let (Some(hangup), Some(reloads)) = (hangup, reloads) {
-            tokio::spawn(reload::listen(hangup, reloads, tune, (spec.clone(), observer.clone())));
+        if let (Some(hangup), Some(source)) = (hangup, reload_source) {
+            tokio::spawn(reload::listen(hangup, source, tuning_sender, spec.clone(), observer.clone()));
         }
         let progress = Arc::new(Progress::default());
         let bar = RunBar::start(progress.clone(), input_bytes);
@@ -67,12 +74,12 @@ pub fn run(plan: Plan, hub: &HubSettings, shown_as: ShownAs, reloads: Option<Rel
         drop(bar);
         summary
     })?;
-    match shown_as {
-        ShownAs::Text => eprint!("{}", as_text(&summary, &spec)),
-        ShownAs::Json => eprintln!("{}", as_json(&summary, load)),
-        ShownAs::None => {}
+    match format {
+        SummaryFormat::Text => eprint!("{}", as_text(&summary, &spec)),
+        SummaryFormat::Json => eprintln!("{}", as_json(&summary, load)),
+        SummaryFormat::None => {}
     }
-    // Whoever waits for the files must not take a part for the whole; a live stream has no end to come to.
+    // An incomplete output must not look like success to a script. A live stream has no end, so stopping it is success.
     if summary.drained && !live {
         anyhow::bail!("stopped by a signal before the end of the input");
     }

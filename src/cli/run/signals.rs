@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM: the first drains, the second aborts.
+//! SIGINT and SIGTERM: the first one drains the pipeline, the second one aborts it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,20 +7,20 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::pipeline::Stop;
 
-/// SIGXFSZ, the same number on Linux and macOS: a file would become larger than the system lets it.
-const FILE_SIZE_LIMIT: i32 = 25;
+/// SIGXFSZ, sent when a file would exceed the file size limit. The number is the same on Linux and macOS.
+const SIGXFSZ: i32 = 25;
 
-/// The first signal drains, or aborts where only a whole output makes sense; the second aborts. While the run starts there
-/// is nothing to finish, and what blocks cannot be told: the process ends. (As the first process of a container it would not,
-/// were the signal left alone.)
-pub async fn listen(stop: Stop, abort_at_once: bool, starting: Arc<AtomicBool>) {
+/// Waits for signals. The first one drains the pipeline, or aborts it if `abort_at_once`; the second one aborts it. While
+/// `starting` is set there is nothing to finish, and loading cannot be interrupted, so the process exits at once. (The
+/// default action would not end it as the first process of a container.)
+pub(crate) async fn listen(stop: Stop, abort_at_once: bool, starting: Arc<AtomicBool>) {
     let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
     else {
-        tracing::warn!("signals cannot be caught here; Ctrl-C stops the run at once");
+        tracing::warn!("signals cannot be caught; Ctrl-C stops the run at once");
         return;
     };
-    // Caught, it no longer ends the process: writing fails with an error that is told like any other.
-    let _file_size_limit = signal(SignalKind::from_raw(FILE_SIZE_LIMIT));
+    // Caught so that it does not end the process: the write fails instead, with an error that is reported as usual.
+    let _file_size_limit = signal(SignalKind::from_raw(SIGXFSZ));
     for count in 0.. {
         tokio::select! {
             _ = interrupt.recv() => {}
@@ -33,7 +33,7 @@ pub async fn listen(stop: Stop, abort_at_once: bool, starting: Arc<AtomicBool>) 
         if abort_at_once || count > 0 {
             stop.abort.cancel();
         } else {
-            eprintln!("stopping: finishing what was read; once more stops at once");
+            eprintln!("stopping: finishing records already read (press Ctrl-C again to stop at once)");
             stop.drain.cancel();
         }
     }

@@ -1,4 +1,4 @@
-//! The closing summary of a run.
+//! The final summary of a run, as text or as JSON.
 
 use std::time::Duration;
 
@@ -8,18 +8,19 @@ use indicatif::{HumanBytes, HumanCount};
 use crate::model::ModelSpec;
 use crate::pipeline::Summary;
 
-/// The closing summary's form.
+/// The format of the summary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ShownAs {
-    /// Lines for people
+pub(crate) enum SummaryFormat {
+    /// Text for people
     Text,
     /// One JSON object, for scripts
     Json,
-    /// Nothing
+    /// No summary
     None,
 }
 
-pub fn as_text(summary: &Summary, spec: &ModelSpec) -> String {
+/// The summary as text: one line of totals, and further lines for what deserves attention.
+pub(crate) fn as_text(summary: &Summary, spec: &ModelSpec) -> String {
     let settled = &summary.settled;
     let seconds = summary.elapsed.as_secs_f64().max(1e-9);
     let rate = |count: u64| HumanCount((count as f64 / seconds).round() as u64);
@@ -34,23 +35,26 @@ pub fn as_text(summary: &Summary, spec: &ModelSpec) -> String {
     );
     if settled.truncated_rows > 0 {
         text += &format!(
-            "{} texts were longer than {} tokens and lost {} (column `truncated`)\n",
+            "{} texts were truncated to {} tokens and lost {} tokens (see column `truncated`)\n",
             HumanCount(settled.truncated_rows),
             spec.max_seq_length,
             HumanCount(settled.truncated_tokens)
         );
     }
     if settled.dead_lettered() > 0 {
-        text += &format!("{} records were rejected: see the dead letters\n", HumanCount(settled.dead_lettered()));
+        text += &format!("{} records were rejected (see the dead letters)\n", HumanCount(settled.dead_lettered()));
     }
     if settled.deletes > 0 {
         text += &format!("{} deletes\n", HumanCount(settled.deletes));
     }
     if settled.abandoned > 0 {
-        text += &format!("{} records went to other members of the group\n", HumanCount(settled.abandoned));
+        text += &format!(
+            "{} records were abandoned: their partitions were revoked, and other consumers read them\n",
+            HumanCount(settled.abandoned)
+        );
     }
     if settled.records == 0 {
-        text += "warning: there was no record in the input\n";
+        text += "warning: the input contains no records\n";
     }
     if summary.drained {
         text += "stopped before the end of the input\n";
@@ -61,7 +65,8 @@ pub fn as_text(summary: &Summary, spec: &ModelSpec) -> String {
     text
 }
 
-pub fn as_json(summary: &Summary, load: Duration) -> serde_json::Value {
+/// The summary as one JSON object; `load` is the time that loading the model took.
+pub(crate) fn as_json(summary: &Summary, load: Duration) -> serde_json::Value {
     let settled = &summary.settled;
     serde_json::json!({
         "records": settled.records,

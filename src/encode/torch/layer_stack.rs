@@ -14,7 +14,7 @@ use super::weights::Weights;
 use crate::model::LoadError;
 
 /// A transformer whose layers all have one shape.
-pub struct LayerStack {
+pub(super) struct LayerStack {
     embeddings: Embeddings,
     layers: Vec<TransformerLayer>,
     final_norm: Option<Norm>,
@@ -24,7 +24,7 @@ pub struct LayerStack {
 
 impl LayerStack {
     /// Puts a model together. `weights` says where it was loaded to, for the error of a full device.
-    pub fn new(
+    pub(super) fn new(
         embeddings: Embeddings,
         layers: Vec<TransformerLayer>,
         final_norm: Option<Norm>,
@@ -38,7 +38,7 @@ impl LayerStack {
 }
 
 impl Transformer for LayerStack {
-    fn forward(&mut self, batch: &PackedBatch, mut layer_sum: WeightedLayerSum) -> Result<Tensor, TchError> {
+    fn forward(&mut self, batch: &PackedBatch, mut layer_sum: WeightedLayerSum<'_>) -> Result<Tensor, TchError> {
         self.attention.prepare(batch)?;
         let mut buffers = self.workspace.for_batch(batch.tokens)?;
         let mut hidden_states = self.embeddings.forward(batch)?;

@@ -3,11 +3,11 @@
 use serde_json::Value;
 
 use crate::model::LoadError;
-use crate::model::config_file::{ConfigFile, short};
+use crate::model::config_file::{ConfigFile, shorten};
 
 /// What a layer's attention sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LayerType {
+pub(super) enum LayerType {
     /// All tokens, or all tokens before.
     Full,
     /// The tokens in a sliding window.
@@ -16,10 +16,10 @@ pub enum LayerType {
 
 impl LayerType {
     /// In the order of [`index`](LayerType::index).
-    pub const ALL: [LayerType; 2] = [LayerType::Full, LayerType::Sliding];
+    pub(super) const ALL: [LayerType; 2] = [LayerType::Full, LayerType::Sliding];
 
     /// The name in config.json.
-    pub fn as_str(self) -> &'static str {
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             LayerType::Full => "full_attention",
             LayerType::Sliding => "sliding_attention",
@@ -27,18 +27,18 @@ impl LayerType {
     }
 
     /// Its place in lists that have one entry for each type.
-    pub fn index(self) -> usize {
+    pub(super) fn index(self) -> usize {
         self as usize
     }
 
     /// `Sliding` where `is_sliding` holds, else `Full`.
-    pub fn sliding_if(is_sliding: bool) -> LayerType {
+    pub(super) fn sliding_if(is_sliding: bool) -> LayerType {
         if is_sliding { LayerType::Sliding } else { LayerType::Full }
     }
 }
 
 /// The type of each of `layers` layers: `layer_types`, or the family's own rule where the key is absent.
-pub fn layer_types(
+pub(super) fn layer_types(
     file: &ConfigFile,
     layers: usize,
     default: impl Fn(usize) -> LayerType,
@@ -48,7 +48,7 @@ pub fn layer_types(
     let types = value.as_array().and_then(|names| names.iter().map(named).collect::<Option<Vec<_>>>());
     types.filter(|types| types.len() == layers).ok_or_else(|| {
         let known = LayerType::ALL.map(LayerType::as_str).join(" or ");
-        let found = short(value);
+        let found = shorten(value);
         file.error(format!("\"layer_types\": found {found}; expected a list of {layers} layers, each {known}"))
     })
 }

@@ -7,17 +7,17 @@ use crate::encode::EncodeError;
 use crate::model::{LoadError, Precision};
 
 /// The number of GPUs that libtorch can use.
-pub fn cuda_devices() -> usize {
+pub(crate) fn cuda_devices() -> usize {
     if tch::Cuda::is_available() { usize::try_from(tch::Cuda::device_count()).unwrap_or(0) } else { 0 }
 }
 
-/// The hint that [`DeviceError::NotThere`](crate::device::DeviceError::NotThere) ends with.
-pub fn why_no_cuda() -> &'static str {
+/// The hint that [`DeviceError::Unavailable`](crate::device::DeviceError::Unavailable) ends with.
+pub(crate) fn why_no_cuda() -> &'static str {
     if tch::utils::has_cuda() { "" } else { " (libtorch was built without CUDA, or no driver is running)" }
 }
 
 /// libtorch's name for a device.
-pub fn device(device: Device) -> tch::Device {
+pub(super) fn device(device: Device) -> tch::Device {
     match device {
         Device::Cpu => tch::Device::Cpu,
         Device::Cuda(index) => tch::Device::Cuda(index),
@@ -25,7 +25,7 @@ pub fn device(device: Device) -> tch::Device {
 }
 
 /// The type of number that a model of this precision computes in.
-pub fn kind(precision: Precision) -> Kind {
+pub(super) fn kind(precision: Precision) -> Kind {
     match precision {
         Precision::Float32 => Kind::Float,
         Precision::Float16 => Kind::Half,
@@ -37,7 +37,7 @@ pub fn kind(precision: Precision) -> Kind {
 ///
 /// # Errors
 /// For float16 on a CPU.
-pub fn check_precision(precision: Precision, device: Device) -> Result<(), LoadError> {
+pub(super) fn check_precision(precision: Precision, device: Device) -> Result<(), LoadError> {
     match (precision, device) {
         (Precision::Float16, Device::Cpu) => {
             let message = "float16 is for GPUs: a CPU computes it slower than float32, and less exactly; expected float32 \
@@ -51,7 +51,7 @@ pub fn check_precision(precision: Precision, device: Device) -> Result<(), LoadE
 /// Sets up a worker's thread before its first operation: how many threads an operation may use, and no gradients. All CPU
 /// workers of a process should ask for the same number: with different ones in one process, which of the numbers a worker
 /// computes with has been seen to change from run to run, and with it the last bits of its vectors.
-pub fn prepare_thread(device: Device, threads: usize) {
+pub(super) fn prepare_thread(device: Device, threads: usize) {
     let threads = if device == Device::Cpu { threads } else { 1 };
     tch::set_num_threads(i32::try_from(threads).unwrap_or(1));
     // Dropping the guard would turn gradients on again. The thread ends with its encoder, so the guard is never dropped.
@@ -62,7 +62,7 @@ pub fn prepare_thread(device: Device, threads: usize) {
 const OUT_OF_MEMORY: [&str; 3] = ["out of memory", "not enough memory", "can't allocate memory"];
 
 /// The error of a batch of `rows` sequences with `tokens` tokens, from libtorch's message.
-pub fn encode_error(rows: usize, tokens: usize, message: String) -> EncodeError {
+pub(super) fn encode_error(rows: usize, tokens: usize, message: String) -> EncodeError {
     // A C++ stack trace follows the first line; it does not help a user.
     let first = message.lines().next().unwrap_or_default().to_owned();
     if OUT_OF_MEMORY.iter().any(|words| message.contains(words)) {
@@ -73,7 +73,7 @@ pub fn encode_error(rows: usize, tokens: usize, message: String) -> EncodeError 
 }
 
 /// An error's first line; a C++ stack trace may follow it.
-pub fn first_line(error: &TchError) -> String {
+pub(super) fn first_line(error: &TchError) -> String {
     error.to_string().lines().next().unwrap_or_default().to_owned()
 }
 

@@ -5,7 +5,7 @@ use tch::{Device, Kind, Tensor};
 
 /// Whether the loops in [`simd`](super::simd) may run on the tensor: it is in single precision and contiguous in the CPU's
 /// memory, and the worker has one thread. With several threads libtorch's operations are faster, since they divide the work.
-pub fn is_plain(tensor: &Tensor) -> bool {
+pub(super) fn is_plain(tensor: &Tensor) -> bool {
     tensor.device() == Device::Cpu
         && tensor.kind() == Kind::Float
         && tensor.is_contiguous()
@@ -13,7 +13,7 @@ pub fn is_plain(tensor: &Tensor) -> bool {
 }
 
 /// The values of a [plain](is_plain) tensor, row after row; `None` for any other tensor.
-pub fn floats(tensor: &Tensor) -> Option<&[f32]> {
+pub(super) fn floats(tensor: &Tensor) -> Option<&[f32]> {
     if !is_plain(tensor) {
         return None;
     }
@@ -24,7 +24,7 @@ pub fn floats(tensor: &Tensor) -> Option<&[f32]> {
 }
 
 /// The same values, for writing.
-pub fn floats_mut(tensor: &mut Tensor) -> Option<&mut [f32]> {
+pub(super) fn floats_mut(tensor: &mut Tensor) -> Option<&mut [f32]> {
     if !is_plain(tensor) {
         return None;
     }

@@ -38,7 +38,8 @@ mod torchscript;
 mod transformer;
 mod weights;
 
-pub use families::{check, families};
-pub use libtorch::{cuda_devices, why_no_cuda};
-pub use shared_model::SharedModel;
-pub use torch_encoder::{load, try_script};
+pub(crate) use families::check;
+pub use families::families;
+pub(crate) use libtorch::{cuda_devices, why_no_cuda};
+pub(crate) use shared_model::SharedModel;
+pub(crate) use torch_encoder::{load, probe_script};

@@ -17,7 +17,7 @@ use crate::model::LoadError;
 use crate::model::chain::{Dense, DenseActivation, Module};
 
 /// The modules of a model's [chain](crate::model::chain), loaded.
-pub struct LoadedModules {
+pub(crate) struct LoadedModules {
     /// The weight of the embeddings and of each layer's output in the token vectors; `None` where only the last layer counts.
     layer_weights: Option<Vec<f64>>,
     modules: Vec<LoadedModule>,
@@ -49,7 +49,11 @@ impl LoadedModules {
     ///
     /// # Errors
     /// If a module's weights cannot be read or are not what its configuration says.
-    pub fn load(modules: &[Module], prompt_tokens: usize, device: DeviceName) -> Result<LoadedModules, LoadError> {
+    pub(crate) fn load(
+        modules: &[Module],
+        prompt_tokens: usize,
+        device: DeviceName,
+    ) -> Result<LoadedModules, LoadError> {
         let (layer_weights, modules) = match modules {
             [Module::WeightedLayers { weights, start, layers }, rest @ ..] => {
                 (Some(layer_weights(weights, *start, *layers, device)?), rest)
@@ -61,7 +65,7 @@ impl LoadedModules {
     }
 
     /// The same modules for another worker on the same device: the weights are shared.
-    pub fn share(&self) -> LoadedModules {
+    pub(crate) fn share(&self) -> LoadedModules {
         LoadedModules {
             layer_weights: self.layer_weights.clone(),
             modules: self.modules.iter().map(LoadedModule::share).collect(),
@@ -70,12 +74,12 @@ impl LoadedModules {
     }
 
     /// The weights for the transformer's [`WeightedLayerSum`](super::layers::layer_sum::WeightedLayerSum).
-    pub fn layer_weights(&self) -> Option<&[f64]> {
+    pub(crate) fn layer_weights(&self) -> Option<&[f64]> {
         self.layer_weights.as_deref()
     }
 
     /// `[tokens, hidden]` → `[rows, dim]`, rows in packed order; without a pooling module `[tokens, dim]`.
-    pub fn forward(&self, tokens: Tensor, batch: &PackedBatch) -> Result<Tensor, TchError> {
+    pub(crate) fn forward(&self, tokens: Tensor, batch: &PackedBatch) -> Result<Tensor, TchError> {
         let mut vectors = tokens;
         for module in &self.modules {
             vectors = match module {
@@ -88,7 +92,7 @@ impl LoadedModules {
 
     /// The vector of a sequence without tokens: the pooling returns zeros, as sentence-transformers' mean over no tokens
     /// does, and these go through the modules after it. `[1, dim]`
-    pub fn empty_sequence(&self, hidden: usize, device: Device) -> Result<Tensor, TchError> {
+    pub(crate) fn empty_sequence(&self, hidden: usize, device: Device) -> Result<Tensor, TchError> {
         let mut width = hidden as i64;
         let pools = self.modules.iter().any(|module| matches!(module, LoadedModule::Plain(Module::Pooling { .. })));
         // Without a pooling, the modules take one vector for each sequence already.

@@ -9,7 +9,7 @@ use tch::{Device, TchError, Tensor};
 use crate::batch::TokenBatch;
 
 /// A batch's token ids on a device, and where each sequence lies among them.
-pub struct PackedBatch {
+pub(crate) struct PackedBatch {
     /// Ids of all tokens, sequence after sequence in the order of `order`. `[tokens]`, 32 bits, on the device
     pub ids: Tensor,
     pub tokens: i64,
@@ -21,7 +21,7 @@ pub struct PackedBatch {
 
 /// `rows` sequences of `length` tokens each, from token `start` of the flat tensor on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LengthGroup {
+pub(crate) struct LengthGroup {
     pub start: i64,
     pub rows: i64,
     pub length: i64,
@@ -29,14 +29,14 @@ pub struct LengthGroup {
 
 impl LengthGroup {
     /// The number of tokens in the group.
-    pub fn tokens(self) -> i64 {
+    pub(crate) fn tokens(self) -> i64 {
         self.rows * self.length
     }
 }
 
 impl PackedBatch {
     /// Packs a batch and copies its ids to the device.
-    pub fn new(batch: &TokenBatch, device: Device) -> Result<PackedBatch, TchError> {
+    pub(crate) fn new(batch: &TokenBatch, device: Device) -> Result<PackedBatch, TchError> {
         let mut order: Vec<usize> = (0..batch.rows()).filter(|&row| batch.length(row) > 0).collect();
         // Batches usually arrive sorted; then this pass changes nothing.
         order.sort_by_key(|&row| std::cmp::Reverse(batch.length(row)));
@@ -52,13 +52,13 @@ impl PackedBatch {
     }
 
     /// The length of the longest sequence; 0 in an empty batch.
-    pub fn longest(&self) -> i64 {
+    pub(crate) fn longest(&self) -> i64 {
         // Groups come longest first.
         self.groups.first().map_or(0, |group| group.length)
     }
 
     /// A group's part of a flat `[tokens, width]` tensor, as a view. `[rows, length, width]`
-    pub fn view(&self, flat: &Tensor, group: LengthGroup) -> Result<Tensor, TchError> {
+    pub(crate) fn view(&self, flat: &Tensor, group: LengthGroup) -> Result<Tensor, TchError> {
         flat.f_narrow(0, group.start, group.tokens())?.f_view([group.rows, group.length, -1])
     }
 }

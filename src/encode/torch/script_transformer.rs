@@ -29,7 +29,7 @@ const KEY: &str = "model.script";
 const PADDING_EFFECT_MAX: f64 = 0.05;
 
 /// A loaded script or package.
-pub struct ScriptTransformer {
+pub(super) struct ScriptTransformer {
     code: Code,
     inputs: Vec<Input>,
     pad_id: f64,
@@ -50,22 +50,22 @@ enum Code {
 ///
 /// # Errors
 /// If the file does not load, or what it returns are not vectors.
-pub fn load(script: &Script, device: Device) -> Result<(ScriptTransformer, ScriptOutput), LoadError> {
+pub(super) fn load(script: &Script, device: Device) -> Result<(ScriptTransformer, ScriptOutput), LoadError> {
     let refuse = |what: String| LoadError::Config { key: KEY, message: format!("{}: {what}", script.file.display()) };
     let transformer = ScriptTransformer::open(&script.file, script.pad_id, device).map_err(refuse)?;
-    let output = transformer.try_out(&script.trial, device).map_err(refuse)?;
+    let output = transformer.try_out(&script.probe, device).map_err(refuse)?;
     Ok((transformer, output))
 }
 
 impl ScriptTransformer {
     fn open(file: &Path, pad_id: u32, device: Device) -> Result<ScriptTransformer, String> {
         let pad_id = f64::from(pad_id);
-        match script::Kind::of(file) {
-            script::Kind::TorchScript => {
+        match script::ScriptFormat::of(file) {
+            script::ScriptFormat::TorchScript => {
                 let (script, inputs) = TorchScript::load(file, device)?;
                 Ok(ScriptTransformer { code: Code::TorchScript(Arc::new(script)), inputs, pad_id })
             }
-            script::Kind::Package => {
+            script::ScriptFormat::Package => {
                 let package = Package::open(file, device, num_cpus::get()).map_err(|error| {
                     let expected = "expected a file that torch._inductor.aoti_compile_and_package wrote \
                                     (scripts/export_package.py makes such a file)";
@@ -92,12 +92,12 @@ impl ScriptTransformer {
         let alone = packed(&trial[1..])?;
         let single = self.run(&alone).and_then(|returned| {
             let size = returned.size();
-            if size.len() == rank(output.what) && size.last() == Some(&(output.width as i64)) {
+            if size.len() == rank(output.kind) && size.last() == Some(&(output.width as i64)) {
                 Ok(returned)
             } else {
                 let shape = shape_of(&returned);
-                let ScriptOutput { what, width, .. } = output;
-                Err(format!("{shape} for one text; expected {what} of {width} values, as for two texts"))
+                let ScriptOutput { kind, width, .. } = output;
+                Err(format!("{shape} for one text; expected {kind} of {width} values, as for two texts"))
             }
         })?;
         let single = self.unpadded(single, &alone).map_err(|error| first_line(&error))?;
@@ -167,7 +167,7 @@ impl ScriptTransformer {
 impl Transformer for ScriptTransformer {
     /// Token vectors, `[tokens, width]`, or from a script that returns one vector for each text these, `[rows, width]`. A
     /// script does not show its layers, so `layer_sum` is not used.
-    fn forward(&mut self, batch: &PackedBatch, _layer_sum: WeightedLayerSum) -> Result<Tensor, TchError> {
+    fn forward(&mut self, batch: &PackedBatch, _layer_sum: WeightedLayerSum<'_>) -> Result<Tensor, TchError> {
         let returned = self.run(batch).map_err(TchError::Torch)?;
         output_of(&returned, batch).map_err(TchError::Torch)?;
         self.unpadded(returned, batch)
@@ -202,7 +202,7 @@ fn padding_effect(vectors: &Tensor, single: &Tensor) -> Result<Option<f64>, TchE
 fn output_of(returned: &Tensor, batch: &PackedBatch) -> Result<ScriptOutput, String> {
     let rows: i64 = batch.groups.iter().map(|group| group.rows).sum();
     let longest = batch.longest();
-    let (what, width) = match returned.size()[..] {
+    let (kind, width) = match returned.size()[..] {
         [a, b, width] if (a, b) == (rows, longest) && width > 0 => (OutputKind::TokenVectors, width),
         [a, width] if a == rows && width > 0 => (OutputKind::TextVectors, width),
         _ => {
@@ -219,7 +219,7 @@ fn output_of(returned: &Tensor, batch: &PackedBatch) -> Result<ScriptOutput, Str
         Kind::BFloat16 => Precision::Bfloat16,
         other => return Err(format!("returns values of type {other:?}; expected one of Float, Half, BFloat16")),
     };
-    Ok(ScriptOutput { what, width: width as usize, precision })
+    Ok(ScriptOutput { kind, width: width as usize, precision })
 }
 
 fn shape_of(returned: &Tensor) -> String {

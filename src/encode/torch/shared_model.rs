@@ -14,14 +14,14 @@ use crate::model::LoadError;
 use crate::model::spec::ModelSpec;
 
 /// The transformer and the modules after it.
-pub struct LoadedModel {
+pub(crate) struct LoadedModel {
     pub transformer: Box<dyn Transformer>,
     pub modules: LoadedModules,
 }
 
 impl LoadedModel {
     /// Reads the model's weights to the device.
-    pub fn load(spec: &ModelSpec, device: Device) -> Result<LoadedModel, LoadError> {
+    pub(crate) fn load(spec: &ModelSpec, device: Device) -> Result<LoadedModel, LoadError> {
         // The modules are small: what is wrong with them shows before the large file is read.
         let modules = LoadedModules::load(&spec.chain, spec.prompt_tokens, device)?;
         Ok(LoadedModel { transformer: load_transformer(spec, device)?, modules })
@@ -46,11 +46,11 @@ fn load_transformer(spec: &ModelSpec, device: Device) -> Result<Box<dyn Transfor
 /// The model of the workers on the CPU. The first worker loads it and leaves it here, and every worker takes a share of
 /// it, so that memory and caches hold the weights once, however many workers there are.
 #[derive(Default)]
-pub struct SharedModel(Mutex<Option<LoadedModel>>);
+pub(crate) struct SharedModel(Mutex<Option<LoadedModel>>);
 
 impl SharedModel {
     /// A share of the model, which `load` loads unless another worker did.
-    pub fn share_or_load(
+    pub(crate) fn share_or_load(
         &self,
         load: impl FnOnce() -> Result<LoadedModel, LoadError>,
     ) -> Result<LoadedModel, LoadError> {

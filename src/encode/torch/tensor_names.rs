@@ -6,26 +6,26 @@
 
 /// Every name that one module or tensor may have, the preferred one first.
 #[derive(Debug, Clone)]
-pub struct TensorNames(Vec<String>);
+pub(super) struct TensorNames(Vec<String>);
 
 impl TensorNames {
     /// The model itself, bare or under one of these prefixes.
-    pub fn root(prefixes: &[&str]) -> TensorNames {
+    pub(super) fn root(prefixes: &[&str]) -> TensorNames {
         TensorNames(std::iter::once(&"").chain(prefixes).map(|prefix| (*prefix).to_owned()).collect())
     }
 
     /// A module or tensor inside this module.
-    pub fn at(&self, path: &str) -> TensorNames {
+    pub(super) fn at(&self, path: &str) -> TensorNames {
         self.either(&[path])
     }
 
     /// The element `index` of this list of modules.
-    pub fn index(&self, index: usize) -> TensorNames {
+    pub(super) fn index(&self, index: usize) -> TensorNames {
         self.at(&index.to_string())
     }
 
     /// A module or tensor inside this module that was renamed over time; the newest path comes first.
-    pub fn either(&self, paths: &[&str]) -> TensorNames {
+    pub(super) fn either(&self, paths: &[&str]) -> TensorNames {
         let joined = |path: &&str, parent: &String| match parent.as_str() {
             "" => (*path).to_owned(),
             parent => format!("{parent}.{path}"),
@@ -34,7 +34,7 @@ impl TensorNames {
     }
 
     /// All names, the preferred one first.
-    pub fn as_slice(&self) -> &[String] {
+    pub(super) fn as_slice(&self) -> &[String] {
         &self.0
     }
 }

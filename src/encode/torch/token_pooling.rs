@@ -12,7 +12,7 @@ use super::packed_batch::PackedBatch;
 use crate::model::PoolingMode;
 
 /// `[tokens, hidden]` → `[rows, modes * hidden]`, rows in packed order, modes side by side in their order.
-pub fn pool(
+pub(super) fn pool(
     tokens: &Tensor,
     batch: &PackedBatch,
     modes: &[PoolingMode],

@@ -22,7 +22,7 @@ use crate::model::{LoadError, OutputValue};
 ///
 /// # Errors
 /// If the device does not suit the model's precision, or the weights cannot be read or are not those of the model.
-pub fn load(
+pub(crate) fn load(
     spec: &Arc<ModelSpec>,
     device: Device,
     threads: usize,
@@ -43,7 +43,7 @@ pub fn load(
 ///
 /// # Errors
 /// If the script does not load, or does not return vectors.
-pub fn try_script(script: &Script) -> Result<ScriptOutput, LoadError> {
+pub(crate) fn probe_script(script: &Script) -> Result<ScriptOutput, LoadError> {
     // A script may name the kind of device that it was made on.
     let gpu = (libtorch::cuda_devices() > 0).then_some(Device::Cuda(0));
     tch::no_grad(|| match gpu.and_then(|gpu| script_transformer::load(script, gpu).ok()) {

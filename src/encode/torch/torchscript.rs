@@ -9,14 +9,14 @@ use crate::device::Device;
 use crate::model::script::{self, Input};
 
 /// The loaded code of a TorchScript file.
-pub struct TorchScript(CModule);
+pub(super) struct TorchScript(CModule);
 
 impl TorchScript {
     /// Loads the file, and reads from its declaration which inputs it takes.
     ///
     /// # Errors
     /// What is wrong with the file, after its path.
-    pub fn load(file: &Path, device: Device) -> Result<(TorchScript, Vec<Input>), String> {
+    pub(super) fn load(file: &Path, device: Device) -> Result<(TorchScript, Vec<Input>), String> {
         prepare_thread();
         let mut module = CModule::load_on_device(file, libtorch::device(device)).map_err(|error| {
             let expected =
@@ -33,7 +33,7 @@ impl TorchScript {
     ///
     /// # Errors
     /// In the script's words, or that it does not return a tensor.
-    pub fn run(&self, inputs: &[Input], ids: &Tensor, mask: &Tensor) -> Result<Tensor, String> {
+    pub(super) fn run(&self, inputs: &[Input], ids: &Tensor, mask: &Tensor) -> Result<Tensor, String> {
         let call = || -> Result<IValue, TchError> {
             let value = |input: &Input| {
                 Ok(match input {
@@ -52,7 +52,7 @@ impl TorchScript {
 
 /// Turns the graph optimiser off for the calling thread, so that scripts run as they are written. The optimiser compiles
 /// anew for each new shape, of which a stream has no end, and what it fuses after some runs rounds differently from before.
-pub fn prepare_thread() {
+pub(super) fn prepare_thread() {
     // This sets a value of the thread; no input makes it fail.
     drop(jit::f_set_graph_executor_optimize(false));
 }
@@ -118,13 +118,13 @@ fn message(error: &TchError) -> String {
 }
 
 /// The first line of libtorch's message that is not empty.
-pub fn first_line(error: &TchError) -> String {
+pub(super) fn first_line(error: &TchError) -> String {
     let text = message(error);
     text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default().to_owned()
 }
 
 /// The line of the interpreter's message that says what went wrong: the script's own stack comes before it.
-pub fn cause(error: &TchError) -> String {
+pub(super) fn cause(error: &TchError) -> String {
     let text = message(error);
     let line = text
         .lines()

@@ -23,7 +23,7 @@ use crate::model::{LoadError, Precision};
 const HEADER_BYTES_MAX: u64 = 32 << 20;
 
 /// The open files of a model's weights.
-pub struct Weights {
+pub(super) struct Weights {
     files: Vec<SafetensorsFile>,
     device: Device,
     /// The precision that tensors are converted to.
@@ -45,12 +45,16 @@ impl Weights {
     ///
     /// # Errors
     /// If a file cannot be read, its header is not valid, or two files have a tensor of the same name.
-    pub fn open(paths: &[PathBuf], device: Device) -> Result<Weights, LoadError> {
+    pub(super) fn open(paths: &[PathBuf], device: Device) -> Result<Weights, LoadError> {
         Weights::open_in_precision(paths, device, Precision::Float32)
     }
 
     /// The same in another precision.
-    pub fn open_in_precision(paths: &[PathBuf], device: Device, precision: Precision) -> Result<Weights, LoadError> {
+    pub(super) fn open_in_precision(
+        paths: &[PathBuf],
+        device: Device,
+        precision: Precision,
+    ) -> Result<Weights, LoadError> {
         let files = paths.iter().map(|path| SafetensorsFile::open(path)).collect::<Result<Vec<_>, _>>()?;
         let mut seen = HashSet::new();
         for file in &files {
@@ -67,7 +71,7 @@ impl Weights {
     /// # Errors
     /// If no file has it, its shape is not `shape`, its type is not supported, or it has values that are not finite, in the
     /// file or in the model's precision.
-    pub fn take(&mut self, names: &TensorNames, shape: &[i64]) -> Result<Tensor, LoadError> {
+    pub(super) fn take(&mut self, names: &TensorNames, shape: &[i64]) -> Result<Tensor, LoadError> {
         let Some((index, name)) = self.find(names) else {
             let first = names.as_slice().first().map(String::as_str).unwrap_or_default();
             let path = self.files.first().map(|file| file.path.clone()).unwrap_or_default();
@@ -95,18 +99,18 @@ impl Weights {
     }
 
     /// Whether the files have a tensor of one of these names.
-    pub fn has(&self, names: &TensorNames) -> bool {
+    pub(super) fn has(&self, names: &TensorNames) -> bool {
         self.find(names).is_some()
     }
 
     /// The error of a failing operation on weights. Most likely the device's memory is full.
-    pub fn load_error(&self, error: &TchError) -> LoadError {
+    pub(super) fn load_error(&self, error: &TchError) -> LoadError {
         LoadError::Load { device: self.device, message: first_line(error) }
     }
 
     /// Refuses tensors that nobody took and whose name contains `prefix`: a checkpoint with more layers than its config
     /// says is not the model that the config describes.
-    pub fn ensure_all_used(&self, prefix: &str) -> Result<(), LoadError> {
+    pub(super) fn ensure_all_used(&self, prefix: &str) -> Result<(), LoadError> {
         for file in &self.files {
             let mut names = file.header.offset_keys();
             names.sort_unstable();

@@ -1,90 +1,80 @@
-//! How far a run over files has come, kept in the sink's cluster: the position goes with the rows in one transaction, as
-//! the offset of a consumer group that nobody is a member of. Its metadata says which file, which record comes next, and a
-//! mark of the files before, by which a later run sees whether they are still the same.
+//! The progress of a run over files, stored in the sink's cluster: each window's transaction also commits an offset of a
+//! consumer group without members. The metadata of that offset holds the input's number, the next record, and a fingerprint
+//! of the inputs before it, by which a later run recognises whether they are still the same.
 //!
-//! One run of a checkpoint at a time: they share a transactional id, so one that begins ends the one before it.
+//! Only one run per checkpoint can be active: they share a transactional id, so a new run fences the previous one.
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError as RdKafkaError;
 use rdkafka::producer::Producer;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::client::{QUERY_MAX, configuration, creation, explained, failed};
+use super::client::{QUERY_MAX, configuration, creation_failed, described, operation_failed, with_hint};
 use super::limits::TRANSACTION_CALL_MAX;
 use super::publisher::SharedPublisher;
 use crate::delivery::Transaction;
 use crate::failure::{ClientError, Failure};
+use crate::kafka::checkpoint_metadata::CheckpointMetadata;
 use crate::kafka::{Cluster, KafkaError};
 use crate::record::{Partition, Position};
 use crate::source::file::{InputFingerprints, Resume};
 
-pub struct KafkaCheckpoint {
+/// A named checkpoint, and the publisher whose transactions store it.
+pub(crate) struct KafkaCheckpoint {
     publisher: SharedPublisher,
+    /// Reads the group's offset, and provides the group's metadata for transactions. It never joins the group.
     consumer: BaseConsumer,
     name: String,
     topic: String,
-    marks: InputFingerprints,
+    fingerprints: InputFingerprints,
 }
 
 impl KafkaCheckpoint {
+    /// `topic` is the sink's: the offset is committed for its first partition.
     pub(super) fn open(
         name: &str,
         topic: &str,
         cluster: &Cluster,
         publisher: SharedPublisher,
-        marks: InputFingerprints,
+        fingerprints: InputFingerprints,
     ) -> Result<KafkaCheckpoint, KafkaError> {
         let properties = [("group.id", name), ("enable.auto.commit", "false")];
-        let consumer = configuration(cluster, &properties).create().map_err(creation)?;
-        Ok(KafkaCheckpoint { publisher, consumer, name: name.into(), topic: topic.into(), marks })
+        let consumer = configuration(cluster, &properties).create().map_err(creation_failed)?;
+        Ok(KafkaCheckpoint { publisher, consumer, name: name.into(), topic: topic.into(), fingerprints })
     }
 
-    /// Where to go on; `None` at the beginning.
+    /// Where to resume; `None` to start at the beginning.
     ///
     /// # Errors
-    /// If the files are not those of then.
-    pub fn resume(&self) -> Result<Option<Resume>, KafkaError> {
-        let refused = |message: String| KafkaError::Failed {
-            what: format!("source.files.checkpoint: `{}`", self.name),
-            message,
-            failure: Failure::Fatal,
-        };
-        let mut asked = TopicPartitionList::new();
-        asked.add_partition(&self.topic, 0);
-        let committed = self.consumer.committed_offsets(asked, QUERY_MAX);
-        let committed =
-            committed.map_err(|error| failed(format!("source.files.checkpoint: `{}`", self.name), &error))?;
+    /// If the inputs before that point are not those of the earlier run, or the group holds something else.
+    pub(crate) fn resume(&self) -> Result<Option<Resume>, KafkaError> {
+        let subject = || format!("source.files.checkpoint: {:?}", self.name);
+        let refuse = |message: String| KafkaError::Failed { subject: subject(), message, failure: Failure::Fatal };
+        let mut partition = TopicPartitionList::new();
+        partition.add_partition(&self.topic, 0);
+        let committed = self.consumer.committed_offsets(partition, QUERY_MAX);
+        let committed = committed.map_err(|error| operation_failed(subject(), &error))?;
         let elements = committed.elements();
         let Some(element) = elements.first().filter(|element| element.offset() != Offset::Invalid) else {
             return Ok(None);
         };
-        let metadata = element.metadata();
-        let mut parts = metadata.splitn(3, ' ');
-        let mut number = || parts.next().and_then(|part| part.parse::<u64>().ok());
-        let (Some(ordinal), Some(next), Some(mark)) = (number(), number(), parts.next()) else {
-            return Err(refused(format!(
-                "the group of that name holds {metadata:?}, which is no checkpoint; choose another name"
-            )));
-        };
-        let ordinal = u32::try_from(ordinal).unwrap_or(u32::MAX);
-        if self.marks.of(ordinal) != Some(mark) {
-            return Err(refused(format!(
-                "the inputs before number {} are not those of the earlier run: one came, went or changed its size; to \
-                 embed all of them anew, choose another name",
+        let CheckpointMetadata { ordinal, next, fingerprint } = element.metadata().parse().map_err(refuse)?;
+        if self.fingerprints.of(ordinal) != Some(fingerprint.as_str()) {
+            return Err(refuse(format!(
+                "the inputs before number {} have changed since the earlier run: one was added, removed or resized; \
+                 expected the same inputs (to embed all of them again, choose another name)",
                 u64::from(ordinal) + 1
             )));
         }
         Ok(Some(Resume { ordinal, next }))
     }
 
-    fn failed(&self, what: &str, error: &RdKafkaError) -> KafkaError {
-        let fatal = matches!(error, RdKafkaError::Transaction(error) if error.is_fatal());
-        let message = match fatal {
-            true => format!("{}; has another run with this checkpoint begun? only one can go on", explained(error)),
-            false => explained(error),
-        };
-        let failure = if fatal { Failure::Fatal } else { Failure::Retry };
-        KafkaError::Failed { what: format!("checkpoint `{}`: {what}", self.name), message, failure }
+    fn failed(&self, call: &str, error: &RdKafkaError) -> KafkaError {
+        let is_fatal = matches!(error, RdKafkaError::Transaction(error) if error.is_fatal());
+        let hint = is_fatal.then_some("another run may have started with this checkpoint; only one can continue");
+        let failure = if is_fatal { Failure::Fatal } else { Failure::Retry };
+        let message = with_hint(&described(error), hint);
+        KafkaError::Failed { subject: format!("checkpoint {:?}: {call}", self.name), message, failure }
     }
 }
 
@@ -98,25 +88,26 @@ impl Transaction<Position> for KafkaCheckpoint {
 
     fn commit(&mut self, last: &Position) -> Result<(), ClientError> {
         let publisher = self.publisher.lock();
-        // First, as for every transaction; see `transaction.rs`.
+        // Before anything else, as in every transaction; `transaction.rs` says why.
         publisher.flush()?;
         let Partition::File { ordinal, .. } = &*last.partition else { return Ok(()) };
         let next = last.offset + 1;
-        let mut position = TopicPartitionList::new();
-        let added = position.add_partition_offset(&self.topic, 0, Offset::Offset(next as i64));
-        added.map_err(|error| self.failed("its position", &error))?;
-        let mark = self.marks.of(*ordinal).unwrap_or_default();
-        if let Some(mut element) = position.find_partition(&self.topic, 0) {
-            element.set_metadata(format!("{ordinal} {next} {mark}"));
+        let mut offsets = TopicPartitionList::new();
+        let added = offsets.add_partition_offset(&self.topic, 0, Offset::Offset(next as i64));
+        added.map_err(|error| self.failed("setting the offset", &error))?;
+        let fingerprint = self.fingerprints.of(*ordinal).unwrap_or_default().to_owned();
+        let checkpoint = CheckpointMetadata { ordinal: *ordinal, next, fingerprint };
+        if let Some(mut element) = offsets.find_partition(&self.topic, 0) {
+            element.set_metadata(checkpoint.to_string());
         }
         let metadata = self.consumer.group_metadata().ok_or_else(|| KafkaError::Failed {
-            what: format!("checkpoint `{}`", self.name),
+            subject: format!("checkpoint {:?}", self.name),
             message: "the consumer has no group".into(),
             failure: Failure::Fatal,
         })?;
         let producer = &publisher.producer;
-        let sent = producer.send_offsets_to_transaction(&position, &metadata, TRANSACTION_CALL_MAX);
-        sent.map_err(|error| self.failed("sending the position", &error))?;
+        let sent = producer.send_offsets_to_transaction(&offsets, &metadata, TRANSACTION_CALL_MAX);
+        sent.map_err(|error| self.failed("sending the offset", &error))?;
         producer.commit_transaction(TRANSACTION_CALL_MAX).map_err(|error| self.failed("committing", &error))?;
         Ok(())
     }

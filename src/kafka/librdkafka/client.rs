@@ -1,4 +1,4 @@
-//! librdkafka's configuration, and what its errors mean here.
+//! The configuration of librdkafka's clients, and what librdkafka's errors mean for the stream.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,13 +10,14 @@ use rdkafka::{ClientConfig, ClientContext};
 use crate::failure::Failure;
 use crate::kafka::{Cluster, KafkaError};
 
-/// How long a question to the brokers may take: long enough for a slow TLS handshake, short enough to wait for.
-pub const QUERY_MAX: Duration = Duration::from_secs(15);
-/// After so long without an answer, a look at whether there will ever be one.
+/// How long a query to the brokers may take: long enough for a slow TLS handshake, short enough to wait for.
+pub(super) const QUERY_MAX: Duration = Duration::from_secs(15);
+/// A query runs in steps of this length. After each, the client's own errors are looked at: one of them may show that no
+/// answer will ever come.
 const QUERY_STEP: Duration = Duration::from_secs(1);
 
-/// A configuration with `properties`, and the user's own over them.
-pub fn configuration(cluster: &Cluster, properties: &[(&str, &str)]) -> ClientConfig {
+/// A client configuration with `properties`, which the user's own properties override.
+pub(super) fn configuration(cluster: &Cluster, properties: &[(&str, &str)]) -> ClientConfig {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", &cluster.brokers).set("client.id", "embedmill");
     for (key, value) in properties {
@@ -28,30 +29,33 @@ pub fn configuration(cluster: &Cluster, properties: &[(&str, &str)]) -> ClientCo
     config
 }
 
-/// What the brokers refused this client for, as far as it was told: a wrong password or certificate never gets better, and
-/// a question that waits for its answer would only be told that time ran out.
+/// Why the brokers refused this client, if they did. A wrong password or certificate never becomes right, but a query
+/// itself only reports a timeout; the reason arrives through the client's error callback.
 #[derive(Default)]
-pub struct Refusal(Mutex<Option<String>>);
+pub(super) struct Refusal(Mutex<Option<String>>);
 
 impl Refusal {
-    /// Notes an error that a client met on its own.
-    pub fn note(&self, error: &RdKafkaError, reason: &str) {
+    /// Keeps an error that the client reported through its callback, if it is the first one that is a refusal.
+    pub(super) fn observe(&self, error: &RdKafkaError, reason: &str) {
         if matches!(error.rdkafka_error_code(), Some(Code::Authentication | Code::SaslAuthenticationFailed | Code::SSL))
         {
             let mut first = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            first.get_or_insert_with(|| format!("{reason}{}", hint(error)));
+            first.get_or_insert_with(|| with_hint(reason, hint(error)));
         }
     }
 
-    fn told(&self) -> Option<String> {
+    fn reason(&self) -> Option<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-/// Queries until there is an answer, a refusal, or [`QUERY_MAX`] is over. `query` gets a short time; `serve` lets the client meet
-/// its errors.
-pub fn query_with_timeout<T>(
-    what: &str,
+/// Repeats `query` until it returns an answer, the brokers refuse the client, or [`QUERY_MAX`] is over. `query` gets a
+/// timeout; `serve` lets the client run its callbacks.
+///
+/// # Errors
+/// The refusal, or the query's last error. Both name `subject`.
+pub(super) fn query_with_timeout<T>(
+    subject: &str,
     refusal: &Refusal,
     mut serve: impl FnMut(),
     mut query: impl FnMut(Duration) -> Result<T, RdKafkaError>,
@@ -63,13 +67,12 @@ pub fn query_with_timeout<T>(
             Err(error) => error,
         };
         serve();
-        let told = refusal.told();
-        if let Some(message) = told {
-            return Err(KafkaError::Failed { what: what.into(), message, failure: Failure::Fatal });
+        if let Some(message) = refusal.reason() {
+            return Err(KafkaError::Failed { subject: subject.into(), message, failure: Failure::Fatal });
         }
         let is_transient = error.rdkafka_error_code().is_some_and(is_transient);
         if !is_transient || started.elapsed() > QUERY_MAX {
-            return Err(failed(what, &error));
+            return Err(operation_failed(subject, &error));
         }
         if error.rdkafka_error_code() != Some(Code::OperationTimedOut) {
             std::thread::sleep(QUERY_STEP / 4);
@@ -77,8 +80,8 @@ pub fn query_with_timeout<T>(
     }
 }
 
-/// A line of librdkafka's own log, such as that a position was not there any more.
-pub fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
+/// Writes a line of librdkafka's own log, such as that an offset no longer exists, to embedmill's log.
+pub(super) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
     match level {
         RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
             tracing::error!(facility, message, "librdkafka");
@@ -89,42 +92,63 @@ pub fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
     }
 }
 
-/// A client that only asks.
+/// The context of a client that only queries the brokers.
 #[derive(Default)]
-pub struct QueryClient(pub Refusal);
+pub(super) struct QueryContext(pub Refusal);
 
-impl ClientContext for QueryClient {
+impl ClientContext for QueryContext {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         log(level, facility, message);
     }
 
     fn error(&self, error: RdKafkaError, reason: &str) {
-        self.0.note(&error, reason);
-        tracing::debug!(%error, reason, "kafka client");
+        self.0.observe(&error, reason);
+        tracing::debug!(%error, reason, "kafka client error");
     }
 }
 
-/// An error of making a client. A property's value is not in it: it may be a secret.
-pub fn creation(error: RdKafkaError) -> KafkaError {
+/// The error of creating a client. It does not show a property's value, which may be a secret.
+pub(super) fn creation_failed(error: RdKafkaError) -> KafkaError {
     match error {
         RdKafkaError::ClientConfig(_, message, key, value) => {
             let message = if value.is_empty() { message } else { message.replace(&value, "…") };
             KafkaError::Property { key, message }
         }
-        other => failed("kafka client", &other),
+        other => operation_failed("kafka client", &other),
     }
 }
 
-/// An error of an operation on `what`, and whether the same again may succeed.
-pub fn failed(what: impl Into<String>, error: &RdKafkaError) -> KafkaError {
+/// The error of an operation on `subject`: it may be tried again if the error is transient.
+pub(super) fn operation_failed(subject: impl Into<String>, error: &RdKafkaError) -> KafkaError {
     let failure = match error.rdkafka_error_code() {
         Some(code) if is_transient(code) => Failure::Retry,
         _ => Failure::Fatal,
     };
-    KafkaError::Failed { what: what.into(), message: explained(error), failure }
+    KafkaError::Failed { subject: subject.into(), message: described(error), failure }
 }
 
-/// Whether the error is one of times in which brokers come and go, or a group agrees anew.
+/// The error of a call of a transaction. Unless the brokers refused it for good, the window can be tried again: after an
+/// abort, or with a new producer.
+pub(super) fn transaction_failed(call: &str, error: &RdKafkaError) -> KafkaError {
+    let is_refused = matches!(
+        error.rdkafka_error_code(),
+        Some(
+            Code::TopicAuthorizationFailed
+                | Code::GroupAuthorizationFailed
+                | Code::TransactionalIdAuthorizationFailed
+                | Code::ClusterAuthorizationFailed
+                | Code::UnsupportedVersion
+                // These concern a message, which would be refused again.
+                | Code::InvalidRecord
+                | Code::MessageSizeTooLarge
+                | Code::PolicyViolation
+        )
+    );
+    let failure = if is_refused { Failure::Fatal } else { Failure::Retry };
+    KafkaError::Failed { subject: format!("transaction: {call}"), message: described(error), failure }
+}
+
+/// Whether the same call may succeed later: brokers come and go, and a group rebalances.
 fn is_transient(code: Code) -> bool {
     matches!(
         code,
@@ -150,49 +174,52 @@ fn is_transient(code: Code) -> bool {
     )
 }
 
-/// The error and what to do about it.
-pub fn explained(error: &RdKafkaError) -> String {
-    format!("{error}{}", hint(error))
+/// The error, and what to do about it.
+pub(super) fn described(error: &RdKafkaError) -> String {
+    with_hint(&error.to_string(), hint(error))
 }
 
-fn hint(error: &RdKafkaError) -> &'static str {
-    match error.rdkafka_error_code() {
-        Some(Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition) => {
-            "; create it, or check its name and the permission to describe it"
-        }
-        Some(Code::TopicAuthorizationFailed) => "; give this user READ of the source's topics and WRITE of the sink's",
-        Some(Code::GroupAuthorizationFailed) => "; give this user READ of the group",
-        Some(Code::TransactionalIdAuthorizationFailed) => "; give this user WRITE of the transactional id",
-        Some(Code::SaslAuthenticationFailed | Code::Authentication) => {
-            "; check `sasl.mechanism`, `sasl.username` and `sasl.password` under `properties`"
-        }
-        Some(Code::SSL) => "; check `security.protocol` and `ssl.ca.location` under `properties`",
-        Some(Code::BrokerTransportFailure | Code::AllBrokersDown | Code::OperationTimedOut | Code::Resolve) => {
-            "; check `brokers`, the network, and `security.protocol` under `properties`"
-        }
-        Some(Code::FencedInstanceId) => "; another process has the same `group.instance.id`: give each its own",
-        Some(Code::InvalidRecord) => "; does a compacted topic get messages without a key?",
-        Some(Code::MessageSizeTooLarge) => "; raise the topic's `max.message.bytes`",
-        _ => "",
+/// Appends what to do. Most of librdkafka's errors end with a code and its description in parentheses; the hint then goes
+/// into the same parentheses.
+pub(super) fn with_hint(message: &str, hint: Option<&str>) -> String {
+    match (hint, message.strip_suffix(')')) {
+        (None, _) => message.into(),
+        (Some(hint), Some(open)) => format!("{open}; {hint})"),
+        (Some(hint), None) => format!("{message} ({hint})"),
     }
 }
 
-/// A transaction's error. Whatever it is, the window can be tried again: after an abort, or with a new producer.
-pub fn transaction(what: &str, error: &RdKafkaError) -> KafkaError {
-    let refused = matches!(
-        error.rdkafka_error_code(),
-        Some(
-            Code::TopicAuthorizationFailed
-                | Code::GroupAuthorizationFailed
-                | Code::TransactionalIdAuthorizationFailed
-                | Code::ClusterAuthorizationFailed
-                | Code::UnsupportedVersion
-                // Of a message: the same one is refused again.
-                | Code::InvalidRecord
-                | Code::MessageSizeTooLarge
-                | Code::PolicyViolation
-        )
-    );
-    let failure = if refused { Failure::Fatal } else { Failure::Retry };
-    KafkaError::Failed { what: format!("transaction: {what}"), message: explained(error), failure }
+fn hint(error: &RdKafkaError) -> Option<&'static str> {
+    Some(match error.rdkafka_error_code()? {
+        Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition => {
+            "create it, or check its name and this user's permission to describe it"
+        }
+        Code::TopicAuthorizationFailed => "give this user READ on the source's topics and WRITE on the sink's",
+        Code::GroupAuthorizationFailed => "give this user READ on the group",
+        Code::TransactionalIdAuthorizationFailed => "give this user WRITE on the transactional id",
+        Code::SaslAuthenticationFailed | Code::Authentication => {
+            "check `sasl.mechanism`, `sasl.username` and `sasl.password` under `properties`"
+        }
+        Code::SSL => "check `security.protocol` and `ssl.ca.location` under `properties`",
+        Code::BrokerTransportFailure | Code::AllBrokersDown | Code::OperationTimedOut | Code::Resolve => {
+            "check `brokers`, the network, and `security.protocol` under `properties`"
+        }
+        Code::FencedInstanceId => "another process has the same `group.instance.id`; give each process its own",
+        Code::InvalidRecord => "check whether the topic is compacted, since it then takes no message without a key",
+        Code::MessageSizeTooLarge => "raise the topic's `max.message.bytes`",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hint_joins_the_parentheses_at_the_end() {
+        let check = |message: &str, hint: Option<&str>, expected: &str| assert_eq!(with_hint(message, hint), expected);
+        check("Flush error: NoSpace (Broker: full)", None, "Flush error: NoSpace (Broker: full)");
+        check("Flush error: NoSpace (Broker: full)", Some("free it"), "Flush error: NoSpace (Broker: full; free it)");
+        check("SSL handshake failed", Some("check it"), "SSL handshake failed (check it)");
+    }
 }

@@ -1,5 +1,5 @@
-//! A dead letter as a message: key, value and headers as they came, and what was wrong in headers of ours. What its topic
-//! would not take is left out, and said so.
+//! A dead letter as a message: the record's key, value and headers as they were read, and the cause in headers that begin
+//! with `embedmill.`. Parts that exceed the topic's message limit are left out, and the cause says so.
 
 use bytes::Bytes;
 use rdkafka::message::{Header, OwnedHeaders};
@@ -7,102 +7,102 @@ use rdkafka::producer::BaseRecord;
 
 use super::limits::{CAUSE_BYTES_MAX, MESSAGE_OVERHEAD_BYTES};
 use super::topic::Topic;
+use crate::kafka::headers;
 use crate::record::DeadLetter;
 
-/// There if the value was too large for the dead letters' topic.
-pub const VALUE_LEFT_OUT: &str = "embedmill.value-left-out";
-/// How often the record was rejected.
-pub const ATTEMPT: &str = "embedmill.attempt";
-
-/// What of a dead letter is left out, in this order, until the topic takes it.
+/// Which parts of a dead letter are left out, so that the message fits. Each variant leaves out one part more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum LeftOut {
     Nothing,
     Value,
-    /// And the headers.
-    Headers,
-    /// And the key.
-    Key,
+    ValueAndHeaders,
+    ValueHeadersAndKey,
 }
 
-/// The message for a letter in a topic that takes so many bytes at most.
-pub fn message<'a>(letter: &'a DeadLetter, topic: &'a Topic, bytes_max: usize) -> BaseRecord<'a, [u8], [u8]> {
-    let left_out = left_out(letter, bytes_max);
+/// The message for a dead letter in a topic whose messages have at most `bytes_max` bytes.
+pub(super) fn message<'a>(
+    dead_letter: &'a DeadLetter,
+    topic: &'a Topic,
+    bytes_max: usize,
+) -> BaseRecord<'a, [u8], [u8]> {
+    let left_out = left_out(dead_letter, bytes_max);
     let mut headers = OwnedHeaders::new();
     let mut attempt = 1_u32;
-    for (name, value) in letter.envelope.iter().flat_map(|envelope| &envelope.headers) {
-        if name == ATTEMPT {
+    for (name, value) in dead_letter.envelope.iter().flat_map(|envelope| &envelope.headers) {
+        if name == headers::ATTEMPT {
             let before = value.as_ref().and_then(|value| std::str::from_utf8(value).ok()?.parse::<u32>().ok());
             attempt = before.map_or(1, |before| before.saturating_add(1));
-        } else if !name.starts_with("embedmill.") && left_out < LeftOut::Headers {
+        } else if !name.starts_with(headers::PREFIX) && left_out < LeftOut::ValueAndHeaders {
             headers = headers.insert(Header { key: name, value: value.as_deref() });
         }
     }
-    let (position, attempt) = (letter.position.to_string(), attempt.to_string());
-    let mut cause = letter.cause.clone();
-    if left_out > LeftOut::Nothing {
-        let what = match left_out {
-            LeftOut::Key => "value, headers and key",
-            LeftOut::Headers => "value and headers",
-            LeftOut::Value | LeftOut::Nothing => "value",
-        };
-        cause = format!(
-            "{} (its {what} of {} bytes are left out: this topic takes {} at most)",
-            short(&cause),
-            weight(letter),
-            bytes_max
-        );
-    }
+    let (position, attempt) = (dead_letter.position.to_string(), attempt.to_string());
+    let cause = cause(dead_letter, left_out, bytes_max);
     let own_headers = [
-        ("embedmill.cause", cause.as_str()),
-        ("embedmill.stage", letter.stage.as_str()),
-        ("embedmill.position", position.as_str()),
-        (ATTEMPT, attempt.as_str()),
-        ("embedmill.version", env!("CARGO_PKG_VERSION")),
+        (headers::CAUSE, cause.as_str()),
+        (headers::STAGE, dead_letter.stage.as_str()),
+        (headers::POSITION, position.as_str()),
+        (headers::ATTEMPT, attempt.as_str()),
+        (headers::VERSION, env!("CARGO_PKG_VERSION")),
     ];
     for (key, value) in own_headers {
         headers = headers.insert(Header { key, value: Some(value) });
     }
     if left_out > LeftOut::Nothing {
-        headers = headers.insert(Header { key: VALUE_LEFT_OUT, value: Some("true") });
+        headers = headers.insert(Header { key: headers::VALUE_LEFT_OUT, value: Some("true") });
     }
-    let to = letter.position.partition.ordinal() as i32 % topic.partitions;
-    let mut record = BaseRecord::<[u8], [u8]>::to(&topic.name).partition(to).headers(headers);
-    // A delete has no value, which is not an empty one.
-    if let Some(value) = &letter.raw {
+    let partition = dead_letter.position.partition.ordinal() as i32 % topic.partitions;
+    let mut record = BaseRecord::<[u8], [u8]>::to(&topic.name).partition(partition).headers(headers);
+    // The message of a delete has no value, which differs from an empty one.
+    if let Some(value) = &dead_letter.raw {
         record = record.payload(if left_out == LeftOut::Nothing { &value[..] } else { &[] });
     }
-    if let Some(key) = letter.envelope.as_ref().and_then(|envelope| envelope.key.as_deref())
-        && left_out < LeftOut::Key
+    if let Some(key) = dead_letter.envelope.as_ref().and_then(|envelope| envelope.key.as_deref())
+        && left_out < LeftOut::ValueHeadersAndKey
     {
         record = record.key(key);
     }
     record
 }
 
-/// What the dead letters' topic would not take.
-fn left_out(letter: &DeadLetter, bytes_max: usize) -> LeftOut {
-    let most = bytes_max.saturating_sub(MESSAGE_OVERHEAD_BYTES + short(&letter.cause).len());
-    let key = letter.envelope.as_ref().and_then(|envelope| envelope.key.as_ref()).map_or(0, Bytes::len);
-    let value = letter.raw.as_ref().map_or(0, Bytes::len);
-    match weight(letter) {
-        whole if whole + letter.cause.len() <= most => LeftOut::Nothing,
-        whole if whole - value <= most => LeftOut::Value,
-        _ if key <= most => LeftOut::Headers,
-        _ => LeftOut::Key,
+/// The cause of the rejection, and which parts of the record the message lacks.
+fn cause(dead_letter: &DeadLetter, left_out: LeftOut, bytes_max: usize) -> String {
+    let parts = match left_out {
+        LeftOut::Nothing => return dead_letter.cause.clone(),
+        LeftOut::Value => "value",
+        LeftOut::ValueAndHeaders => "value and headers",
+        LeftOut::ValueHeadersAndKey => "value, headers and key",
+    };
+    format!(
+        "{} (the record's {parts} are left out: it has {} bytes, and this topic takes messages of at most {bytes_max})",
+        shortened(&dead_letter.cause),
+        record_bytes(dead_letter)
+    )
+}
+
+/// Decides what to leave out: the value first, then the headers, then the key.
+fn left_out(dead_letter: &DeadLetter, bytes_max: usize) -> LeftOut {
+    let record_bytes_max = bytes_max.saturating_sub(MESSAGE_OVERHEAD_BYTES + shortened(&dead_letter.cause).len());
+    let key = dead_letter.envelope.as_ref().and_then(|envelope| envelope.key.as_ref()).map_or(0, Bytes::len);
+    let value = dead_letter.raw.as_ref().map_or(0, Bytes::len);
+    match record_bytes(dead_letter) {
+        all if all + dead_letter.cause.len() <= record_bytes_max => LeftOut::Nothing,
+        all if all - value <= record_bytes_max => LeftOut::Value,
+        _ if key <= record_bytes_max => LeftOut::ValueAndHeaders,
+        _ => LeftOut::ValueHeadersAndKey,
     }
 }
 
-/// Bytes of a dead letter's value, key and headers.
-fn weight(letter: &DeadLetter) -> usize {
-    // Each header's framing takes a few bytes.
-    let headers = letter.envelope.as_ref().map_or(0, |envelope| envelope.headers.len()) * 16;
-    letter.raw.as_ref().map_or(0, Bytes::len)
-        + headers
-        + letter.envelope.as_ref().map_or(0, |envelope| envelope.bytes())
+/// The size of a dead letter's value, key and headers.
+fn record_bytes(dead_letter: &DeadLetter) -> usize {
+    // The framing of each header takes a few bytes.
+    let framing = dead_letter.envelope.as_ref().map_or(0, |envelope| envelope.headers.len()) * 16;
+    dead_letter.raw.as_ref().map_or(0, Bytes::len)
+        + framing
+        + dead_letter.envelope.as_ref().map_or(0, |envelope| envelope.bytes())
 }
 
-/// The beginning of a cause that would not leave room for itself.
-fn short(cause: &str) -> &str {
+/// The beginning of a cause, so that a long one leaves room for the rest of the message.
+fn shortened(cause: &str) -> &str {
     &cause[..cause.floor_char_boundary(CAUSE_BYTES_MAX)]
 }

@@ -1,89 +1,83 @@
-//! Which of the assigned partitions are read to their ends.
+//! Tracks which of the assigned partitions are read to their ends.
 //!
-//! librdkafka's event of a partition's end names the partition's number, but not its topic:
+//! librdkafka's event for the end of a partition names the partition's number, but not its topic:
 //!
-//! | event | what it shows |
+//! | event | conclusion |
 //! |---|---|
-//! | a message at or after the end that the partition had at the start | this partition is read to its end: it is paused |
-//! | `PartitionEOF(number)`, as many times as partitions of that number are assigned and not paused | each of them is at its end |
-//! | partitions were revoked | earlier events may have been theirs: all are paused and resumed, then each tells again |
+//! | a message at or after the end offset that the partition had at the start | this partition is read to its end, and is paused |
+//! | `PartitionEOF(number)`, once for each assigned, unpaused partition of this number | each of them is at its end |
+//! | partitions were revoked | earlier events may have come from them: all partitions are paused and resumed, and each reports its end again |
 //!
-//! The event is needed because a partition's last offsets may be transaction markers, which no consumer ever receives.
+//! Messages alone are not enough, because the last offsets of a partition may be transaction markers, which no consumer
+//! ever receives.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
 use crate::delivery::assignment::TopicPartition;
-use crate::kafka::KafkaError;
 
-/// What the consumer's callbacks and its polls tell.
-pub struct EofTracker {
-    /// Events of an end since the last pause, by the partitions' number.
-    events: HashMap<i32, usize>,
-    /// Partitions that are read to their ends for certain, and paused.
-    passed: HashSet<TopicPartition>,
-    /// When partitions last came or went.
-    pub rebalanced: Instant,
-    /// Partitions went, and with them the meaning of the events that there were.
-    unclear: bool,
-    failed: Option<KafkaError>,
+/// What the consumer's callbacks and polls have reported.
+pub(super) struct EofTracker {
+    /// How many end events came since the last resume, by the partitions' number.
+    eof_events: HashMap<i32, usize>,
+    /// Partitions that a message has shown to be read to their ends, and that are paused.
+    finished: HashSet<TopicPartition>,
+    last_rebalance: Instant,
+    /// Partitions were revoked, so `eof_events` may contain events of theirs.
+    is_stale: bool,
 }
 
 impl EofTracker {
-    pub fn new(now: Instant) -> EofTracker {
-        EofTracker { events: HashMap::new(), passed: HashSet::new(), rebalanced: now, unclear: false, failed: None }
+    pub(super) fn new(now: Instant) -> EofTracker {
+        EofTracker { eof_events: HashMap::new(), finished: HashSet::new(), last_rebalance: now, is_stale: false }
     }
 
-    /// Partitions came, or reading begins.
-    pub fn assigned(&mut self) {
-        self.rebalanced = Instant::now();
+    /// Partitions were assigned, or the consumer has subscribed.
+    pub(super) fn assigned(&mut self) {
+        self.last_rebalance = Instant::now();
     }
 
-    pub fn revoked(&mut self, keys: &[TopicPartition]) {
-        self.passed.retain(|key| !keys.contains(key));
-        self.rebalanced = Instant::now();
-        self.unclear = true;
+    pub(super) fn revoked(&mut self, partitions: &[TopicPartition]) {
+        self.finished.retain(|key| !partitions.contains(key));
+        self.last_rebalance = Instant::now();
+        self.is_stale = true;
     }
 
-    /// Notes what makes going on impossible.
-    pub fn failed(&mut self, error: KafkaError) {
-        self.failed.get_or_insert(error);
+    pub(super) fn last_rebalance(&self) -> Instant {
+        self.last_rebalance
     }
 
-    pub fn take_failed(&mut self) -> Option<KafkaError> {
-        self.failed.take()
+    /// Whether the partitions must be paused and resumed, so that they report their ends again.
+    pub(super) fn is_stale(&self) -> bool {
+        self.is_stale
     }
 
-    /// Whether a pause is needed, after which partitions tell of their ends again.
-    pub fn is_unclear(&self) -> bool {
-        self.unclear
+    /// All partitions were resumed after a pause, except those that are finished. Each of them reports its end again.
+    pub(super) fn resumed(&mut self) {
+        self.eof_events.clear();
+        self.is_stale = false;
     }
 
-    /// Partitions go on after a pause, but for those that are passed: whichever is at its end tells so again.
-    pub fn resumed(&mut self) {
-        self.events.clear();
-        self.unclear = false;
+    /// A message has shown that the partition is read to its end.
+    pub(super) fn finish(&mut self, partition: TopicPartition) {
+        self.finished.insert(partition);
     }
 
-    /// The partition's end is behind.
-    pub fn passed(&mut self, key: TopicPartition) {
-        self.passed.insert(key);
+    pub(super) fn is_finished(&self, partition: &TopicPartition) -> bool {
+        self.finished.contains(partition)
     }
 
-    pub fn is_passed(&self, key: &TopicPartition) -> bool {
-        self.passed.contains(key)
+    /// A partition of this number has reported its end.
+    pub(super) fn partition_eof(&mut self, number: i32) {
+        *self.eof_events.entry(number).or_default() += 1;
     }
 
-    /// A partition of this number is at its end.
-    pub fn event(&mut self, number: i32) {
-        *self.events.entry(number).or_default() += 1;
-    }
-
-    pub fn are_reached(&self, ours: &[TopicPartition]) -> bool {
-        let open = ours.iter().filter(|key| !self.passed.contains(key));
-        let mut wanted = HashMap::<i32, usize>::new();
-        open.for_each(|(_, number)| *wanted.entry(*number).or_default() += 1);
-        wanted.iter().all(|(number, partitions)| self.events.get(number).is_some_and(|events| events >= partitions))
+    /// Whether every assigned partition is read to its end.
+    pub(super) fn all_at_end(&self, assigned: &[TopicPartition]) -> bool {
+        let unfinished = assigned.iter().filter(|key| !self.finished.contains(key));
+        let mut expected = HashMap::<i32, usize>::new();
+        unfinished.for_each(|(_, number)| *expected.entry(*number).or_default() += 1);
+        expected.iter().all(|(number, count)| self.eof_events.get(number).is_some_and(|events| events >= count))
     }
 }
 
@@ -92,24 +86,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn partitions_of_one_number_are_at_their_ends_when_each_has_said_so_or_is_passed() {
+    fn partitions_of_one_number_are_at_their_ends_when_each_has_said_so_or_is_finished() {
         let key = |topic: &str, number: i32| (topic.into(), number);
-        let ours = [key("a", 0), key("b", 0), key("a", 1)];
-        let mut ends = EofTracker::new(Instant::now());
-        let check = |ends: &EofTracker, expected: bool| assert_eq!(ends.are_reached(&ours), expected);
-        ends.event(0);
-        ends.event(1);
-        check(&ends, false);
-        ends.event(0);
-        check(&ends, true);
-        ends.resumed();
-        ends.event(0);
-        ends.event(1);
-        check(&ends, false);
-        ends.passed(key("b", 0));
-        check(&ends, true);
-        ends.revoked(&[key("b", 0)]);
-        assert!(ends.is_unclear());
-        check(&ends, false);
+        let assigned = [key("a", 0), key("b", 0), key("a", 1)];
+        let mut tracker = EofTracker::new(Instant::now());
+        let check = |tracker: &EofTracker, expected: bool| assert_eq!(tracker.all_at_end(&assigned), expected);
+        tracker.partition_eof(0);
+        tracker.partition_eof(1);
+        check(&tracker, false);
+        tracker.partition_eof(0);
+        check(&tracker, true);
+        tracker.resumed();
+        tracker.partition_eof(0);
+        tracker.partition_eof(1);
+        check(&tracker, false);
+        tracker.finish(key("b", 0));
+        check(&tracker, true);
+        tracker.revoked(&[key("b", 0)]);
+        assert!(tracker.is_stale());
+        check(&tracker, false);
     }
 }

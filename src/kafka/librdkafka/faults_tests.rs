@@ -1,5 +1,6 @@
-//! Errors that a real broker seldom gives, from rdkafka's mock cluster. It stores no transaction, so it proves nothing of
-//! exactly once; what it shows is which errors pass, which end the run, and that the next try can begin.
+//! Errors that a real broker rarely returns, from rdkafka's mock cluster. The mock stores no transactions, so it proves
+//! nothing about exactly-once delivery; it shows which errors are transient, which stop the run, and that the next attempt
+//! can begin.
 
 use std::sync::Arc;
 
@@ -8,15 +9,16 @@ use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use rdkafka::types::{RDKafkaApiKey as Api, RDKafkaRespErr as Error};
 
-use super::group::{GroupOffsets, open};
-use super::publisher::{Publisher, Settings, SharedPublisher, TransactionMode};
+use super::group::{GroupCommitter, open_consumer};
+use super::producer::ProducerSettings;
+use super::publisher::{Publisher, SharedPublisher};
 use super::topic::Topic;
 use super::transaction::GroupTransaction;
 use crate::delivery::{OffsetCommitter, Transaction};
 use crate::failure::Failure;
-use crate::kafka::config::{KafkaSinkConfig, KafkaSourceConfig, Properties};
-use crate::record::DeadLetter;
-use crate::record::{Partition, Position, Stage};
+use crate::kafka::config::{KafkaSinkConfig, KafkaSourceConfig};
+use crate::kafka::{Cluster, Properties, TransactionMode};
+use crate::record::{DeadLetter, Partition, Position, Stage};
 use crate::sink::DeadLetterSink;
 
 fn cluster() -> MockCluster<'static, DefaultProducerContext> {
@@ -27,22 +29,24 @@ fn cluster() -> MockCluster<'static, DefaultProducerContext> {
     cluster
 }
 
-/// The mock cluster does not tell a topic's settings, so they are given.
+/// The mock cluster does not report the settings of topics, so they are given here.
 fn publisher(cluster: &MockCluster<'static, DefaultProducerContext>, transactions: TransactionMode) -> SharedPublisher {
     let topic = |name: &str| Topic { name: name.into(), partitions: 1 };
-    let settings = Settings {
-        brokers: cluster.bootstrap_servers(),
-        properties: Properties::from([("retry.backoff.ms".into(), "10".into())]),
+    let settings = ProducerSettings {
+        cluster: Cluster {
+            brokers: cluster.bootstrap_servers(),
+            properties: Properties::from([("retry.backoff.ms".into(), "10".into())]),
+        },
         sink: KafkaSinkConfig { topic: "out".into(), ..KafkaSinkConfig::default() },
         transactions,
-        rows_bytes_max: 1_000_000,
-        letter_bytes_max: 1_000_000,
+        row_message_bytes_max: 1_000_000,
+        dead_letter_bytes_max: 1_000_000,
     };
-    let publisher = Publisher::to(settings, topic("out"), Some(topic("dead")), String::new());
+    let publisher = Publisher::to_topics(settings, topic("out"), Some(topic("dead")), String::new());
     SharedPublisher::new(publisher.expect("the mock cluster takes producers"))
 }
 
-fn letter() -> DeadLetter {
+fn dead_letter() -> DeadLetter {
     let partition = Arc::new(Partition::Topic { topic: "in".into(), partition: 0, epoch: 1 });
     DeadLetter {
         position: Position { partition, offset: 7 },
@@ -53,23 +57,23 @@ fn letter() -> DeadLetter {
     }
 }
 
-fn group(cluster: &MockCluster<'static, DefaultProducerContext>) -> GroupOffsets {
+fn committer(cluster: &MockCluster<'static, DefaultProducerContext>) -> GroupCommitter {
     let config = KafkaSourceConfig {
         brokers: cluster.bootstrap_servers(),
         topics: vec!["in".into()],
         group: "g".into(),
         ..KafkaSourceConfig::default()
     };
-    GroupOffsets { consumer: open(&config).expect("the mock cluster has the topic") }
+    GroupCommitter { consumer: open_consumer(&config).expect("the mock cluster has the topic") }
 }
 
 #[test]
-fn errors_of_bad_times_pass_and_refusals_do_not() {
+fn transient_errors_are_overcome_and_refusals_are_not() {
     let cluster = cluster();
     let check = |error: Error, expected: Option<Failure>| {
-        let mut letters = publisher(&cluster, TransactionMode::None);
+        let mut sink = publisher(&cluster, TransactionMode::None);
         cluster.request_errors(Api::Produce, &[error, error]);
-        let written = letters.write(&letter()).and_then(|()| letters.flush());
+        let written = sink.write(&dead_letter()).and_then(|()| sink.flush());
         cluster.clear_request_errors(Api::Produce);
         assert_eq!(written.as_ref().err().map(|error| error.failure()), expected, "{error:?}: {written:?}");
     };
@@ -85,12 +89,12 @@ fn a_transaction_that_fails_is_tried_again_and_a_refused_one_is_not() {
     let cluster = cluster();
     let check = |api: Api, error: Error, expected: Option<Failure>| {
         let publisher = publisher(&cluster, TransactionMode::RandomId);
-        let mut letters = publisher.clone();
-        let mut transaction = GroupTransaction { publisher, consumer: group(&cluster).consumer };
+        let mut sink = publisher.clone();
+        let mut transaction = GroupTransaction { publisher, consumer: committer(&cluster).consumer };
         cluster.request_errors(api, &[error]);
         let mut once = |transaction: &mut GroupTransaction| -> Result<(), crate::delivery::DeliveryError> {
             transaction.begin()?;
-            letters.write(&letter())?;
+            sink.write(&dead_letter())?;
             transaction.commit(&[(("in".into(), 0), 8)])?;
             Ok(())
         };
@@ -98,8 +102,8 @@ fn a_transaction_that_fails_is_tried_again_and_a_refused_one_is_not() {
         assert_eq!(first.as_ref().err().map(|error| error.failure()), expected, "{error:?}: {first:?}");
         cluster.clear_request_errors(api);
         if expected == Some(Failure::Retry) {
-            transaction.abort().expect("it can be aborted, or the producer is a new one");
-            once(&mut transaction).expect("the next try succeeds");
+            transaction.abort().expect("it can be aborted, or there is a new producer");
+            once(&mut transaction).expect("the next attempt succeeds");
         }
     };
     check(Api::AddPartitionsToTxn, Error::RD_KAFKA_RESP_ERR_CONCURRENT_TRANSACTIONS, None);
@@ -113,14 +117,14 @@ fn a_transaction_that_fails_is_tried_again_and_a_refused_one_is_not() {
 }
 
 #[test]
-fn the_last_positions_are_tried_again_when_the_coordinator_moves() {
+fn the_final_commit_is_tried_again_during_a_rebalance() {
     let cluster = cluster();
-    let commits = group(&cluster);
-    let assignment = commits.consumer.context().assignment.clone();
+    let committer = committer(&cluster);
+    let assignment = committer.consumer.context().assignment.clone();
     assignment.assign([("in".into(), 0)]);
     let partition = assignment.partition("in", 0).expect("it was just assigned");
     assignment.hand_out(&partition, 8);
-    commits.hold().settle(&partition, 8, false);
+    committer.lock().settle(&partition, 8, false);
     cluster.request_errors(Api::OffsetCommit, &[Error::RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS]);
-    Box::new(commits).finish().expect("the second try succeeds");
+    Box::new(committer).finish().expect("the second attempt succeeds");
 }

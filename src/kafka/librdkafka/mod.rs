@@ -1,12 +1,12 @@
-//! The clients of Kafka, by librdkafka: a consumer, a producer, and what binds them, as the rest of embedmill opens them.
+//! The Kafka clients, on librdkafka: a consumer, a producer, and the transactions that bind them.
 //!
-//! - `client` makes librdkafka's configuration, and says what its errors mean here
-//! - `source` polls; `group` serves rebalances and keeps the group's offsets; `until_end` decides when to stop, by what
+//! - `client` configures librdkafka's clients, and decides what their errors mean for the stream
+//! - `source` polls; `group` handles rebalances and commits the group's offsets; `until_end` decides when to stop, from what
 //!   `eof_tracker` has seen
-//! - `publisher` produces messages through a `producer`, within `limits`; `dead_letters` makes a message of a dead letter;
-//!   `topic` asks the brokers about a topic before anything is sent to it
-//! - `transaction` binds a window to the group's offsets, `checkpoint` to the position in a list of files
-//! - `replay` puts dead letters back; `report` is what `check` shows; `statistics` tells of lag and brokers
+//! - `publisher` sends messages through a `producer`, within `limits`; `dead_letters` turns a dead letter into a message;
+//!   `topic` queries the brokers about a topic before anything is sent to it
+//! - `transaction` binds a window to the group's offsets, `checkpoint` binds it to the position in a list of files
+//! - `replay` puts dead letters back; `report` is what `check` shows; `statistics` observes lag and brokers
 
 mod checkpoint;
 mod client;
@@ -30,8 +30,8 @@ use std::sync::Arc;
 
 use rdkafka::consumer::BaseConsumer;
 
-pub use self::checkpoint::KafkaCheckpoint;
-pub use self::replay::replay;
+pub(crate) use self::checkpoint::KafkaCheckpoint;
+pub(crate) use self::replay::replay;
 use crate::delivery::{NextOffsets, OffsetCommitter, Transaction};
 use crate::kafka::config::{KafkaSinkConfig, KafkaSourceConfig};
 use crate::kafka::{Cluster, KafkaError, TransactionMode};
@@ -39,25 +39,26 @@ use crate::sink::{DeadLetterSink, Sink};
 use crate::source::Source;
 use crate::source::file::InputFingerprints;
 use crate::telemetry::events;
-use group::{Group, GroupOffsets, open};
+use group::{GroupCommitter, GroupContext, open_consumer};
 use publisher::{Publisher, SharedPublisher};
 use source::KafkaSource;
 use transaction::GroupTransaction;
 
 /// A member of a consumer group.
-pub struct KafkaConsumer {
-    consumer: Arc<BaseConsumer<Group>>,
+pub(crate) struct KafkaConsumer {
+    consumer: Arc<BaseConsumer<GroupContext>>,
     config: KafkaSourceConfig,
 }
 
 impl KafkaConsumer {
-    /// Connects and looks for the topics; joins nothing yet.
-    pub fn open(config: &KafkaSourceConfig) -> Result<KafkaConsumer, KafkaError> {
-        Ok(KafkaConsumer { consumer: open(config)?, config: config.clone() })
+    /// Connects and looks up the topics. The consumer joins the group only when its source runs.
+    pub(crate) fn open(config: &KafkaSourceConfig) -> Result<KafkaConsumer, KafkaError> {
+        Ok(KafkaConsumer { consumer: open_consumer(config)?, config: config.clone() })
     }
 
-    pub fn source(&self) -> Box<dyn Source> {
-        // Before the run begins, or it would be ready for a moment.
+    /// The source that polls this consumer. From now on the run is not ready until partitions are assigned.
+    pub(crate) fn source(&self) -> Box<dyn Source> {
+        // This is reported before the run begins; otherwise the run would be ready for a moment.
         events::group_joining(&self.config.group);
         Box::new(KafkaSource {
             consumer: self.consumer.clone(),
@@ -67,23 +68,24 @@ impl KafkaConsumer {
         })
     }
 
-    /// A line a topic, for people.
-    pub fn report(&self) -> Result<Vec<String>, KafkaError> {
+    /// One line per topic, for `check`.
+    pub(crate) fn report(&self) -> Result<Vec<String>, KafkaError> {
         report::source(&self.consumer, &self.config)
     }
 
-    pub fn committer(&self) -> Box<dyn OffsetCommitter> {
-        Box::new(GroupOffsets { consumer: self.consumer.clone() })
+    /// Commits the offsets of this consumer's group.
+    pub(crate) fn committer(&self) -> Box<dyn OffsetCommitter> {
+        Box::new(GroupCommitter { consumer: self.consumer.clone() })
     }
 }
 
-/// A producer to a topic, and to the dead letters' topic.
-pub struct KafkaProducer(SharedPublisher);
+/// A producer for a topic, and for the topic of dead letters if there is one.
+pub(crate) struct KafkaProducer(SharedPublisher);
 
 impl KafkaProducer {
-    /// Connects, looks for the topics and their limits, and makes sure that transactions can be begun where they are
-    /// wanted.
-    pub fn open(
+    /// Connects, checks that the topics exist and could take what is sent to them, and initializes transactions if they are
+    /// used.
+    pub(crate) fn open(
         sink: &KafkaSinkConfig,
         cluster: &Cluster,
         dead_letter_topic: Option<&str>,
@@ -94,41 +96,44 @@ impl KafkaProducer {
         Ok(KafkaProducer(SharedPublisher::new(publisher)))
     }
 
-    /// For the dead letters alone, of a pipeline that writes no rows to Kafka.
-    pub fn open_for_dead_letters(
+    /// A producer for dead letters alone, of a pipeline that writes no rows to Kafka.
+    pub(crate) fn open_for_dead_letters(
         topic: &str,
         cluster: &Cluster,
         schema_hash: String,
     ) -> Result<KafkaProducer, KafkaError> {
-        let sink = KafkaSinkConfig { topic: topic.into(), ..KafkaSinkConfig::default() };
-        KafkaProducer::open(&sink, cluster, Some(topic), TransactionMode::None, schema_hash)
+        let publisher = Publisher::open_for_dead_letters(topic, cluster, schema_hash)?;
+        Ok(KafkaProducer(SharedPublisher::new(publisher)))
     }
 
-    pub fn sink(&self) -> Box<dyn Sink> {
+    /// Publishes rows.
+    pub(crate) fn sink(&self) -> Box<dyn Sink> {
         Box::new(self.0.clone())
     }
 
-    /// A line a topic, for people.
-    pub fn report(&self) -> Vec<String> {
+    /// One line per topic, for `check`.
+    pub(crate) fn report(&self) -> Vec<String> {
         self.0.lock().report()
     }
 
-    pub fn dead_letters(&self) -> Box<dyn DeadLetterSink> {
+    /// Publishes dead letters.
+    pub(crate) fn dead_letters(&self) -> Box<dyn DeadLetterSink> {
         Box::new(self.0.clone())
     }
 
-    /// How far a run over files has come; `topic` is the sink's.
-    pub fn checkpoint(
+    /// The checkpoint of a run over files, stored in this producer's transactions. `topic` is the sink's.
+    pub(crate) fn checkpoint(
         &self,
         name: &str,
         topic: &str,
         cluster: &Cluster,
-        marks: InputFingerprints,
+        fingerprints: InputFingerprints,
     ) -> Result<KafkaCheckpoint, KafkaError> {
-        KafkaCheckpoint::open(name, topic, cluster, self.0.clone(), marks)
+        KafkaCheckpoint::open(name, topic, cluster, self.0.clone(), fingerprints)
     }
 
-    pub fn transaction(&self, consumer: &KafkaConsumer) -> Box<dyn Transaction<NextOffsets>> {
+    /// A transaction of this producer that also commits the offsets of the consumer's group.
+    pub(crate) fn transaction(&self, consumer: &KafkaConsumer) -> Box<dyn Transaction<NextOffsets>> {
         Box::new(GroupTransaction { publisher: self.0.clone(), consumer: consumer.consumer.clone() })
     }
 }

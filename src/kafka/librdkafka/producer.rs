@@ -1,4 +1,4 @@
-//! librdkafka's producer: what it is made from, and what its callbacks tell.
+//! librdkafka's producer: the settings that it is created from, and the context that its callbacks report to.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -8,24 +8,24 @@ use rdkafka::error::{KafkaError as RdKafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::Message as _;
 use rdkafka::producer::{BaseProducer, DeliveryResult, Producer, ProducerContext};
 
-use super::client::{configuration, creation, failed, log};
+use super::client::{configuration, creation_failed, log, operation_failed};
 use super::limits::{TRANSACTION_CALL_MAX, TRANSACTION_TIMEOUT_MS};
 use crate::digest::hex;
 use crate::kafka::config::KafkaSinkConfig;
 use crate::kafka::{Cluster, KafkaError, TransactionMode};
 use crate::telemetry::{events, names};
 
-/// Notes the first message that was not taken, and counts.
-pub struct Acks {
-    /// With the topic.
+/// The producer's context: keeps the first error of a message, and counts acknowledgements.
+pub(super) struct Acknowledgements {
+    /// The first message that failed since this was last cleared: its error and its topic.
     failed: Mutex<Option<(RdKafkaError, String)>>,
     acknowledged_count: metrics::Counter,
     failed_count: metrics::Counter,
 }
 
-impl Default for Acks {
+impl Default for Acknowledgements {
     fn default() -> Self {
-        Acks {
+        Acknowledgements {
             failed: Mutex::new(None),
             acknowledged_count: names::MESSAGES.handle(&["acknowledged"]),
             failed_count: names::MESSAGES.handle(&["failed"]),
@@ -33,13 +33,13 @@ impl Default for Acks {
     }
 }
 
-impl Acks {
-    pub fn failed(&self) -> MutexGuard<'_, Option<(RdKafkaError, String)>> {
+impl Acknowledgements {
+    pub(super) fn failed(&self) -> MutexGuard<'_, Option<(RdKafkaError, String)>> {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl ClientContext for Acks {
+impl ClientContext for Acknowledgements {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         log(level, facility, message);
     }
@@ -48,11 +48,11 @@ impl ClientContext for Acks {
         if error.rdkafka_error_code() == Some(Code::AllBrokersDown) {
             events::sink_unreachable(reason);
         }
-        tracing::warn!(%error, reason, "kafka producer");
+        tracing::warn!(%error, reason, "kafka producer error");
     }
 }
 
-impl ProducerContext for Acks {
+impl ProducerContext for Acknowledgements {
     type DeliveryOpaque = ();
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
@@ -66,36 +66,38 @@ impl ProducerContext for Acks {
     }
 }
 
-/// What a producer is made from, and made again after a fatal error.
+/// The settings that a producer is created from, and created again after a fatal error.
 #[derive(Clone)]
-pub struct Settings {
+pub(super) struct ProducerSettings {
     pub cluster: Cluster,
     pub sink: KafkaSinkConfig,
     pub transactions: TransactionMode,
-    /// What the topics take at most.
-    pub rows_bytes_max: usize,
-    pub letter_bytes_max: usize,
+    /// The message limit of the topic for rows.
+    pub row_message_bytes_max: usize,
+    /// The message limit of the topic for dead letters; 0 without one.
+    pub dead_letter_bytes_max: usize,
 }
 
-impl Settings {
-    pub fn is_transactional(&self) -> bool {
+impl ProducerSettings {
+    pub(super) fn is_transactional(&self) -> bool {
         self.transactions != TransactionMode::None
     }
 
-    pub fn producer(&self) -> Result<BaseProducer<Acks>, KafkaError> {
-        let limit = self.rows_bytes_max.max(self.letter_bytes_max).to_string();
+    /// Creates a producer. With transactions, this fences an earlier producer that has the same transactional id.
+    pub(super) fn create(&self) -> Result<BaseProducer<Acknowledgements>, KafkaError> {
+        let limit = self.row_message_bytes_max.max(self.dead_letter_bytes_max).to_string();
         let id = match &self.transactions {
             TransactionMode::None => None,
-            TransactionMode::RandomId => Some(format!("embedmill-{}", unique())),
+            TransactionMode::RandomId => Some(format!("embedmill-{}", random_id())),
             TransactionMode::FixedId(name) => Some(format!("embedmill-{name}")),
         };
         let mut properties = vec![
             ("enable.idempotence", "true"),
             ("compression.codec", self.sink.compression.as_str()),
-            // As Kafka's own producers choose partitions by key.
+            // The same partition for a key as Kafka's Java clients choose.
             ("partitioner", "murmur2_random"),
             ("message.max.bytes", limit.as_str()),
-            // A window is flushed at once; what it has sent by then travels together anyway.
+            // Every window ends with a flush, so lingering would only add latency.
             ("linger.ms", "0"),
             ("queue.buffering.max.kbytes", "65536"),
         ];
@@ -103,19 +105,20 @@ impl Settings {
             properties.extend([("transactional.id", id.as_str()), ("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS)]);
         }
         let config = configuration(&self.cluster, &properties);
-        let producer: BaseProducer<Acks> = config.create_with_context(Acks::default()).map_err(creation)?;
+        let producer: BaseProducer<Acknowledgements> =
+            config.create_with_context(Acknowledgements::default()).map_err(creation_failed)?;
         if id.is_some() {
-            let began = producer.init_transactions(TRANSACTION_CALL_MAX);
-            began.map_err(|error| failed("sink.kafka: beginning transactions", &error))?;
+            let initialized = producer.init_transactions(TRANSACTION_CALL_MAX);
+            initialized.map_err(|error| operation_failed("sink.kafka: initializing transactions", &error))?;
         }
         Ok(producer)
     }
 }
 
-/// Different for every producer there ever is.
-fn unique() -> String {
+/// An id that no other producer has.
+fn random_id() -> String {
     let mut bytes = [0; 16];
-    // Only uniqueness is asked of it; the clock and the process are a fallback that is unique enough.
+    // The id only has to be unique, so the clock and the process id are good enough where there is no randomness.
     if getrandom::getrandom(&mut bytes).is_err() {
         let nanos =
             std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_nanos());

@@ -1,7 +1,7 @@
-//! Messages to a topic and to the dead letters' topic, through one producer, in transactions or not.
+//! Publishes rows to a topic and dead letters to another one, through one producer, in transactions or without.
 //!
-//! The producer is idempotent: what librdkafka sends again is neither doubled nor put out of order. Delivery's thread is
-//! the only user; the sink, the dead letters and the transaction are three views of the one publisher.
+//! The producer is idempotent: what librdkafka sends again is neither duplicated nor reordered. Only delivery's thread uses
+//! the publisher, which the sink, the dead letters and the transaction share.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,86 +11,116 @@ use rdkafka::error::{KafkaError as RdKafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{Header, OwnedHeaders, ToBytes};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
-use super::client::{QueryClient, configuration, creation, failed, transaction};
+use super::client::{QueryContext, configuration, creation_failed, operation_failed, transaction_failed};
 use super::dead_letters;
-use super::limits::{MESSAGE_OVERHEAD_BYTES, check_limits};
-use super::producer::{Acks, Settings};
-use super::topic::{Admin, Limits, Topic};
+use super::limits::{MESSAGE_OVERHEAD_BYTES, check_dead_letter_limits, check_row_limits};
+use super::producer::{Acknowledgements, ProducerSettings};
+use super::topic::{Admin, Topic, TopicLimits};
 use crate::failure::Failure;
 use crate::kafka::config::{KafkaSinkConfig, Layout};
-use crate::kafka::messages::{CONTENT_TYPE, Message, cut};
+use crate::kafka::headers;
+use crate::kafka::messages::{CONTENT_TYPE, OversizedRow, RowsMessage, split_rows};
 use crate::kafka::{Cluster, KafkaError, TransactionMode};
 use crate::record::{Block, DeadLetter, Partition, Stage};
 use crate::sink::{BlockRows, DeadLetterSink, Sink, SinkError, WindowRows, Written};
 use crate::telemetry::traces::TRACEPARENT;
 
-/// How long everything produced may take to be acknowledged before a window is tried again.
+/// How long the acknowledgement of all sent messages may take before the window is tried again.
 const FLUSH_MAX: Duration = Duration::from_secs(60);
-/// Acknowledgements are waited for in such steps.
+/// How long one poll waits for acknowledgements.
 const POLL_STEP: Duration = Duration::from_millis(1);
-/// The producer and what it sends to.
-pub struct Publisher {
-    settings: Settings,
-    pub(super) producer: BaseProducer<Acks>,
+
+/// The producer, and the topics that it sends to.
+pub(super) struct Publisher {
+    settings: ProducerSettings,
+    pub(super) producer: BaseProducer<Acknowledgements>,
     topic: Topic,
     dead_letter_topic: Option<Topic>,
     schema_hash: String,
 }
 
 impl Publisher {
-    /// Connects, and refuses what could not be sent to.
-    pub fn open(
+    /// Connects, and checks that the topics exist and could take what is sent to them.
+    pub(super) fn open(
         sink: &KafkaSinkConfig,
         cluster: &Cluster,
         dead_letter_topic: Option<&str>,
         transactions: TransactionMode,
         schema_hash: String,
     ) -> Result<Publisher, KafkaError> {
-        let asking = configuration(cluster, &[]);
-        let admin: Admin = asking.create_with_context(QueryClient::default()).map_err(creation)?;
+        let admin = connect(cluster)?;
         let topic = Topic::describe(&admin, &sink.topic, "sink.kafka")?;
         let dead_letter_topic =
             dead_letter_topic.map(|name| Topic::describe(&admin, name, "dead_letter")).transpose()?;
-        let rows = Limits::of(&admin, &sink.topic);
-        let letters = dead_letter_topic.as_ref().map(|topic| Limits::of(&admin, &topic.name));
-        check_limits(sink, rows, dead_letter_topic.as_ref().zip(letters))?;
-        let settings = Settings {
+        let limits = TopicLimits::query(&admin, &sink.topic);
+        let dead_letter_limits = dead_letter_topic.as_ref().map(|topic| TopicLimits::query(&admin, &topic.name));
+        check_row_limits(sink, limits)?;
+        if let (Some(topic), Some(limits)) = (&dead_letter_topic, dead_letter_limits) {
+            check_dead_letter_limits(topic, limits)?;
+        }
+        let settings = ProducerSettings {
             cluster: cluster.clone(),
             sink: sink.clone(),
             transactions,
-            rows_bytes_max: rows.message_bytes_max,
-            letter_bytes_max: letters.map_or(0, |letters| letters.message_bytes_max),
+            row_message_bytes_max: limits.message_bytes_max,
+            dead_letter_bytes_max: dead_letter_limits.map_or(0, |limits| limits.message_bytes_max),
         };
-        Publisher::to(settings, topic, dead_letter_topic, schema_hash)
+        Publisher::to_topics(settings, topic, dead_letter_topic, schema_hash)
     }
 
-    /// To topics that are known already.
-    pub(super) fn to(
-        settings: Settings,
+    /// The same for dead letters alone, of a pipeline that writes no rows to Kafka.
+    pub(super) fn open_for_dead_letters(
+        name: &str,
+        cluster: &Cluster,
+        schema_hash: String,
+    ) -> Result<Publisher, KafkaError> {
+        let admin = connect(cluster)?;
+        let topic = Topic::describe(&admin, name, "dead_letter")?;
+        let limits = TopicLimits::query(&admin, name);
+        check_dead_letter_limits(&topic, limits)?;
+        let settings = ProducerSettings {
+            cluster: cluster.clone(),
+            sink: KafkaSinkConfig { topic: name.into(), ..KafkaSinkConfig::default() },
+            transactions: TransactionMode::None,
+            row_message_bytes_max: limits.message_bytes_max,
+            dead_letter_bytes_max: limits.message_bytes_max,
+        };
+        Publisher::to_topics(settings, topic.clone(), Some(topic), schema_hash)
+    }
+
+    /// Connects to topics whose settings are known.
+    pub(super) fn to_topics(
+        settings: ProducerSettings,
         topic: Topic,
         dead_letter_topic: Option<Topic>,
         schema_hash: String,
     ) -> Result<Publisher, KafkaError> {
-        let producer = settings.producer()?;
+        let producer = settings.create()?;
         Ok(Publisher { settings, producer, topic, dead_letter_topic, schema_hash })
     }
 
-    /// A line a topic.
-    pub fn report(&self) -> Vec<String> {
+    /// One line per topic, and one about transactions.
+    pub(super) fn report(&self) -> Vec<String> {
         let line = |topic: &Topic, bytes_max: usize| {
-            format!("topic {}: {} partitions, messages of at most {bytes_max} bytes", topic.name, topic.partitions)
+            let Topic { name, partitions } = topic;
+            format!("topic {name:?}: {partitions} partitions, messages of at most {bytes_max} bytes")
         };
-        let mut lines = vec![line(&self.topic, self.settings.rows_bytes_max)];
+        let mut lines = Vec::new();
+        if self.dead_letter_topic.as_ref().is_none_or(|topic| topic.name != self.topic.name) {
+            lines.push(line(&self.topic, self.settings.row_message_bytes_max));
+        }
         lines.extend(
-            self.dead_letter_topic.iter().map(|topic| line(topic, self.settings.letter_bytes_max) + " (dead letters)"),
+            self.dead_letter_topic
+                .iter()
+                .map(|topic| line(topic, self.settings.dead_letter_bytes_max) + " (dead letters)"),
         );
         if self.settings.is_transactional() {
-            lines.push("transactions can be begun".into());
+            lines.push("transactions: available".into());
         }
         lines
     }
 
-    /// Hands a message to the producer; waits where its queue is full.
+    /// Hands a message to the producer, and waits while its queue is full.
     fn send<K: ToBytes + ?Sized>(&self, record: BaseRecord<'_, K, [u8]>) -> Result<(), KafkaError> {
         let mut record = record;
         let deadline = Instant::now() + FLUSH_MAX;
@@ -104,29 +134,32 @@ impl Publisher {
                     record = same;
                     self.producer.poll(POLL_STEP);
                 }
-                Err((error, record)) => return Err(self.unsent(record.topic, &error)),
+                Err((error, record)) => return Err(self.send_failed(record.topic, &error)),
             }
         }
     }
 
-    /// In a transaction any error may pass: it is aborted, by a new producer if need be.
-    fn unsent(&self, topic: &str, error: &RdKafkaError) -> KafkaError {
-        let what = format!("topic `{topic}`");
-        if self.settings.is_transactional() { transaction(&what, error) } else { failed(what, error) }
+    /// In a transaction nearly any error may be overcome: the transaction is aborted, by a new producer if necessary.
+    fn send_failed(&self, topic: &str, error: &RdKafkaError) -> KafkaError {
+        let subject = format!("topic {topic:?}");
+        match self.settings.is_transactional() {
+            true => transaction_failed(&subject, error),
+            false => operation_failed(subject, error),
+        }
     }
 
-    /// Waits until all is acknowledged. (rdkafka 0.39's own flush, as its poll, lasts for the whole of a time that is given
-    /// to it, in steps of 100 ms.)
+    /// Waits until all messages are acknowledged. (rdkafka 0.39's own flush is not used for waiting: like its poll, it always
+    /// lasts for all of a given timeout, in steps of 100 ms.)
     pub(super) fn flush(&self) -> Result<(), KafkaError> {
         let deadline = Instant::now() + FLUSH_MAX;
         while self.producer.in_flight_count() > 0 && Instant::now() < deadline {
             self.producer.poll(POLL_STEP);
         }
         if let Some((error, topic)) = self.producer.context().failed().take() {
-            return Err(self.unsent(&topic, &error));
+            return Err(self.send_failed(&topic, &error));
         }
         let flushed = self.producer.flush(Duration::ZERO);
-        flushed.map_err(|error| self.unsent(&self.topic.name, &error))
+        flushed.map_err(|error| self.send_failed(&self.topic.name, &error))
     }
 
     fn write(&self, rows: &WindowRows<'_>) -> Result<Vec<DeadLetter>, KafkaError> {
@@ -136,32 +169,32 @@ impl Publisher {
         }
     }
 
-    /// A source partition's rows go to one partition, in their order.
+    /// As many rows per message as fit. The rows of a source partition go to one partition, in order.
     fn write_batches(&self, rows: &WindowRows<'_>) -> Result<Vec<DeadLetter>, KafkaError> {
-        let mut parts: Vec<(&Partition, Vec<Range<usize>>)> = Vec::new();
+        let mut by_partition: Vec<(&Partition, Vec<Range<usize>>)> = Vec::new();
         for BlockRows { block, output, .. } in rows.blocks().filter(|rows| rows.is_owned && !rows.output.is_empty()) {
-            match parts.iter_mut().find(|(partition, _)| **partition == *block.partition) {
+            match by_partition.iter_mut().find(|(partition, _)| **partition == *block.partition) {
                 Some((_, ranges)) => ranges.push(output),
-                None => parts.push((&block.partition, vec![output])),
+                None => by_partition.push((&block.partition, vec![output])),
             }
         }
         let mut too_large = Vec::new();
-        for (partition, ranges) in parts {
-            let cut = cut(rows.output, &ranges, self.value_bytes_max()).map_err(defect)?;
-            let to = partition.ordinal() as i32 % self.topic.partitions;
-            for message in &cut.messages {
+        for (source_partition, ranges) in by_partition {
+            let split = split_rows(rows.output, &ranges, self.value_bytes_max()).map_err(split_failed)?;
+            let partition = source_partition.ordinal() as i32 % self.topic.partitions;
+            for message in &split.messages {
                 let record = BaseRecord::<str, [u8]>::to(&self.topic.name)
-                    .partition(to)
+                    .partition(partition)
                     .payload(message.value.as_slice())
                     .headers(self.headers(message, rows.traceparent));
                 self.send(record)?;
             }
-            too_large.extend(cut.too_large.iter().map(|&(row, bytes)| self.too_large(rows, row, bytes)));
+            too_large.extend(split.too_large.iter().map(|oversized| self.reject(rows, oversized)));
         }
         Ok(too_large)
     }
 
-    /// A message a row and a delete, in the order of their records; the key chooses the partition.
+    /// One message per row and per delete, in the order of their records. The key chooses the partition.
     fn write_rows(&self, rows: &WindowRows<'_>) -> Result<Vec<DeadLetter>, KafkaError> {
         let mut too_large = Vec::new();
         let window_rows: Vec<usize> = rows.output.window_rows().collect();
@@ -170,48 +203,51 @@ impl Publisher {
             for row in output {
                 let block_row = window_rows[row] - first_row;
                 while let Some(delete) = deletes.next_if(|&delete| delete < block.row_records[block_row]) {
-                    self.delete(block, delete)?;
+                    self.write_delete(block, delete)?;
                 }
                 let one = row..row + 1;
                 let key = block.ids.get(block_row);
                 let value_bytes_max = self.value_bytes_max().saturating_sub(key.len());
-                let cut = cut(rows.output, std::slice::from_ref(&one), value_bytes_max).map_err(defect)?;
-                for message in &cut.messages {
+                let split =
+                    split_rows(rows.output, std::slice::from_ref(&one), value_bytes_max).map_err(split_failed)?;
+                for message in &split.messages {
                     let record = BaseRecord::to(&self.topic.name)
                         .key(key)
                         .payload(message.value.as_slice())
                         .headers(self.headers(message, rows.traceparent));
                     self.send(record)?;
                 }
-                too_large.extend(cut.too_large.iter().map(|&(row, bytes)| self.too_large(rows, row, bytes)));
+                too_large.extend(split.too_large.iter().map(|oversized| self.reject(rows, oversized)));
             }
-            deletes.try_for_each(|delete| self.delete(block, delete))?;
+            deletes.try_for_each(|delete| self.write_delete(block, delete))?;
         }
         Ok(too_large)
     }
 
-    fn delete(&self, block: &Block, record: usize) -> Result<(), KafkaError> {
+    fn write_delete(&self, block: &Block, record: usize) -> Result<(), KafkaError> {
         let key = block.body.envelope(record).and_then(|envelope| envelope.key.as_deref()).unwrap_or_default();
         self.send(BaseRecord::<[u8], [u8]>::to(&self.topic.name).key(key))
     }
 
     fn value_bytes_max(&self) -> usize {
-        self.settings.rows_bytes_max.saturating_sub(MESSAGE_OVERHEAD_BYTES).max(1)
+        self.settings.row_message_bytes_max.saturating_sub(MESSAGE_OVERHEAD_BYTES).max(1)
     }
 
-    fn headers(&self, message: &Message, traceparent: Option<&str>) -> OwnedHeaders {
+    fn headers(&self, message: &RowsMessage, traceparent: Option<&str>) -> OwnedHeaders {
         let rows = message.rows.to_string();
         let headers = OwnedHeaders::new_with_capacity(4)
-            .insert(Header { key: "content-type", value: Some(CONTENT_TYPE) })
-            .insert(Header { key: "embedmill.rows", value: Some(rows.as_str()) })
-            .insert(Header { key: "embedmill.schema", value: Some(self.schema_hash.as_str()) });
+            .insert(Header { key: headers::CONTENT_TYPE, value: Some(CONTENT_TYPE) })
+            .insert(Header { key: headers::ROWS, value: Some(rows.as_str()) })
+            .insert(Header { key: headers::SCHEMA, value: Some(self.schema_hash.as_str()) });
         match traceparent {
             Some(context) => headers.insert(Header { key: TRACEPARENT, value: Some(context) }),
             None => headers,
         }
     }
 
-    fn too_large(&self, rows: &WindowRows<'_>, row: usize, bytes: usize) -> DeadLetter {
+    /// The dead letter of a record whose row the topic can never take.
+    fn reject(&self, rows: &WindowRows<'_>, oversized: &OversizedRow) -> DeadLetter {
+        let &OversizedRow { row, bytes } = oversized;
         let of_row = rows.blocks().find(|rows| rows.output.contains(&row));
         let BlockRows { block, first_row, .. } = of_row.expect("a row of the output is a row of a block");
         let window_row = rows.output.window_rows().nth(row).unwrap_or(first_row);
@@ -220,47 +256,51 @@ impl Publisher {
             position: block.position(record),
             stage: Stage::Publish,
             cause: format!(
-                "the row takes {bytes} bytes as a message; topic `{}` takes {} at most (`max.message.bytes`)",
-                self.topic.name, self.settings.rows_bytes_max
+                "the row as a message has {bytes} bytes; topic {:?} takes at most {} (max.message.bytes)",
+                self.topic.name, self.settings.row_message_bytes_max
             ),
             raw: block.body.raw(record),
             envelope: block.body.envelope(record).cloned(),
         }
     }
 
-    fn write_letter(&self, letter: &DeadLetter) -> Result<(), KafkaError> {
+    fn write_dead_letter(&self, dead_letter: &DeadLetter) -> Result<(), KafkaError> {
         let Some(topic) = &self.dead_letter_topic else {
             return Err(KafkaError::Failed {
-                what: "dead letters".into(),
-                message: "there is no topic for them".into(),
+                subject: "dead_letter".into(),
+                message: "this publisher has no topic for dead letters".into(),
                 failure: Failure::Fatal,
             });
         };
-        self.send(dead_letters::message(letter, topic, self.settings.letter_bytes_max))
+        self.send(dead_letters::message(dead_letter, topic, self.settings.dead_letter_bytes_max))
     }
 
-    /// A new producer in place of one that cannot go on.
+    /// Replaces a producer that can no longer be used.
     pub(super) fn renew(&mut self) -> Result<(), KafkaError> {
-        tracing::warn!("the transactional producer was fenced or failed; beginning again with a new one");
-        self.producer = self.settings.producer()?;
+        tracing::warn!("transactional producer fenced or failed; creating a new one");
+        self.producer = self.settings.create()?;
         Ok(())
     }
 }
 
-fn defect(error: impl std::fmt::Display) -> KafkaError {
+fn connect(cluster: &Cluster) -> Result<Admin, KafkaError> {
+    configuration(cluster, &[]).create_with_context(QueryContext::default()).map_err(creation_failed)
+}
+
+fn split_failed(error: impl std::fmt::Display) -> KafkaError {
     KafkaError::Failed {
-        what: "cutting rows into messages".into(),
+        subject: "splitting rows into messages".into(),
         message: error.to_string(),
         failure: Failure::Fatal,
     }
 }
 
-/// The publisher, shared by its views on delivery's thread.
+/// The publisher, shared by the sink, the dead letters and the transaction on delivery's thread.
 #[derive(Clone)]
-pub struct SharedPublisher(Arc<Mutex<Publisher>>);
+pub(super) struct SharedPublisher(Arc<Mutex<Publisher>>);
 
 impl SharedPublisher {
-    pub fn new(publisher: Publisher) -> Self {
+    pub(super) fn new(publisher: Publisher) -> Self {
         SharedPublisher(Arc::new(Mutex::new(publisher)))
     }
 
@@ -288,13 +328,13 @@ impl Sink for SharedPublisher {
 }
 
 impl DeadLetterSink for SharedPublisher {
-    fn write(&mut self, letter: &DeadLetter) -> Result<(), SinkError> {
-        Ok(self.lock().write_letter(letter)?)
+    fn write(&mut self, dead_letter: &DeadLetter) -> Result<(), SinkError> {
+        Ok(self.lock().write_dead_letter(dead_letter)?)
     }
 
     fn flush(&mut self) -> Result<(), SinkError> {
         let publisher = self.lock();
-        // A transaction's commit flushes.
+        // The commit of a transaction flushes.
         if publisher.settings.is_transactional() { Ok(()) } else { Ok(publisher.flush()?) }
     }
 

@@ -1,7 +1,7 @@
-//! When is a topic read to its end? With `until_end`, once every partition was read to the end that it had at the start,
-//! by this member or by others of the group.
+//! Decides when a run with `until_end` stops: once every partition is read to the end that it had at the start, by this
+//! consumer or by other members of its group.
 //!
-//! What the events of the consumer prove is in [`super::eof_tracker`].
+//! [`super::eof_tracker`] says what the consumer's events prove about its own partitions.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -9,95 +9,100 @@ use std::time::{Duration, Instant};
 use rdkafka::Offset;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
-use super::client::{QUERY_MAX, failed};
-use super::group::{Group, list};
+use super::client::{QUERY_MAX, operation_failed};
+use super::group::{GroupContext, offset_list};
 use crate::delivery::assignment::TopicPartition;
 use crate::failure::Failure;
 use crate::kafka::KafkaError;
 use crate::kafka::topic_names::TopicNames;
 
-/// How often the group's positions are asked for.
-const ASK_EVERY: Duration = Duration::from_secs(1);
-/// After so long without a change, partitions of other members are theirs to finish: a dead one would have lost them.
-const OTHERS_MAX: Duration = Duration::from_secs(60);
+/// How often the group's committed offsets are queried.
+const QUERY_EVERY: Duration = Duration::from_secs(1);
+/// After so long without a rebalance, the partitions of other members are left to them: a dead member would have lost its
+/// partitions by then.
+const OTHER_MEMBERS_MAX: Duration = Duration::from_secs(60);
 
-/// The ends that the topics had at the start.
-pub struct UntilEnd {
-    /// High watermarks.
+/// The end offsets that the topics' partitions had at the start.
+pub(super) struct UntilEnd {
     ends: HashMap<TopicPartition, i64>,
-    asked: Instant,
+    last_query: Instant,
 }
 
 impl UntilEnd {
-    /// Asks for them.
-    pub fn begin(consumer: &BaseConsumer<Group>, topics: &[String]) -> Result<UntilEnd, KafkaError> {
-        let ends = ends_of(consumer, topics)?;
-        Ok(UntilEnd { ends, asked: Instant::now() })
+    /// Queries the end offsets.
+    pub(super) fn begin(consumer: &BaseConsumer<GroupContext>, topics: &[String]) -> Result<UntilEnd, KafkaError> {
+        let ends = end_offsets(consumer, topics)?;
+        Ok(UntilEnd { ends, last_query: Instant::now() })
     }
 
-    /// Whether a message lies behind the end of its partition; of one that was not there at the start, every one does.
-    pub fn is_behind(&self, topic: &str, number: i32, offset: i64) -> bool {
-        // There are few partitions, and a key to look up by would need an allocation a message.
+    /// Whether a message was produced after the start. This is so for every message of a partition that did not exist then.
+    pub(super) fn is_past_end(&self, topic: &str, number: i32, offset: i64) -> bool {
+        // A search is enough for few partitions, and a key for a lookup would have to be allocated for every message.
         let of_partition = |((name, partition), _): &(&TopicPartition, &i64)| *partition == number && &**name == topic;
         self.ends.iter().find(of_partition).is_none_or(|(_, end)| offset >= *end)
     }
 
-    pub fn is_reached(&mut self, consumer: &BaseConsumer<Group>) -> bool {
-        // No topic matched a pattern, and what comes now lies behind the end.
+    /// Whether every partition is read to its end.
+    pub(super) fn is_reached(&mut self, consumer: &BaseConsumer<GroupContext>) -> bool {
+        // No topic matched a pattern, and whatever is created now lies past the end.
         if self.ends.is_empty() {
             return true;
         }
-        let group = consumer.context();
-        let ours = group.assignment.keys();
+        let context = consumer.context();
+        let owned = context.assignment.topic_partitions();
         {
-            let ends = group.ends();
-            if !ends.are_reached(&ours) {
+            let eof_tracker = context.eof_tracker();
+            if !eof_tracker.all_at_end(&owned) {
                 return false;
             }
-            if ends.rebalanced.elapsed() > OTHERS_MAX {
+            if eof_tracker.last_rebalance().elapsed() > OTHER_MEMBERS_MAX {
                 return true;
             }
         }
-        let others: Vec<(TopicPartition, i64)> = self
+        let of_others: Vec<(TopicPartition, i64)> = self
             .ends
             .iter()
-            .filter(|(key, end)| **end > 0 && !ours.contains(key))
+            .filter(|(key, end)| **end > 0 && !owned.contains(key))
             .map(|(key, end)| (key.clone(), *end))
             .collect();
-        if others.is_empty() {
-            return !ours.is_empty();
+        if of_others.is_empty() {
+            return !owned.is_empty();
         }
-        if self.asked.elapsed() < ASK_EVERY {
+        if self.last_query.elapsed() < QUERY_EVERY {
             return false;
         }
-        self.asked = Instant::now();
-        let committed = consumer.committed_offsets(list(&others), QUERY_MAX);
+        self.last_query = Instant::now();
+        let committed = consumer.committed_offsets(offset_list(&of_others), QUERY_MAX);
         committed.is_ok_and(|committed| {
-            let done = |(key, end): &(TopicPartition, i64)| {
-                let offset = committed.find_partition(&key.0, key.1).map(|element| element.offset());
+            let is_read = |((topic, number), end): &(TopicPartition, i64)| {
+                let offset = committed.find_partition(topic, *number).map(|element| element.offset());
                 matches!(offset, Some(Offset::Offset(offset)) if offset >= *end)
             };
-            others.iter().all(done)
+            of_others.iter().all(is_read)
         })
     }
 }
 
-/// The topics' names, whose patterns the plan has seen to be some.
-pub fn names(topics: &[String]) -> Result<TopicNames, KafkaError> {
-    let wrong = |message| KafkaError::Failed { what: "source.kafka.topics".into(), message, failure: Failure::Fatal };
-    TopicNames::new(topics).map_err(wrong)
+/// The names and patterns of `source.kafka.topics`. The plan has already checked the patterns.
+pub(super) fn topic_names(topics: &[String]) -> Result<TopicNames, KafkaError> {
+    let invalid =
+        |message| KafkaError::Failed { subject: "source.kafka.topics".into(), message, failure: Failure::Fatal };
+    TopicNames::new(topics).map_err(invalid)
 }
 
-/// The high watermarks of the topics' partitions; a topic that begins with ^ is a pattern.
-pub fn ends_of(consumer: &BaseConsumer<Group>, topics: &[String]) -> Result<HashMap<TopicPartition, i64>, KafkaError> {
-    let asking = |error| failed("source.kafka: asking for the topics' ends", &error);
-    let wanted = names(topics)?;
-    let metadata = consumer.fetch_metadata(None, QUERY_MAX).map_err(asking)?;
+/// The end offsets (high watermarks) of the partitions of every topic that matches.
+pub(super) fn end_offsets(
+    consumer: &BaseConsumer<GroupContext>,
+    topics: &[String],
+) -> Result<HashMap<TopicPartition, i64>, KafkaError> {
+    let query_failed = |error| operation_failed("source.kafka: querying the topics' end offsets", &error);
+    let names = topic_names(topics)?;
+    let metadata = consumer.fetch_metadata(None, QUERY_MAX).map_err(query_failed)?;
     let mut ends = HashMap::new();
-    for topic in metadata.topics().iter().filter(|topic| wanted.contains(topic.name())) {
+    for topic in metadata.topics().iter().filter(|topic| names.contains(topic.name())) {
         for partition in topic.partitions() {
-            let (_, end) = consumer.fetch_watermarks(topic.name(), partition.id(), QUERY_MAX).map_err(asking)?;
-            ends.insert((topic.name().into(), partition.id()), end);
+            let watermarks = consumer.fetch_watermarks(topic.name(), partition.id(), QUERY_MAX);
+            ends.insert((topic.name().into(), partition.id()), watermarks.map_err(query_failed)?.1);
         }
     }
     Ok(ends)

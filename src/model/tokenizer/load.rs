@@ -1,7 +1,8 @@
-//! A model folder's tokenizer files in, one tokenizer.json out, as transformers puts it together.
+//! The tokenizer files of a model folder in, a tokenizer out, put together as transformers does it.
 //!
-//! Most classes take only the vocabulary of tokenizer.json and build the rest by rules of their own, from tokenizer_config.json:
-//! class.rs has them. For BERT's classes the same serves a folder that has only a vocab.txt.
+//! Most classes take only the vocabulary of tokenizer.json and build the rest by rules of their own from tokenizer_config.json;
+//! class.rs has these rules. For BERT's classes a vocab.txt alone is enough. Fails if the files are missing, broken or of a class
+//! that is not supported.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -11,147 +12,177 @@ use serde_json::{Value, json};
 use tokenizers::models::unigram::Unigram;
 use tokenizers::{AddedToken, PostProcessorWrapper, Tokenizer};
 
+use super::class::TokenizerClass;
+use super::class_names::class_of;
+use super::config::TokenizerConfig;
+use super::scores::unigram_scores;
 use crate::model::LoadError;
-use crate::model::config_file::ConfigFile;
+use crate::model::config_file::{ConfigFile, shorten};
 
-use super::class::Class;
-use super::config::Arguments;
-pub use super::config::text_of;
-
-/// The largest tokenizers have some 30 MB.
+/// Maximum size of a tokenizer file. The largest known ones have some 30 MB.
 const FILE_BYTES_MAX: u64 = 512 << 20;
-/// What a folder may have in place of tokenizer.json, which no well-kept crate reads.
+/// Files that a folder may have instead of tokenizer.json, and that no maintained crate reads.
 const OTHER_FILES: [&str; 5] =
     ["sentencepiece.bpe.model", "spiece.model", "tokenizer.model", "spm.model", "vocab.json"];
 
-/// How a folder without tokenizer.json gets one.
+/// The command that makes a tokenizer.json.
 const CONVERT: &str =
     "python -c \"from transformers import AutoTokenizer as T; T.from_pretrained('MODEL').save_pretrained('FOLDER')\"";
 
-/// The file that it comes from, the tokenizer, and its rules as JSON.
-pub struct Found {
+/// A tokenizer, as its files and its class define it.
+pub(super) struct LoadedTokenizer {
+    /// The file with the vocabulary.
     pub path: PathBuf,
+    /// The tokenizer.
     pub tokenizer: Tokenizer,
+    /// The same as JSON, in the form of a tokenizer.json.
     pub json: Value,
 }
 
-/// `vocab_size` is how many tokens the model knows: what the files add beyond it is left out.
-pub fn read(folder: &Path, vocab_size: usize) -> Result<Found, LoadError> {
-    let config = ConfigFile::read(folder.join("tokenizer_config.json"))?;
+/// Reads the tokenizer of a folder. `vocab_size` is the number of tokens that the model has rows for; added tokens beyond it are
+/// left out.
+///
+/// # Errors
+/// If the files are missing or broken, or their class is not supported or does not fit the vocabulary.
+pub(super) fn read(folder: &Path, vocab_size: usize) -> Result<LoadedTokenizer, LoadError> {
+    let tokenizer_config = ConfigFile::read(folder.join("tokenizer_config.json"))?;
     let special_tokens = ConfigFile::read(folder.join("special_tokens_map.json"))?;
-    let given = Arguments { config: config.as_ref(), special_tokens: special_tokens.as_ref() };
+    let config = TokenizerConfig { config: tokenizer_config.as_ref(), special_tokens: special_tokens.as_ref() };
     let path = folder.join("tokenizer.json");
     if let Some(bytes) = read_bounded(&path)? {
-        let no_tokenizer = |error: String| LoadError::model(&path, format!("is no tokenizer: {error}"));
-        let text = String::from_utf8(bytes).map_err(|error| no_tokenizer(error.to_string()))?;
-        let mut json: Value = serde_json::from_str(&text).map_err(|error| no_tokenizer(error.to_string()))?;
-        let named = ConfigFile::read(folder.join("added_tokens.json"))?;
-        let listed = given.list(named.as_ref(), &json);
-        let Some((name, class)) = named_class(folder, &given, &text)? else {
-            let mut tokenizer = Tokenizer::from_bytes(text).map_err(|error| no_tokenizer(error.to_string()))?;
-            let added = add(&mut tokenizer, &mut json, Class::additions(None, listed, &given), vocab_size);
-            added.map_err(|problem| problem.at(&path))?;
-            return Ok(Found { path, tokenizer, json });
-        };
-        let how = "if the file is right as it is, set `tokenizer_class` of tokenizer_config.json to \"PreTrainedTokenizerFast\"";
-        if let Some(mismatch) = class.mismatch(&json["model"]) {
-            return Err(LoadError::model(path, format!("does not fit its class: {name} {mismatch}; {how}")));
-        }
-        let scores = if class.has_scores() { super::scores::scores(&text) } else { None };
-        let tokenizer = build(class, &mut json, (listed, scores), &given, vocab_size);
-        let tokenizer = tokenizer.map_err(|problem| problem.at(&path))?;
-        return Ok(Found { path, tokenizer, json });
+        return read_tokenizer_json(folder, path, bytes, &config, vocab_size);
     }
     let vocabulary = folder.join("vocab.txt");
     if let Some(bytes) = read_bounded(&vocabulary)? {
-        if let Some((_, Class::Bert)) = named_class(folder, &given, "")? {
-            let mut json = from_vocabulary(folder, &vocabulary, bytes, &given)?;
-            let tokenizer = build(Class::Bert, &mut json, (Vec::new(), None), &given, vocab_size);
-            let tokenizer = tokenizer.map_err(|problem| problem.at(&vocabulary))?;
-            return Ok(Found { path: vocabulary, tokenizer, json });
+        if let Some((_, TokenizerClass::Bert)) = named_class(folder, &config, "")? {
+            let mut json = from_vocabulary(folder, &vocabulary, bytes, &config)?;
+            let tokenizer = build(TokenizerClass::Bert, &mut json, Vec::new(), None, &config, vocab_size);
+            let tokenizer = tokenizer.map_err(|error| error.at(&vocabulary))?;
+            return Ok(LoadedTokenizer { path: vocabulary, tokenizer, json });
         }
-        let message = format!("is missing, and vocab.txt alone is read of BERT's classes only; make it with {CONVERT}");
+        let message =
+            format!("missing; a vocab.txt alone is enough for BERT's classes only (make the file with {CONVERT})");
         return Err(LoadError::model(path, message));
     }
     match OTHER_FILES.iter().find(|name| folder.join(name).is_file()) {
-        Some(name) => {
-            let message = format!("is missing; {name} has to be converted to it first, with {CONVERT}");
-            Err(LoadError::model(path, message))
+        Some(name) => Err(LoadError::model(path, format!("missing; {name} must be converted to it (with {CONVERT})"))),
+        None => {
+            Err(LoadError::model(path, format!("missing; expected the model's tokenizer (make it with {CONVERT})")))
         }
-        None => Err(LoadError::model(path, format!("is missing; make it with {CONVERT}"))),
     }
 }
 
-/// What is wrong with a tokenizer file, or with what stands beside it.
-enum Problem {
-    File(String),
-    Config(LoadError),
+/// A tokenizer of a tokenizer.json: as the file is for the general class, and by the rules of its class for any other.
+fn read_tokenizer_json(
+    folder: &Path,
+    path: PathBuf,
+    bytes: Vec<u8>,
+    config: &TokenizerConfig<'_>,
+    vocab_size: usize,
+) -> Result<LoadedTokenizer, LoadError> {
+    let invalid = |error: String| LoadError::model(&path, format!("invalid tokenizer: {error}"));
+    let text = String::from_utf8(bytes).map_err(|error| invalid(error.to_string()))?;
+    let mut json: Value = serde_json::from_str(&text).map_err(|error| invalid(error.to_string()))?;
+    let added_tokens = ConfigFile::read(folder.join("added_tokens.json"))?;
+    let listed = config.added_tokens(added_tokens.as_ref(), &json);
+    let Some((name, class)) = named_class(folder, config, &text)? else {
+        let mut tokenizer = Tokenizer::from_bytes(text).map_err(|error| invalid(error.to_string()))?;
+        let tokens = TokenizerClass::tokens_to_add(None, listed, config);
+        add_tokens(&mut tokenizer, &mut json, tokens, vocab_size).map_err(|error| error.at(&path))?;
+        return Ok(LoadedTokenizer { path, tokenizer, json });
+    };
+    if let Some(mismatch) = class.mismatch(&json["model"]) {
+        let hint = "if the file is right as it is, set \"tokenizer_class\" of tokenizer_config.json to \"PreTrainedTokenizerFast\"";
+        return Err(LoadError::model(
+            path,
+            format!("{mismatch}, the type that the class of {name} builds on ({hint})"),
+        ));
+    }
+    let scores = if class.has_scores() { unigram_scores(&text) } else { None };
+    let tokenizer = build(class, &mut json, listed, scores, config, vocab_size).map_err(|error| error.at(&path))?;
+    Ok(LoadedTokenizer { path, tokenizer, json })
 }
 
-impl Problem {
+/// Why a tokenizer cannot be built from its files.
+enum BuildError {
+    /// The file with the vocabulary is wrong; the message does not name it.
+    Vocabulary(String),
+    /// A file beside it is wrong.
+    Other(LoadError),
+}
+
+impl BuildError {
+    /// The error, with the path of the file with the vocabulary.
     fn at(self, path: &Path) -> LoadError {
         match self {
-            Problem::File(message) => LoadError::model(path, message),
-            Problem::Config(error) => error,
+            BuildError::Vocabulary(message) => LoadError::model(path, message),
+            BuildError::Other(error) => error,
         }
     }
 }
 
-/// A tokenizer by the rules of its class: vocabulary, then tokens that are added, then what stands around a text.
+/// Builds a tokenizer by the rules of its class: the vocabulary, then the added tokens, then the template around a text. `listed`
+/// are the added tokens of the files, and `scores` the exact scores of a Unigram vocabulary. `json` becomes what was built.
 fn build(
-    class: Class,
+    class: TokenizerClass,
     json: &mut Value,
-    (listed, scores): (Vec<AddedToken>, Option<Vec<(String, f64)>>),
-    given: &Arguments,
+    listed: Vec<AddedToken>,
+    scores: Option<Vec<(String, f64)>>,
+    config: &TokenizerConfig<'_>,
     vocab_size: usize,
-) -> Result<Tokenizer, Problem> {
-    let failed = |error: &dyn std::fmt::Display| Problem::File(format!("is no tokenizer: {error}"));
-    if let Some(token) = class.missing_unknown(&json["model"], given) {
-        return Err(Problem::File(format!(
-            "lacks {token} in its vocabulary, the `unk_token`, which stands for every unknown word; expected it there, or \
-             another name of it in tokenizer_config.json"
+) -> Result<Tokenizer, BuildError> {
+    let invalid = |error: &dyn std::fmt::Display| BuildError::Vocabulary(format!("invalid tokenizer: {error}"));
+    if let Some(token) = class.missing_unknown_token(&json["model"], config) {
+        return Err(BuildError::Vocabulary(format!(
+            "token {token:?} is missing; expected the \"unk_token\", which replaces every unknown word, in the vocabulary (or \
+             another one in tokenizer_config.json)"
         )));
     }
-    class.build(json, given).map_err(Problem::Config)?;
-    // What stands around a text may be tokens that are still to be added.
+    class.build(json, config).map_err(BuildError::Other)?;
+    // The template may name tokens that are added only below, so it is set last.
     let own = json["post_processor"].take();
     let mut tokenizer = match scores {
-        None => Tokenizer::from_bytes(json.to_string()).map_err(|error| failed(&error))?,
+        None => Tokenizer::from_bytes(json.to_string()).map_err(|error| invalid(&error))?,
         Some(scores) => {
             let unknown = json["model"]["unk_id"].as_u64().map(|id| id as usize);
-            let model = Unigram::from(scores, unknown, false).map_err(|error| failed(&error))?;
-            // The rules with next to no vocabulary, for it is the largest part and is there already.
+            let model = Unigram::from(scores, unknown, false).map_err(|error| invalid(&error))?;
+            // The rules are parsed with a tiny vocabulary, because the real one is large and is in `model` already.
             let vocabulary = std::mem::replace(&mut json["model"]["vocab"], json!([["", 0.0]]));
             let unknown = std::mem::replace(&mut json["model"]["unk_id"], Value::Null);
             let rules = Tokenizer::from_bytes(json.to_string());
             (json["model"]["vocab"], json["model"]["unk_id"]) = (vocabulary, unknown);
-            let mut tokenizer = rules.map_err(|error| failed(&error))?;
+            let mut tokenizer = rules.map_err(|error| invalid(&error))?;
             tokenizer.with_model(model);
             tokenizer
         }
     };
-    add(&mut tokenizer, json, Class::additions(Some(class), listed, given), vocab_size)?;
-    let template = class.template(&own, given, |token| tokenizer.token_to_id(token));
+    add_tokens(&mut tokenizer, json, TokenizerClass::tokens_to_add(Some(class), listed, config), vocab_size)?;
+    let template = class.template(&own, config, |token| tokenizer.token_to_id(token));
     let template = template.map_err(|token| {
-        Problem::File(format!(
-            "has no room for {token:?}, which stands around every text: the model's `vocab_size` is {vocab_size}"
+        BuildError::Vocabulary(format!(
+            "token {token:?} does not fit the model; expected it, which is added to every text, within the {vocab_size} tokens of \
+             the model's \"vocab_size\""
         ))
     })?;
     json["post_processor"] = template.unwrap_or(own);
-    let around =
-        Option::<PostProcessorWrapper>::deserialize(&json["post_processor"]).map_err(|error| failed(&error))?;
-    tokenizer.with_post_processor(around);
+    let post_processor =
+        Option::<PostProcessorWrapper>::deserialize(&json["post_processor"]).map_err(|error| invalid(&error))?;
+    tokenizer.with_post_processor(post_processor);
     Ok(tokenizer)
 }
 
-/// Adds tokens to a tokenizer, and to its list of them. A token is left out for which the model has no row, and with it all
-/// that would come after.
-fn add(tokenizer: &mut Tokenizer, json: &mut Value, tokens: Vec<AddedToken>, vocab_size: usize) -> Result<(), Problem> {
-    let failed = |error: tokenizers::Error| Problem::File(format!("cannot be added to: {error}"));
+/// Adds tokens to a tokenizer and to its JSON. A new token that the model has no row for is left out.
+fn add_tokens(
+    tokenizer: &mut Tokenizer,
+    json: &mut Value,
+    tokens: Vec<AddedToken>,
+    vocab_size: usize,
+) -> Result<(), BuildError> {
+    let failed = |error: tokenizers::Error| BuildError::Vocabulary(format!("tokens cannot be added: {error}"));
     let mut count = tokenizer.get_vocab_size(true);
     let mut new = HashSet::new();
-    let mut added = tokens;
-    added.retain(|token| {
+    let mut tokens = tokens;
+    tokens.retain(|token| {
         let is_known = new.contains(&token.content) || tokenizer.token_to_id(&token.content).is_some();
         if token.content.is_empty() || (!is_known && count >= vocab_size) {
             return false;
@@ -163,22 +194,22 @@ fn add(tokenizer: &mut Tokenizer, json: &mut Value, tokens: Vec<AddedToken>, voc
         true
     });
     if let Some(list) = json["added_tokens"].as_array_mut() {
-        list.extend(added.iter().map(|token| {
+        list.extend(tokens.iter().map(|token| {
             json!({
                 "content": token.content, "single_word": token.single_word, "lstrip": token.lstrip, "rstrip": token.rstrip,
             })
         }));
     }
-    // All at once: the search for them is built anew by every call. Each knows whether it is special.
-    tokenizer.add_tokens(added).map(drop).map_err(failed)
+    // One call for all, because each call builds the search for added tokens anew. Each token says whether it is special.
+    tokenizer.add_tokens(tokens).map(drop).map_err(failed)
 }
 
-/// A file's bytes; `None` where there is none.
+/// The bytes of a file; `None` if it does not exist.
 fn read_bounded(path: &Path) -> Result<Option<Vec<u8>>, LoadError> {
     match std::fs::metadata(path) {
         Err(_) => Ok(None),
         Ok(file) if file.len() > FILE_BYTES_MAX => {
-            Err(LoadError::model(path, format!("has {} bytes; no tokenizer is that large", file.len())))
+            Err(LoadError::model(path, format!("found {} bytes; expected at most {FILE_BYTES_MAX}", file.len())))
         }
         Ok(_) => {
             let bytes = std::fs::read(path);
@@ -187,35 +218,45 @@ fn read_bounded(path: &Path) -> Result<Option<Vec<u8>>, LoadError> {
     }
 }
 
-/// The class that transformers loads the folder's tokenizer with, where it has rules of its own, and its name there.
-fn named_class(folder: &Path, given: &Arguments, tokenizer: &str) -> Result<Option<(String, Class)>, LoadError> {
+/// The class that transformers loads the folder's tokenizer with, and the name that says so; `None` is the general class.
+fn named_class(
+    folder: &Path,
+    config: &TokenizerConfig<'_>,
+    tokenizer: &str,
+) -> Result<Option<(String, TokenizerClass)>, LoadError> {
     let model = ConfigFile::read(folder.join("config.json"))?;
     let text = |file: Option<&ConfigFile>, key: &str| -> Result<Option<String>, LoadError> {
         Ok(file.map(|file| file.text(key)).transpose()?.flatten().map(str::to_owned))
     };
     let model_type = text(model.as_ref(), "model_type")?;
-    let name = text(given.config, "tokenizer_class")?;
+    let name = text(config.config, "tokenizer_class")?;
     let name = if name.is_some() { name } else { text(model.as_ref(), "tokenizer_class")? };
-    let class = super::names::class_of(name.as_deref(), model_type.as_deref(), tokenizer).map_err(|what| {
-        let how = "if tokenizer.json is right as it is, set it to \"PreTrainedTokenizerFast\"";
-        LoadError::model(folder.join("tokenizer_config.json"), format!("{what}; {how}"))
+    let class = class_of(name.as_deref(), model_type.as_deref(), tokenizer).map_err(|problem| {
+        let hint = "if tokenizer.json is right as it is, set it to \"PreTrainedTokenizerFast\"";
+        LoadError::model(folder.join("tokenizer_config.json"), format!("{problem} ({hint})"))
     })?;
     let shown = || name.or(model_type).unwrap_or_default();
     Ok(class.map(|class| (shown(), class)))
 }
 
-/// A tokenizer of a vocab.txt, a token a line.
-fn from_vocabulary(folder: &Path, path: &Path, bytes: Vec<u8>, given: &Arguments) -> Result<Value, LoadError> {
-    let text = String::from_utf8(bytes).map_err(|_| LoadError::model(path, "is not UTF-8"))?;
-    refuse_what_is_added(folder, given.config)?;
+/// The tokenizer.json of a vocab.txt, which has one token per line.
+fn from_vocabulary(
+    folder: &Path,
+    path: &Path,
+    bytes: Vec<u8>,
+    config: &TokenizerConfig<'_>,
+) -> Result<Value, LoadError> {
+    let text =
+        String::from_utf8(bytes).map_err(|_| LoadError::model(path, "invalid UTF-8; expected one token per line"))?;
+    refuse_additions(folder, config.config)?;
     let mut vocabulary = serde_json::Map::new();
     for (id, token) in text.lines().enumerate() {
         vocabulary.insert(token.to_owned(), id.into());
     }
-    for (key, default) in Class::Bert.special_tokens() {
-        let token = given.token(key, default);
+    for (key, default) in TokenizerClass::Bert.special_tokens() {
+        let token = config.token(key, default);
         if !vocabulary.contains_key(&token) {
-            return Err(LoadError::model(path, format!("has no line {token}, which the tokenizer needs")));
+            return Err(LoadError::model(path, format!("token {token:?} is missing; expected a line for it")));
         }
     }
     Ok(json!({
@@ -225,13 +266,14 @@ fn from_vocabulary(folder: &Path, path: &Path, bytes: Vec<u8>, given: &Arguments
     }))
 }
 
-/// Tokens besides the vocabulary, and switches that BERT's old tokenizer had: not built here, so not ignored either.
-fn refuse_what_is_added(folder: &Path, config: Option<&ConfigFile>) -> Result<(), LoadError> {
-    let how = format!("which is not read beside a vocab.txt; make a tokenizer.json with {CONVERT}");
+/// Refuses tokens besides the vocabulary, and switches of BERT's original tokenizer. Beside a vocab.txt they are not implemented,
+/// and ignoring them would give other tokens.
+fn refuse_additions(folder: &Path, config: Option<&ConfigFile>) -> Result<(), LoadError> {
+    let hint = format!("which is not supported beside a vocab.txt (make a tokenizer.json with {CONVERT})");
     if let Some(file) = ConfigFile::read(folder.join("added_tokens.json"))?
         && !file.json.is_empty()
     {
-        return Err(file.error(format!("adds tokens, {how}")));
+        return Err(file.error(format!("found added tokens, {hint}")));
     }
     let Some(file) = config else { return Ok(()) };
     for key in ["never_split", "additional_special_tokens", "extra_special_tokens"] {
@@ -239,11 +281,11 @@ fn refuse_what_is_added(folder: &Path, config: Option<&ConfigFile>) -> Result<()
             value.as_array().is_some_and(Vec::is_empty) || value.as_object().is_some_and(serde_json::Map::is_empty)
         };
         if let Some(value) = file.get(key).filter(|value| !is_empty(value)) {
-            return Err(file.error(format!("`{key}` is {}, {how}", crate::model::config_file::short(value))));
+            return Err(file.error(format!("{key:?}: found {}, {hint}", shorten(value))));
         }
     }
     if file.get("do_basic_tokenize").is_some() && !file.flag("do_basic_tokenize")? {
-        return Err(file.error(format!("`do_basic_tokenize` is false, {how}")));
+        return Err(file.error(format!("\"do_basic_tokenize\": found false, {hint}")));
     }
     Ok(())
 }
@@ -252,7 +294,7 @@ fn refuse_what_is_added(folder: &Path, config: Option<&ConfigFile>) -> Result<()
 mod tests {
     use super::*;
 
-    /// A folder with these files; what comes of it, or the refusal.
+    /// Reads a folder with these files and compares the tokenizer, or the error.
     fn check(files: &[(&str, &str)], expected: &str) {
         let folder = tempfile::tempdir().expect("a temporary folder");
         for (name, content) in files {
@@ -300,27 +342,33 @@ mod tests {
 
     #[test]
     fn what_cannot_be_built_is_refused_with_what_to_do() {
-        check(&[BERT], "tokenizer.json: is missing; make it with python -c");
-        check(
-            &[BERT, ("spiece.model", "")],
-            "tokenizer.json: is missing; spiece.model has to be converted to it first",
-        );
+        check(&[BERT], "tokenizer.json: missing; expected the model's tokenizer (make it with python -c");
+        check(&[BERT, ("spiece.model", "")], "tokenizer.json: missing; spiece.model must be converted to it");
         let other = ("config.json", r#"{"model_type": "mpnet"}"#);
         check(
             &[other, ("vocab.txt", VOCABULARY)],
-            "tokenizer.json: is missing, and vocab.txt alone is read of BERT's classes",
+            "tokenizer.json: missing; a vocab.txt alone is enough for BERT's classes",
         );
-        check(&[BERT, ("vocab.txt", "[PAD]\n[UNK]\n")], "vocab.txt: has no line [SEP], which the tokenizer needs");
+        check(
+            &[BERT, ("vocab.txt", "[PAD]\n[UNK]\n")],
+            "vocab.txt: token \"[SEP]\" is missing; expected a line for it",
+        );
         let added = ("added_tokens.json", r#"{"[NEW]": 6}"#);
-        check(&[BERT, ("vocab.txt", VOCABULARY), added], "added_tokens.json: adds tokens, which is not read beside");
+        check(
+            &[BERT, ("vocab.txt", VOCABULARY), added],
+            "added_tokens.json: found added tokens, which is not supported beside",
+        );
         let basic = ("tokenizer_config.json", r#"{"do_basic_tokenize": false}"#);
-        check(&[BERT, ("vocab.txt", VOCABULARY), basic], "tokenizer_config.json: `do_basic_tokenize` is false, which");
-        check(&[BERT, ("tokenizer.json", "{")], "tokenizer.json: is no tokenizer: ");
+        check(
+            &[BERT, ("vocab.txt", VOCABULARY), basic],
+            "tokenizer_config.json: \"do_basic_tokenize\": found false, which",
+        );
+        check(&[BERT, ("tokenizer.json", "{")], "tokenizer.json: invalid tokenizer: ");
         let pieces = ("tokenizer.json", r#"{"model": {"type": "Unigram", "vocab": [["a", 0.0]]}}"#);
         check(
             &[BERT, pieces],
-            "tokenizer.json: does not fit its class: bert builds on a vocabulary of the kind WordPiece, tokenizer.json has \
-             Unigram; if the file is right as it is, set `tokenizer_class`",
+            "tokenizer.json: found a vocabulary of type Unigram; expected WordPiece, the type that the class of bert builds on (if \
+             the file is right as it is, set \"tokenizer_class\"",
         );
     }
 }

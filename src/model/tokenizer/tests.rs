@@ -1,28 +1,29 @@
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
 
+use super::split_points::{PIECE_BYTES, SplitPoints};
 use super::*;
 use crate::model::{Backend, ModelConfig};
 
-fn words(text: &str, max_seq_length: usize) -> (Vec<u32>, u32) {
+fn whitespace(text: &str, max_seq_length: usize) -> (Vec<u32>, u32) {
     let mut tokens = Tokens::default();
-    encode_words(text, max_seq_length, &mut tokens);
+    super::whitespace::encode(text, max_seq_length, &mut tokens);
     (tokens.ids(0).to_vec(), tokens.truncated(0))
 }
 
 #[test]
-fn words_are_runs_of_letters_and_digits_in_any_case() {
-    let (ids, cut) = words("The  quick, brown\tFOX9!", 100);
+fn whitespace_tokens_are_runs_of_letters_and_digits_in_any_case() {
+    let (ids, cut) = whitespace("The  quick, brown\tFOX9!", 100);
     assert_eq!((ids.len(), cut), (6, 0));
-    assert_eq!(words("the\nquick , BROWN fox9 !", 100).0, ids);
-    assert_ne!(words("the quick, brown fox8!", 100).0, ids);
-    assert_eq!(words("", 5), (vec![], 0));
-    assert_eq!(words(" \n\u{3000} ", 5), (vec![], 0));
-    assert_eq!(words("a b c d e", 2), (words("a b", 9).0, 3));
-    // Pinned: vectors that were written last year must still be found.
-    assert_eq!(words("fox", 9).0, [577_464_726]);
+    assert_eq!(whitespace("the\nquick , BROWN fox9 !", 100).0, ids);
+    assert_ne!(whitespace("the quick, brown fox8!", 100).0, ids);
+    assert_eq!(whitespace("", 5), (vec![], 0));
+    assert_eq!(whitespace(" \n\u{3000} ", 5), (vec![], 0));
+    assert_eq!(whitespace("a b c d e", 2), (whitespace("a b", 9).0, 3));
+    // Pinned, because vectors that were written earlier must stay comparable with new ones.
+    assert_eq!(whitespace("fox", 9).0, [577_464_726]);
 }
 
 /// A WordPiece tokenizer over a few tokens, as a model folder has it.
@@ -128,12 +129,12 @@ fn lower_case_comes_before_a_tokenizer_that_keeps_case() {
     assert_eq!(ids(&case, "FOX").0, [2, 5, 3]);
 }
 
-/// Long texts of all kinds: the pieces' ids are those of the whole, and nothing is lost at a cut.
+/// Long texts of all kinds: the pieces' ids are those of the whole, and nothing is lost between pieces.
 #[test]
 fn a_long_text_in_pieces_has_the_ids_of_the_whole() {
     let case = Case { max_seq_length: 1 << 30, ..Case::default() };
     let tokenizer = load(&case).expect("it loads");
-    let Body::Model(model) = &tokenizer.body else { panic!("a tokenizer.json is there") };
+    let Algorithm::Model(model) = &tokenizer.algorithm else { panic!("a tokenizer.json is there") };
     let alphabet =
         ["the ", "fox", "foxes", "[CLS]", "[SEP]", "[", "]", "中", ", ", "!", "\n", "e\u{301}", " ", "\u{301}", "a"];
     // A generator of its own, so that a failure can be run again.
@@ -144,8 +145,8 @@ fn a_long_text_in_pieces_has_the_ids_of_the_whole() {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             text.push_str(alphabet[(state >> 33) as usize % alphabet.len()]);
         }
-        assert!(model.cuts.pieces(&text).count() >= 3, "it is cut");
-        assert_eq!(model.cuts.pieces(&text).collect::<String>(), text);
+        assert!(model.split_points.pieces(&text).count() >= 3, "it is split");
+        assert_eq!(model.split_points.pieces(&text).collect::<String>(), text);
         let whole = model.tokenizer.encode_fast(text.as_str(), true).expect("it encodes");
         let mut tokens = Tokens::default();
         tokenizer.encode(&text, &mut tokens).expect("it encodes");
@@ -154,12 +155,12 @@ fn a_long_text_in_pieces_has_the_ids_of_the_whole() {
 }
 
 /// A byte-level tokenizer of a family's tiny model.
-fn byte_level(name: &str) -> (tokenizers::Tokenizer, Cuts) {
+fn byte_level(name: &str) -> (tokenizers::Tokenizer, SplitPoints) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/families").join(name).join("tokenizer.json");
     let json: Value = serde_json::from_slice(&std::fs::read(path).expect("the tokenizer")).expect("JSON");
     let mut tokenizer = tokenizers::Tokenizer::from_bytes(json.to_string()).expect("a tokenizer");
     tokenizer.with_padding(None).with_truncation(None).expect("no truncation");
-    (tokenizer, Cuts::of(&json))
+    (tokenizer, SplitPoints::of(&json))
 }
 
 proptest! {
@@ -171,9 +172,9 @@ proptest! {
         ];
         let text: String = parts.iter().map(|&part| PARTS[part]).collect();
         for name in ["qwen3", "qwen2"] {
-            let (tokenizer, cuts) = byte_level(name);
+            let (tokenizer, split_points) = byte_level(name);
             let ids = |text: &str| tokenizer.encode_fast(text, false).expect("it encodes").get_ids().to_vec();
-            let pieces: Vec<&str> = cuts.pieces_of(&text, bytes).collect();
+            let pieces: Vec<&str> = split_points.pieces_of(&text, bytes).collect();
             prop_assert_eq!(pieces.concat(), text.as_str());
             let found: Vec<u32> = pieces.iter().flat_map(|piece| ids(piece)).collect();
             prop_assert_eq!(found, ids(&text), "{}: {:?}", name, pieces);
@@ -182,11 +183,11 @@ proptest! {
 }
 
 #[test]
-fn byte_level_texts_are_cut_and_others_of_that_kind_are_not() {
+fn byte_level_texts_are_split_and_others_of_that_kind_are_not() {
     for name in ["qwen3", "qwen2"] {
-        let (_, cuts) = byte_level(name);
-        assert_eq!(cuts.pieces(&"word ".repeat(PIECE_BYTES)).count(), 5, "{name}");
-        assert_eq!(cuts.pieces(&"word  ".repeat(PIECE_BYTES)).count(), 1, "{name}");
+        let (_, split_points) = byte_level(name);
+        assert_eq!(split_points.pieces(&"word ".repeat(PIECE_BYTES)).count(), 5, "{name}");
+        assert_eq!(split_points.pieces(&"word  ".repeat(PIECE_BYTES)).count(), 1, "{name}");
     }
     let pieces = |change: fn(&mut Value)| {
         let mut json = json!({
@@ -194,7 +195,7 @@ fn byte_level_texts_are_cut_and_others_of_that_kind_are_not() {
             "added_tokens": [{"content": "<mask>", "lstrip": true, "rstrip": false, "single_word": false}],
         });
         change(&mut json);
-        Cuts::of(&json).pieces(&"word ".repeat(PIECE_BYTES)).count()
+        SplitPoints::of(&json).pieces(&"word ".repeat(PIECE_BYTES)).count()
     };
     assert_eq!(pieces(|_| ()), 5);
     assert_eq!(pieces(|json| json["pre_tokenizer"]["use_regex"] = json!(false)), 1);
@@ -205,12 +206,12 @@ fn byte_level_texts_are_cut_and_others_of_that_kind_are_not() {
 }
 
 #[test]
-fn where_cuts_are_not_known_a_text_stays_whole() {
+fn where_split_points_are_not_known_a_text_stays_whole() {
     let pieces = |change: fn(&mut Value), text: &str| {
         let mut json = tokenizer_json();
         change(&mut json);
-        let cuts = Cuts::of(&json);
-        cuts.pieces(text).count()
+        let split_points = SplitPoints::of(&json);
+        split_points.pieces(text).count()
     };
     let spaces = "word ".repeat(PIECE_BYTES);
     assert_eq!(pieces(|_| (), &spaces), 5);
@@ -222,13 +223,13 @@ fn where_cuts_are_not_known_a_text_stays_whole() {
     assert_eq!(pieces(|json| json["normalizer"] = json!({"type": "Precompiled"}), &spaces), 1);
     assert_eq!(pieces(|json| json["added_tokens"][0]["content"] = json!("a b"), &spaces), 1);
     assert_eq!(pieces(|json| json["added_tokens"][0]["single_word"] = json!(true), &spaces), 1);
-    fn words_first(json: &mut Value, prepend: &str) {
+    fn whitespace_first(json: &mut Value, prepend: &str) {
         let metaspace = json!({"type": "Metaspace", "prepend_scheme": prepend});
         json["pre_tokenizer"] = json!({"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, metaspace]});
         json["normalizer"] = json!({"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "Lowercase"}]});
     }
-    assert_eq!(pieces(|json| words_first(json, "always"), &spaces), 5);
-    assert_eq!(pieces(|json| words_first(json, "first"), &spaces), 1);
+    assert_eq!(pieces(|json| whitespace_first(json, "always"), &spaces), 5);
+    assert_eq!(pieces(|json| whitespace_first(json, "first"), &spaces), 1);
 }
 
 #[test]
@@ -241,26 +242,26 @@ fn what_does_not_fit_is_refused() {
     };
     check(
         |case| case.vocab_size = 13,
-        "FOLDER/tokenizer.json: does not fit the weights: its token \"a\" has id 13, the model's `vocab_size` is 13",
+        "FOLDER/tokenizer.json: token \"a\" has id 13; expected ids below 13, the model's \"vocab_size\"",
     );
     check(
         |case| case.max_seq_length = 2,
-        "model.max_seq_length is 2, but the tokenizer adds 2 special tokens to every text",
+        "model.max_seq_length: found 2; expected more than 2, the number of special tokens that the tokenizer adds to every text",
     );
-    check(|case| case.json = json!({"version": "1.0"}), "FOLDER/tokenizer.json: is no tokenizer: ");
+    check(|case| case.json = json!({"version": "1.0"}), "FOLDER/tokenizer.json: invalid tokenizer: ");
     check(
         |case| case.config = json!({"split_special_tokens": true}),
-        "FOLDER/tokenizer_config.json: `split_special_tokens` is true, which this version does not support",
+        "FOLDER/tokenizer_config.json: \"split_special_tokens\": found true; expected false",
     );
     check(
         |case| case.config = json!({"truncation_side": "left"}),
-        "FOLDER/tokenizer_config.json: `truncation_side` is \"left\"; only \"right\" is supported",
+        "FOLDER/tokenizer_config.json: \"truncation_side\": found \"left\"; expected \"right\"",
     );
     check(
         |case| case.json["truncation"]["direction"] = json!("Left"),
-        "FOLDER/tokenizer.json: `truncation.direction` is \"Left\"; only \"Right\" is supported",
+        "FOLDER/tokenizer.json: \"truncation.direction\": found \"Left\"; expected \"Right\"",
     );
-    let twice = "FOLDER/tokenizer.json: adds special tokens in a way that this version does not know";
+    let twice = "FOLDER/tokenizer.json: unsupported post-processor; expected one that adds special tokens only before and after a text";
     check(
         |case| {
             let again = json!({"Sequence": {"id": "A", "type_id": 0}});
@@ -271,7 +272,10 @@ fn what_does_not_fit_is_refused() {
     let config = ModelConfig { backend: Backend::Hash, ..ModelConfig::default() };
     let nowhere = ModelSpec { transformer: Some(PathBuf::from("/nowhere")), ..ModelSpec::hash_backend(&config) };
     let missing = Tokenizer::load(&nowhere).err().map(|error| error.to_string()).unwrap_or_default();
-    assert!(missing.starts_with("/nowhere/tokenizer.json: is missing; make it with python -c"), "{missing}");
+    assert!(
+        missing.starts_with("/nowhere/tokenizer.json: missing; expected the model's tokenizer (make it with python -c"),
+        "{missing}"
+    );
 }
 
 #[test]

@@ -1,8 +1,9 @@
-//! Batches of an Arrow IPC stream or file.
+//! The batches of an Arrow IPC stream or file.
 //!
-//! A file is a stream between two magic words with a footer behind it, so both are read from front to back: from pipes,
-//! decompressed, and cut off in the middle, where all whole batches before the cut are still read. What is in memory is
-//! one batch as its writer made it; runs of rows are slices of it.
+//! In: a [`Stream`]. Out: tables of rows, slices of the batches. Kept: one batch, as large as its writer made it. An
+//! Arrow file is a stream between two magic numbers, followed by a footer, so both are read from front to back. That
+//! works for pipes and compressed files, and of a truncated file it gives every whole batch before it gives an
+//! unreadable record.
 
 use std::collections::VecDeque;
 
@@ -11,63 +12,64 @@ use arrow::buffer::Buffer;
 use arrow::ipc::reader::StreamDecoder;
 use arrow::ipc::root_as_footer;
 
-use super::arrow_messages::{self, END, MARKER, Next, cut_off};
-use super::reader::{RUN_BYTES_MAX, RUN_RECORDS_MAX, Reader, guarded, unreadable};
+use super::arrow_messages::{self, END, MARKER, StreamItem, ends_early};
+use super::reader::{BODY_BYTES_MAX, BODY_RECORDS_MAX, Reader, guarded, unreadable};
 use super::stream::Stream;
 use crate::columnar::Table;
 use crate::record::Body;
 use crate::source::SourceError;
 
-/// What a file begins with, padded to eight bytes, and ends with.
+/// The magic number that a file begins with, padded to eight bytes, and ends with.
 const MAGIC: &[u8] = b"ARROW1";
-/// Most bytes behind the last batch: the footer, which takes some tens of bytes a batch.
+/// Maximum bytes after the last batch: the footer, which takes some tens of bytes per batch.
 const FOOTER_BYTES_MAX: usize = 64 << 20;
-/// How much is read at once behind the last batch.
+/// How many bytes are read at once after the last batch.
 const BLOCK_BYTES: usize = 64 << 10;
 
-/// The rows of a whole IPC stream (or file) in memory, such as a message's value. Compressed ones are decompressed.
+/// The rows of a whole IPC stream (or file) in memory, such as a message's value; compressed data is decompressed.
 ///
 /// # Errors
-/// If it is no Arrow data, ends early, or its batches do not fit together.
-pub fn table(bytes: bytes::Bytes) -> Result<Table, String> {
+/// If the bytes are not Arrow data or end early, if they hold no rows, or if their batches have different schemas.
+pub(crate) fn table(bytes: bytes::Bytes) -> Result<Table, String> {
     let stream = Stream::new(Box::new(std::io::Cursor::new(bytes)), true).map_err(|error| error.to_string())?;
-    let mut batches = Batches::new(stream);
-    batches.start()?;
+    let mut reader = ArrowReader::new(stream);
+    reader.start()?;
     let mut whole = Vec::new();
-    while !batches.ended {
-        whole.extend(batches.next_batch()?);
+    while !reader.ended {
+        whole.extend(reader.next_batch()?);
     }
-    let Some(first) = whole.first() else { return Err("holds no row".into()) };
+    let Some(first) = whole.first() else { return Err("contains no rows".into()) };
     let together = guarded(|| arrow::compute::concat_batches(first.schema_ref(), &whole));
-    together.map(Table::new).map_err(|error| format!("its batches do not fit together: {error}"))
+    together.map(Table::new).map_err(|error| format!("its batches cannot be joined: {error}"))
 }
 
-/// Reads batches.
-pub struct Batches {
+/// Reads the batches of one input.
+pub(crate) struct ArrowReader {
     stream: Stream,
     decoder: StreamDecoder,
-    /// Bytes of the message at hand that the decoder has not seen: its head, its body.
+    /// The parts of the current message (head, body) that the decoder has not consumed.
     unseen: VecDeque<Buffer>,
-    /// An Arrow file, which ends with a footer, rather than a stream.
-    file: bool,
-    /// A batch, and how many of its rows were handed on.
+    /// Whether the input is an Arrow file, which ends with a footer, rather than a stream.
+    is_file: bool,
+    /// The current batch, and how many of its rows were handed on.
     batch: Option<(Table, usize)>,
+    /// The offset of the next row.
     offset: u64,
     started: bool,
-    /// Whether there was any message.
+    /// Whether any message was read.
     any: bool,
-    /// Messages that hold a batch.
+    /// How many batches were read, empty ones included.
     batches: usize,
     ended: bool,
 }
 
-impl Batches {
-    pub fn new(stream: Stream) -> Self {
-        Batches {
+impl ArrowReader {
+    pub(crate) fn new(stream: Stream) -> Self {
+        ArrowReader {
             stream,
             decoder: StreamDecoder::new(),
             unseen: VecDeque::new(),
-            file: false,
+            is_file: false,
             batch: None,
             offset: 0,
             started: false,
@@ -77,21 +79,21 @@ impl Batches {
         }
     }
 
-    /// What the first bytes say.
+    /// Reads the magic number of a file, or checks the first bytes of a stream.
     fn start(&mut self) -> Result<(), String> {
         let head = self.stream.peek(8);
         if head.is_empty() {
-            return Err("is empty, which no Arrow file is; it was not written to its end".into());
+            return Err("empty file; expected an Arrow file or stream (its writer did not finish it)".into());
         }
-        self.file = head.starts_with(MAGIC);
-        // Writers before 2019 begin a message with its length instead, which is below 2^24 in practice.
-        if !self.file && !head.starts_with(&MARKER) && head.get(3) != Some(&0) {
+        self.is_file = head.starts_with(MAGIC);
+        // Writers before 2019 begin a message with its length instead of the marker; it is below 2^24 in practice.
+        if !self.is_file && !head.starts_with(&MARKER) && head.get(3) != Some(&0) {
             let head = head[..head.len().min(6)].escape_ascii();
-            return Err(format!("begins with \"{head}\", which is neither an Arrow file nor an Arrow stream"));
+            return Err(format!("begins with \"{head}\"; expected an Arrow file or stream"));
         }
-        if self.file {
+        if self.is_file {
             self.stream.fill(&mut [0; 8]).map_err(|error| error.to_string())?;
-            // Some writers pad the magic word further, to 64 bytes for one; no message begins with zeros.
+            // Some writers pad the magic number further, for example to 64 bytes; no message begins with zeros.
             while self.stream.peek(8) == [0; 8] {
                 self.stream.fill(&mut [0; 8]).map_err(|error| error.to_string())?;
             }
@@ -106,23 +108,23 @@ impl Batches {
                 return Ok(Some(batch));
             }
             match arrow_messages::next(&mut self.stream)? {
-                Next::Message { head, body } => self.unseen = VecDeque::from([head, body]),
-                // The decoder reads a message without a body when the next begins.
-                Next::EndOfStream => {
+                StreamItem::Message { head, body } => self.unseen = VecDeque::from([head, body]),
+                // The decoder handles a message without a body when the next message begins.
+                StreamItem::EndOfStream => {
                     self.unseen = VecDeque::from([Buffer::from(END)]);
                     let last = self.decode()?;
-                    if self.file {
-                        self.footer()?;
+                    if self.is_file {
+                        self.check_footer()?;
                         self.ended = true;
                     }
-                    // Streams may stand one after the other, as `cat` leaves them.
+                    // Another stream may follow, as in the output of `cat`.
                     self.decoder = StreamDecoder::new();
                     if last.is_some() || self.ended {
                         return Ok(last);
                     }
                 }
-                Next::EndOfInput if self.file || !self.any => return Err(cut_off()),
-                Next::EndOfInput => {
+                StreamItem::EndOfInput if self.is_file || !self.any => return Err(ends_early()),
+                StreamItem::EndOfInput => {
                     self.ended = true;
                     self.unseen = VecDeque::from([Buffer::from(END)]);
                     return self.decode();
@@ -131,7 +133,7 @@ impl Batches {
         }
     }
 
-    /// Decodes until the next batch that has rows; `None` once the message at hand is seen.
+    /// Decodes until the next batch that has rows; `None` once the current message is consumed.
     fn decode(&mut self) -> Result<Option<RecordBatch>, String> {
         while let Some(bytes) = self.unseen.front_mut() {
             if bytes.is_empty() {
@@ -150,8 +152,9 @@ impl Batches {
         Ok(None)
     }
 
-    /// Reads to the file's end, which says that it was written to its end, and how many batches there are.
-    fn footer(&mut self) -> Result<(), String> {
+    /// Reads to the end of the file and checks that it has a footer, which lists as many batches as were read:
+    /// otherwise the file is truncated.
+    fn check_footer(&mut self) -> Result<(), String> {
         let mut rest = Vec::new();
         loop {
             let start = rest.len();
@@ -163,32 +166,32 @@ impl Batches {
             }
             if rest.len() > FOOTER_BYTES_MAX {
                 return Err(format!(
-                    "goes on for more than {FOOTER_BYTES_MAX} bytes behind its end mark; is it broken?"
+                    "footer: found more than {FOOTER_BYTES_MAX} bytes after the end mark (the file may be corrupt)"
                 ));
             }
         }
-        let before = rest.strip_suffix(MAGIC).ok_or_else(cut_off)?;
+        let before = rest.strip_suffix(MAGIC).ok_or_else(ends_early)?;
         let footer = before.split_last_chunk::<4>().and_then(|(footer, length)| {
             let length = usize::try_from(i32::from_le_bytes(*length)).ok()?;
             root_as_footer(footer.get(footer.len().checked_sub(length)?..)?).ok()
         });
-        let named = footer.map(|footer| footer.recordBatches().map_or(0, |batches| batches.len()));
-        match named {
-            Some(named) if named == self.batches => Ok(()),
-            Some(named) => Err(format!(
-                "its footer names {named} batches, but {} stand before its end mark: it is broken; write it again",
+        let listed = footer.map(|footer| footer.recordBatches().map_or(0, |batches| batches.len()));
+        match listed {
+            Some(listed) if listed == self.batches => Ok(()),
+            Some(listed) => Err(format!(
+                "footer: found {listed} batches; expected {}, as before the end mark (the file is corrupt; write it again)",
                 self.batches
             )),
-            None => Err("its footer cannot be read: it is broken; write it again".into()),
+            None => Err("footer: cannot be read (the file is corrupt; write it again)".into()),
         }
     }
 
-    /// The next rows of the batch at hand, as a run.
-    fn slice(&mut self) -> Option<Body> {
+    /// The next rows of the current batch.
+    fn next_slice(&mut self) -> Option<Body> {
         let (table, done) = self.batch.as_mut()?;
         let average = (table.bytes() / table.rows().max(1)).max(1);
-        let most = (RUN_BYTES_MAX / average).clamp(1, RUN_RECORDS_MAX);
-        let rows = most.min(table.rows() - *done);
+        let rows_max = (BODY_BYTES_MAX / average).clamp(1, BODY_RECORDS_MAX);
+        let rows = rows_max.min(table.rows() - *done);
         let slice = table.slice(*done, rows);
         *done += rows;
         if *done == table.rows() {
@@ -200,9 +203,9 @@ impl Batches {
     }
 }
 
-impl Reader for Batches {
+impl Reader for ArrowReader {
     fn next(&mut self) -> Result<Option<Body>, SourceError> {
-        if let Some(body) = self.slice() {
+        if let Some(body) = self.next_slice() {
             return Ok(Some(body));
         }
         if self.ended {
@@ -214,7 +217,7 @@ impl Reader for Batches {
         Ok(match found {
             Ok(Some(batch)) => {
                 self.batch = Some((Table::new(batch), 0));
-                self.slice()
+                self.next_slice()
             }
             Ok(None) => None,
             Err(cause) => Some(Body::Each(vec![unreadable(self.offset, &[], cause)])),

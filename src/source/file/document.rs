@@ -1,33 +1,34 @@
-//! A whole file of plain text as one record, of at most `record_bytes_max`.
+//! One record per file: its whole text, of at most `record_bytes_max`.
 
 use std::io::Read;
 
 use bytes::Bytes;
 
-use super::cut::byte_order_mark;
 use super::reader::{Reader, unreadable};
+use super::splitter::byte_order_mark;
 use super::stream::Stream;
 use crate::record::{Body, Payload, Record};
 use crate::source::SourceError;
 
 /// Reads one document.
-pub struct Document {
+pub(crate) struct DocumentReader {
     stream: Stream,
     record_bytes_max: usize,
     done: bool,
 }
 
-impl Document {
-    pub fn new(stream: Stream, record_bytes_max: usize) -> Self {
-        Document { stream, record_bytes_max, done: false }
+impl DocumentReader {
+    pub(crate) fn new(stream: Stream, record_bytes_max: usize) -> Self {
+        DocumentReader { stream, record_bytes_max, done: false }
     }
 
-    /// `None` for an empty file, which holds no text.
+    /// The document, or `None` for an empty file.
     fn record(&mut self) -> Option<Record> {
         let mut all = Vec::new();
-        // One byte more than allowed, to see whether there is more; three for the mark, which does not count.
-        let most = (self.record_bytes_max as u64).saturating_add(4);
-        let read = (&mut self.stream).take(most).read_to_end(&mut all);
+        // One byte more than allowed shows that the text is too long; three are for the byte order mark, which does not
+        // count.
+        let limit = (self.record_bytes_max as u64).saturating_add(4);
+        let read = (&mut self.stream).take(limit).read_to_end(&mut all);
         let mark = match (byte_order_mark(&all), read) {
             (Err(cause), _) => return Some(unreadable(0, &all, cause)),
             (_, Err(error)) => return Some(unreadable(0, &all, error.to_string())),
@@ -37,8 +38,8 @@ impl Document {
         if text.len() > self.record_bytes_max {
             let max = self.record_bytes_max;
             let cause = format!(
-                "a document longer than record_bytes_max, which is {max} bytes; \
-                 split it, read it by lines (format: text), or raise source.files.record_bytes_max"
+                "the document is too long; expected at most {max} bytes \
+                 (split it, read it by lines with format: text, or raise source.files.record_bytes_max)"
             );
             return Some(unreadable(0, &text, cause));
         }
@@ -46,7 +47,7 @@ impl Document {
     }
 }
 
-impl Reader for Document {
+impl Reader for DocumentReader {
     fn next(&mut self) -> Result<Option<Body>, SourceError> {
         if std::mem::replace(&mut self.done, true) {
             return Ok(None);
@@ -68,7 +69,7 @@ mod tests {
     #[test]
     fn a_file_is_a_record() {
         let check = |input: &[u8], expected: &[&str]| {
-            assert_eq!(show(Document::new(stream(input), 10)), expected);
+            assert_eq!(show(DocumentReader::new(stream(input), 10)), expected);
         };
         check(b"", &[]);
         check(b"\xef\xbb\xbf", &[]);
@@ -76,8 +77,8 @@ mod tests {
         check(b"\xef\xbb\xbf1234567890", &["1 1234567890"]);
         check(
             b"12345678901",
-            &["1 UNREADABLE 12345678901: a document longer than record_bytes_max, which is 10 bytes; \
-               split it, read it by lines (format: text), or raise source.files.record_bytes_max"],
+            &["1 UNREADABLE 12345678901: the document is too long; expected at most 10 bytes \
+               (split it, read it by lines with format: text, or raise source.files.record_bytes_max)"],
         );
     }
 }

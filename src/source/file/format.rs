@@ -1,22 +1,22 @@
-//! The formats of files, by their names in the pipeline file.
+//! The formats of input files, and their names in the pipeline file.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How records are cut out of an input.
+/// How an input is split into records.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
-    /// By the file's extension, and by its content where that says nothing.
+    /// Detected by the file's extension, else by its content.
     #[default]
     Auto,
-    /// A JSON object a line.
+    /// JSON lines: one JSON object per line.
     Jsonl,
-    /// A JSON array of objects, or objects one after the other, over as many lines as they like.
+    /// A JSON array of objects, or objects one after the other; each may span several lines.
     Json,
-    /// A line of plain text a record; blank lines are none.
+    /// Plain text, one record per line; blank lines are skipped.
     Text,
-    /// A whole file of plain text a record.
+    /// Plain text, one record per file.
     Document,
     /// Comma-separated rows under a header that names the fields.
     Csv,
@@ -29,7 +29,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// As it is written in the pipeline file.
+    /// The format's name in the pipeline file.
     pub fn as_str(self) -> &'static str {
         match self {
             Format::Auto => "auto",

@@ -1,8 +1,9 @@
-//! From the paths that a user gives to the list of inputs.
+//! Resolves the paths in `source.files.paths` to the list of inputs.
 //!
-//! The order of the arguments is kept; what a folder or a glob holds is sorted by the bytes of its path, so the order is
-//! the same on every machine. A file that several arguments lead to is read once, where it comes first. Hidden files and
-//! folders are left out unless they are named. Every file is opened and looked at here, before any data moves.
+//! In: the configuration. Out: the inputs, in the order of the paths. The files of a folder or a glob are sorted by the
+//! bytes of their paths, so the order is the same on every machine. A file that several paths lead to is read once,
+//! where it comes first. Hidden files and folders are skipped unless they are named. Fails, before any data moves, if a
+//! path leads to nothing or a file cannot be opened: every file's first bytes are read here.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -14,7 +15,7 @@ use walkdir::{DirEntry, WalkDir};
 
 use super::config::FilesConfig;
 use super::format::Format;
-use super::sniff::{self, Named};
+use super::sniff::{self, NamedFormat};
 use super::stream::{Compression, Stream};
 use crate::source::SourceError;
 
@@ -22,53 +23,54 @@ use crate::source::SourceError;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Input {
     pub path: PathBuf,
-    /// The path as the user gave it, joined with what a folder or a glob added.
+    /// The path as the user gave it, extended by what a folder or a glob matched; shown in positions and errors.
     pub shown: String,
-    pub kind: Kind,
+    pub kind: InputKind,
 }
 
-/// What an input is.
+/// The kind of an input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// A file on disk, already looked at; `bytes` as they lie there.
+pub enum InputKind {
+    /// A file on disk.
     File {
+        /// Its size on disk (compressed).
         bytes: u64,
         format: Format,
         compression: Compression,
     },
-    /// Something that can be read only once and has no size, such as a named pipe.
+    /// An input that can be read only once and has no size, such as a named pipe.
     Pipe,
     Stdin,
 }
 
 impl Input {
-    /// Opens it at its start.
+    /// Opens the input at its start.
     ///
     /// # Errors
-    /// A sentence that says what is wrong.
+    /// If it cannot be opened or read, or has an unsupported compression.
     pub fn stream(&self) -> io::Result<Stream> {
         match self.kind {
-            Kind::Stdin => Stream::new(Box::new(io::stdin()), true),
-            Kind::Pipe => Stream::new(Box::new(File::open(&self.path)?), true),
-            Kind::File { .. } => Stream::new(Box::new(File::open(&self.path)?), false),
+            InputKind::Stdin => Stream::new(Box::new(io::stdin()), true),
+            InputKind::Pipe => Stream::new(Box::new(File::open(&self.path)?), true),
+            InputKind::File { .. } => Stream::new(Box::new(File::open(&self.path)?), false),
         }
     }
 
-    /// How records are cut out of it; looks at a pipe's first bytes.
+    /// The input's format. For a pipe or standard input it is detected by the first bytes of `stream`.
     pub fn format(&self, config: &FilesConfig, stream: &mut Stream) -> Format {
         match (config.format, self.kind) {
-            (Format::Auto, Kind::File { format, .. }) => format,
-            (Format::Auto, _) => sniff::format(sniff::by_name(&self.path), stream.peek(sniff::HEAD_BYTES)),
+            (Format::Auto, InputKind::File { format, .. }) => format,
+            (Format::Auto, _) => sniff::detect(sniff::by_name(&self.path), stream.peek(sniff::HEAD_BYTES)),
             (format, _) => format,
         }
     }
 }
 
-/// All inputs in the order in which they are read.
+/// All inputs, in the order in which they are read.
 ///
 /// # Errors
-/// The first argument that leads to nothing, and the first file that cannot be read.
-pub fn expand(config: &FilesConfig) -> Result<Vec<Input>, SourceError> {
+/// If a setting is wrong, a path leads to nothing, or a file cannot be read or has an unsupported compression.
+pub(crate) fn expand(config: &FilesConfig) -> Result<Vec<Input>, SourceError> {
     config
         .check()
         .map_err(|(key, message)| SourceError::Inputs { message: format!("source.files.{key}: {message}") })?;
@@ -76,19 +78,19 @@ pub fn expand(config: &FilesConfig) -> Result<Vec<Input>, SourceError> {
     let mut seen = HashSet::new();
     for argument in &config.paths {
         for path in paths(argument, config.format)? {
-            // Two names of one file are one file; what cannot be resolved fails when it is opened.
+            // Two names of one file are the same file. A path that cannot be resolved fails when it is opened.
             let identity = if argument == "-" { path.clone() } else { fs::canonicalize(&path).unwrap_or(path.clone()) };
             if seen.insert(identity) {
-                inputs.push(look(path, config.format)?);
+                inputs.push(inspect(path, config.format)?);
             } else {
-                tracing::warn!(path = %path.display(), "the input is named more than once; it is read once");
+                tracing::warn!(path = %path.display(), "input given more than once; reading it once");
             }
         }
     }
     Ok(inputs)
 }
 
-/// The paths that an argument stands for.
+/// The files that an entry of `source.files.paths` stands for.
 fn paths(argument: &str, format: Format) -> Result<Vec<PathBuf>, SourceError> {
     let path = Path::new(argument);
     if argument == "-" {
@@ -97,54 +99,58 @@ fn paths(argument: &str, format: Format) -> Result<Vec<PathBuf>, SourceError> {
     match fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => folder(path, format),
         Ok(_) => Ok(vec![path.into()]),
-        // A file may be called `a[1].txt`, so a name that exists is never taken for a pattern.
+        // A file may be called `a[1].txt`, so the name of an existing file is never read as a pattern.
         Err(error) if error.kind() == io::ErrorKind::NotFound && argument.contains(['*', '?', '[']) => {
             globbed(argument)
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let link = path.is_symlink();
-            let what = if link { "a link that leads to nothing" } else { "there is no such file or folder" };
-            let advice = if path.is_absolute() { "" } else { "; paths start where embedmill is started" };
-            Err(SourceError::Inputs { message: format!("{argument}: {what}{advice}") })
+            let problem = if path.is_symlink() { "broken symbolic link" } else { "no such file or folder" };
+            let hint = if path.is_absolute() {
+                ""
+            } else {
+                " (relative paths begin in the folder where embedmill is started)"
+            };
+            Err(SourceError::Inputs { message: format!("{argument}: {problem}{hint}") })
         }
         Err(cause) => Err(SourceError::Io { path: argument.into(), cause }),
     }
 }
 
-/// The files in a folder and the folders in it.
+/// The files in a folder and in the folders inside it.
 fn folder(folder: &Path, format: Format) -> Result<Vec<PathBuf>, SourceError> {
     let mut found = files_below(folder, usize::MAX, false)?;
     let all = found.len();
     if format == Format::Auto {
-        found.retain(|path| sniff::by_name(path) != Named::Nothing);
+        found.retain(|path| sniff::by_name(path) != NamedFormat::Unknown);
     }
-    let (left_out, shown) = (all - found.len(), folder.display());
+    let (skipped, shown) = (all - found.len(), folder.display());
     if found.is_empty() {
-        let message = match left_out {
-            0 => format!("{shown}: the folder holds no file (hidden ones do not count)"),
+        let message = match skipped {
+            0 => format!("{shown}: the folder contains no files (hidden files do not count)"),
             _ => format!(
-                "{shown}: none of the folder's {left_out} files has an extension that names its format \
-                 (.jsonl, .txt, .md, .csv, .parquet, .arrow and others); say which it is by source.files.format"
+                "{shown}: none of the folder's {skipped} files has a known extension; expected .jsonl, .txt, .md, .csv, \
+                 .parquet, .arrow or others (or set source.files.format)"
             ),
         };
         return Err(SourceError::Inputs { message });
     }
-    if left_out > 0 {
+    if skipped > 0 {
         tracing::warn!(
             folder = %shown,
-            files = left_out,
-            "files whose extension names no format are left out; to read them too, set source.files.format"
+            files = skipped,
+            "skipping files with unknown extensions; to read them too, set source.files.format"
         );
     }
     Ok(found)
 }
 
-/// The files that a pattern matches. Links are followed as in folders, which the glob crate does not do safely.
+/// The files that a pattern matches. Symbolic links are followed as in folders; the glob crate by itself would follow
+/// loops of links.
 fn globbed(argument: &str) -> Result<Vec<PathBuf>, SourceError> {
     let error = |message: String| SourceError::Inputs { message: format!("{argument}: {message}") };
     let pattern = Pattern::new(argument.strip_prefix("./").unwrap_or(argument))
-        .map_err(|cause| error(format!("not a pattern: {cause}")))?;
-    // Whatever precedes the first part with a wildcard is a folder.
+        .map_err(|cause| error(format!("invalid pattern: {cause}")))?;
+    // Everything before the first part with a wildcard is a folder.
     let parts: Vec<&str> = argument.split('/').collect();
     let fixed = parts.iter().take_while(|part| !part.contains(['*', '?', '['])).count();
     let base = match parts[..fixed].join("/") {
@@ -156,7 +162,7 @@ fn globbed(argument: &str) -> Result<Vec<PathBuf>, SourceError> {
     let hidden = parts[fixed..].iter().any(|part| part.starts_with('.'));
     let found = match fs::metadata(&base) {
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
-            return Err(error(format!("nothing matches: there is no folder {base}")));
+            return Err(error(format!("no file matches: no such folder: {base}")));
         }
         Err(cause) => return Err(SourceError::Io { path: base, cause }),
         Ok(_) => files_below(Path::new(&base), depth, hidden)?,
@@ -170,20 +176,20 @@ fn globbed(argument: &str) -> Result<Vec<PathBuf>, SourceError> {
     let matching = |path: &PathBuf| pattern.matches_path_with(path.strip_prefix("./").unwrap_or(path), options);
     let found: Vec<PathBuf> = found.into_iter().filter(matching).map(as_written).collect();
     if found.is_empty() {
-        let advice = if argument.contains('{') {
-            "; braces are not expanded: list the patterns one by one"
+        let hint = if argument.contains('{') {
+            " (braces are not expanded: list the patterns one by one)"
         } else if !argument.contains("**") {
-            "; `**` matches folders at any depth"
+            " (`**` matches folders at any depth)"
         } else {
             ""
         };
-        return Err(error(format!("the pattern matches no file{advice}")));
+        return Err(error(format!("no file matches{hint}")));
     }
     Ok(found)
 }
 
-/// The files below a folder, sorted by path. A link to a folder above itself is not followed: what it leads to is read
-/// anyway.
+/// The files below a folder, sorted by path. A symbolic link to a folder above itself is skipped, since that folder is
+/// being read already.
 fn files_below(folder: &Path, depth: usize, hidden: bool) -> Result<Vec<PathBuf>, SourceError> {
     let wanted =
         |entry: &DirEntry| hidden || entry.depth() == 0 || !entry.file_name().as_encoded_bytes().starts_with(b".");
@@ -198,7 +204,7 @@ fn files_below(folder: &Path, depth: usize, hidden: bool) -> Result<Vec<PathBuf>
                 let is_link = error.path().is_some_and(Path::is_symlink);
                 return Err(match error.into_io_error() {
                     Some(cause) if cause.kind() == io::ErrorKind::NotFound && is_link => {
-                        SourceError::Inputs { message: format!("{path}: a link that leads to nothing; remove it") }
+                        SourceError::Inputs { message: format!("{path}: broken symbolic link (remove it)") }
                     }
                     Some(cause) => SourceError::Io { path, cause },
                     None => SourceError::Inputs { message: format!("{path}: cannot be listed") },
@@ -210,17 +216,17 @@ fn files_below(folder: &Path, depth: usize, hidden: bool) -> Result<Vec<PathBuf>
     Ok(found)
 }
 
-/// Opens a file and recognises what is in it.
-fn look(path: PathBuf, format: Format) -> Result<Input, SourceError> {
+/// Opens a file and detects its compression and format.
+fn inspect(path: PathBuf, format: Format) -> Result<Input, SourceError> {
     let shown = path.display().to_string();
     if shown == "-" {
-        return Ok(Input { path, shown, kind: Kind::Stdin });
+        return Ok(Input { path, shown, kind: InputKind::Stdin });
     }
     let io = |cause: io::Error| SourceError::Io { path: shown.clone(), cause };
     let metadata = fs::metadata(&path).map_err(io)?;
     if !metadata.is_file() {
         // Opening a pipe would wait for its writer, and closing it would end it.
-        return Ok(Input { path, shown, kind: Kind::Pipe });
+        return Ok(Input { path, shown, kind: InputKind::Pipe });
     }
     let file = File::open(&path).map_err(io)?;
     let mut stream = Stream::new(Box::new(file), false).map_err(|error| match error.kind() {
@@ -230,12 +236,12 @@ fn look(path: PathBuf, format: Format) -> Result<Input, SourceError> {
     let format = match format {
         Format::Auto => {
             let named = sniff::by_name(&path);
-            let enough = if matches!(named, Named::Format(_)) { 8 } else { sniff::HEAD_BYTES };
-            sniff::format(named, stream.peek(enough))
+            let enough = if matches!(named, NamedFormat::Known(_)) { 8 } else { sniff::HEAD_BYTES };
+            sniff::detect(named, stream.peek(enough))
         }
         format => format,
     };
-    let kind = Kind::File { bytes: metadata.len(), format, compression: stream.compression() };
+    let kind = InputKind::File { bytes: metadata.len(), format, compression: stream.compression() };
     Ok(Input { path, shown, kind })
 }
 
@@ -290,13 +296,13 @@ mod tests {
             let error = expanded(root.path(), &[path], Format::Auto).expect_err(path);
             assert!(error.contains(expected), "{error}");
         };
-        check("none.txt", "none.txt: there is no such file or folder");
-        check("*.txt", "*.txt: the pattern matches no file; `**` matches folders at any depth");
-        check("{a,b}*", "{a,b}*: the pattern matches no file; braces are not expanded");
-        check("no/*.txt", "nothing matches: there is no folder ");
-        check("empty", "empty: the folder holds no file (hidden ones do not count)");
-        check("odd", "odd: none of the folder's 1 files has an extension that names its format");
-        check("a***b", "not a pattern");
+        check("none.txt", "none.txt: no such file or folder");
+        check("*.txt", "*.txt: no file matches (`**` matches folders at any depth)");
+        check("{a,b}*", "{a,b}*: no file matches (braces are not expanded");
+        check("no/*.txt", "no file matches: no such folder: ");
+        check("empty", "empty: the folder contains no files (hidden files do not count)");
+        check("odd", "odd: none of the folder's 1 files has a known extension");
+        check("a***b", "invalid pattern");
     }
 
     #[cfg(unix)]
@@ -309,7 +315,7 @@ mod tests {
         assert_eq!(expanded(root.path(), &["d"], Format::Auto).as_deref(), Ok(&["d/a.txt".to_string()][..]));
         symlink("nowhere", root.path().join("d/c.txt")).expect("a link");
         let error = expanded(root.path(), &["d"], Format::Auto).expect_err("a dangling link");
-        assert!(error.ends_with("d/c.txt: a link that leads to nothing; remove it"), "{error}");
+        assert!(error.ends_with("d/c.txt: broken symbolic link (remove it)"), "{error}");
     }
 
     #[test]
@@ -317,7 +323,7 @@ mod tests {
         let root = tree(&[]);
         fs::write(root.path().join("a.jsonl.xz"), b"\xfd7zXZ\0abcdef").expect("it can be written");
         let error = expanded(root.path(), &["a.jsonl.xz"], Format::Auto).expect_err("xz");
-        assert!(error.starts_with("a.jsonl.xz: is compressed with xz, which is not supported"), "{error}");
+        assert!(error.starts_with("a.jsonl.xz: found xz-compressed data; expected gzip"), "{error}");
     }
 
     #[cfg(unix)]

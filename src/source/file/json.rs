@@ -1,41 +1,42 @@
-//! A record a JSON value: the elements of one array, or values one after the other, over as many lines as they like.
+//! One record per JSON value: the elements of one array, or values one after the other. A value may span several lines.
 //!
-//! A value's extent follows from brackets and quotes alone, so a value of any shape is found without being parsed, and
-//! what is wrong inside it is said where it is read. Offsets count values: several may stand on one line.
+//! Brackets and quotes alone tell where a value ends, so it is found without being parsed; the stage that parses it
+//! later reports errors inside it. Offsets count values, as several may be on one line.
 
 use std::ops::Range;
 
-use super::cut::{Boundary, Cutter};
 use super::reader::Reader;
+use super::splitter::{Boundary, RecordSplitter};
 use super::stream::Stream;
 use crate::record::{Body, Payload};
 use crate::source::SourceError;
 
-/// Ends records where a value ends.
+/// Finds the ends of JSON values.
 #[derive(Default)]
-pub struct ValueEnds {
+pub(crate) struct ValueEnds {
     /// Whether the values are elements of one array; unknown before the first byte.
     array: Option<bool>,
-    /// The array's end was seen.
+    /// Whether the end of the array was seen.
     closed: bool,
-    /// Something stands behind the array's end.
+    /// Whether content follows the end of the array.
     trailing: bool,
     depth: usize,
     string: bool,
     escaped: bool,
-    /// Inside a number, a word, or something that is none.
+    /// Whether the current byte is inside a number, a literal such as `null`, or invalid text.
     scalar: bool,
-    /// Bytes of this piece seen in earlier calls.
+    /// How many bytes of the current value were seen in earlier calls.
     before: usize,
-    /// Where the value begins in this piece.
+    /// Where the current value begins in its bytes, which may have separators in front.
     start: Option<usize>,
-    /// The same of the piece whose end was found last.
+    /// The same for the value whose end was found last.
     found_start: Option<usize>,
 }
 
 impl ValueEnds {
-    fn step(&mut self, byte: u8, place: usize) -> Option<usize> {
-        let whole = |ends: &Self| (ends.depth == 0 && ends.start.is_some()).then_some(place + 1);
+    /// Moves over the byte at `index`; returns the end of the value if the byte ends it.
+    fn step(&mut self, byte: u8, index: usize) -> Option<usize> {
+        let whole = |ends: &Self| (ends.depth == 0 && ends.start.is_some()).then_some(index + 1);
         if self.string {
             match byte {
                 _ if self.escaped => self.escaped = false,
@@ -50,7 +51,7 @@ impl ValueEnds {
         }
         let separator = byte.is_ascii_whitespace() || byte == b',';
         if self.scalar && (separator || matches!(byte, b'[' | b']' | b'{' | b'}' | b'"')) {
-            return Some(place);
+            return Some(index);
         }
         if separator || self.scalar {
             return None;
@@ -61,7 +62,7 @@ impl ValueEnds {
             b']' if self.depth == 0 && self.array == Some(true) => self.closed = true,
             _ => {
                 self.array.get_or_insert(false);
-                self.start.get_or_insert(self.before + place);
+                self.start.get_or_insert(self.before + index);
                 match byte {
                     b'"' => self.string = true,
                     b'{' | b'[' => self.depth += 1,
@@ -82,13 +83,13 @@ impl Boundary for ValueEnds {
 
     fn find(&mut self, more: &[u8]) -> Option<usize> {
         self.found_start = None;
-        let mut place = 0;
-        while place < more.len() {
+        let mut index = 0;
+        while index < more.len() {
             if self.string && !self.escaped {
-                let Some(skipped) = memchr::memchr2(b'"', b'\\', &more[place..]) else { break };
-                place += skipped;
+                let Some(skipped) = memchr::memchr2(b'"', b'\\', &more[index..]) else { break };
+                index += skipped;
             }
-            if let Some(end) = self.step(more[place], place)
+            if let Some(end) = self.step(more[index], index)
                 && !self.trailing
             {
                 self.scalar = false;
@@ -96,13 +97,13 @@ impl Boundary for ValueEnds {
                 self.found_start = self.start.take();
                 return Some(end);
             }
-            place += 1;
+            index += 1;
         }
         self.before += more.len();
         None
     }
 
-    fn steps(&self) -> u64 {
+    fn offset_step(&self) -> u64 {
         1
     }
 
@@ -113,11 +114,13 @@ impl Boundary for ValueEnds {
 
     fn unfinished(&self) -> Option<String> {
         if self.trailing {
-            Some("something follows the end of the JSON array; for arrays line by line, set format: jsonl".into())
+            Some(
+                "unexpected content after the end of the JSON array (for one array per line, set format: jsonl)".into(),
+            )
         } else if self.depth > 0 || self.string {
-            Some("the last JSON value does not end: the file is cut off, or a bracket or a quote is missing".into())
+            Some("the last JSON value is incomplete (the file is truncated, or a bracket or a quote is missing)".into())
         } else if self.array == Some(true) && !self.closed {
-            Some("the JSON array does not end: the file is cut off, or its last bracket is missing".into())
+            Some("the JSON array is incomplete (the file is truncated, or its last bracket is missing)".into())
         } else {
             None
         }
@@ -128,18 +131,18 @@ impl Boundary for ValueEnds {
     }
 }
 
-/// Reads JSON values.
-pub struct Values(Cutter<ValueEnds>);
+/// Reads one record per JSON value.
+pub(crate) struct JsonReader(RecordSplitter<ValueEnds>);
 
-impl Values {
-    pub fn new(stream: Stream, record_bytes_max: usize) -> Self {
-        Values(Cutter::new(stream, ValueEnds::default(), record_bytes_max))
+impl JsonReader {
+    pub(crate) fn new(stream: Stream, record_bytes_max: usize) -> Self {
+        JsonReader(RecordSplitter::new(stream, ValueEnds::default(), record_bytes_max))
     }
 }
 
-impl Reader for Values {
+impl Reader for JsonReader {
     fn next(&mut self) -> Result<Option<Body>, SourceError> {
-        Ok(self.0.run(|raw| (!raw.is_empty()).then_some(Ok(Payload::Json(raw)))))
+        Ok(self.0.next_body(|raw| (!raw.is_empty()).then_some(Ok(Payload::Json(raw)))))
     }
 
     fn input_bytes_read(&self) -> u64 {
@@ -156,7 +159,7 @@ mod tests {
     #[test]
     fn values_of_an_array_or_one_after_the_other() {
         let check = |input: &str, expected: &[&str]| {
-            assert_eq!(show(Values::new(stream(input), 1000)), expected, "{input}");
+            assert_eq!(show(JsonReader::new(stream(input), 1000)), expected, "{input}");
         };
         check("", &[]);
         check(" [ ] \n", &[]);
@@ -165,21 +168,21 @@ mod tests {
         check("{\n\"a\":1}\n{\"b\":\n{}}", &["1 {\n\"a\":1}", "2 {\"b\":\n{}}"]);
         check("[[1],2, \"x\",null]", &["1 [1]", "2 2", "3 \"x\"", "4 null"]);
         check("{}{}\n12 13", &["1 {}", "2 {}", "3 12", "4 13"]);
-        let cut_off = "does not end: the file is cut off, or";
+        let incomplete = "is incomplete (the file is truncated, or";
         check(
             "[{\"a\":1},{\"b",
             &[
                 "1 {\"a\":1}",
-                &format!("2 UNREADABLE ,{{\"b: the last JSON value {cut_off} a bracket or a quote is missing"),
+                &format!("2 UNREADABLE ,{{\"b: the last JSON value {incomplete} a bracket or a quote is missing)"),
             ],
         );
-        check("[{},", &["1 {}", &format!("2 UNREADABLE ,: the JSON array {cut_off} its last bracket is missing")]);
+        check("[{},", &["1 {}", &format!("2 UNREADABLE ,: the JSON array {incomplete} its last bracket is missing)")]);
         check(
             "[{}]\n[{}]\n",
             &[
                 "1 {}",
-                "2 UNREADABLE ]\n[{}]\n: something follows the end of the JSON array; \
-             for arrays line by line, set format: jsonl",
+                "2 UNREADABLE ]\n[{}]\n: unexpected content after the end of the JSON array \
+             (for one array per line, set format: jsonl)",
             ],
         );
         check("} {}", &["1 }", "2 {}"]);
@@ -189,7 +192,7 @@ mod tests {
     fn values_may_end_anywhere_in_a_block() {
         let one = format!("{{\"text\": \"{}\"}}", "y\\\"".repeat(300));
         let input = format!("[{}]", vec![one.as_str(); 5_000].join(" , "));
-        let shown = show(Values::new(stream(input), 10_000));
+        let shown = show(JsonReader::new(stream(input), 10_000));
         assert_eq!(shown.len(), 5_000);
         assert!(shown.iter().enumerate().all(|(index, value)| *value == format!("{} {one}", index + 1)));
     }

@@ -1,13 +1,14 @@
-//! A record a line: JSON lines and plain text.
+//! One record per line: JSON lines and plain text.
 //!
-//! A record's offset is its line's, blank lines included, so that it is shown as the line that an editor shows.
+//! The offset of a record is the number of its line, blank lines included, so that errors show the line number that an
+//! editor shows.
 
 use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::cut::{Boundary, Cutter};
 use super::reader::Reader;
+use super::splitter::{Boundary, RecordSplitter};
 use super::stream::Stream;
 use crate::record::{Body, Payload};
 use crate::source::SourceError;
@@ -19,10 +20,10 @@ impl Boundary for LineEnds {
     const NAME: &'static str = "line";
 
     fn find(&mut self, more: &[u8]) -> Option<usize> {
-        memchr::memchr(b'\n', more).map(|place| place + 1)
+        memchr::memchr(b'\n', more).map(|index| index + 1)
     }
 
-    fn steps(&self) -> u64 {
+    fn offset_step(&self) -> u64 {
         1
     }
 
@@ -39,39 +40,39 @@ impl Boundary for LineEnds {
     }
 }
 
-/// A line without `\n` or `\r\n` at its end.
-pub fn without_line_end(line: &[u8]) -> &[u8] {
+/// The line without `\n` or `\r\n` at its end.
+pub(crate) fn without_line_end(line: &[u8]) -> &[u8] {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     line.strip_suffix(b"\r").unwrap_or(line)
 }
 
-/// Reads lines.
-pub struct Lines {
-    cutter: Cutter<LineEnds>,
+/// Reads one record per line.
+pub(crate) struct LineReader {
+    splitter: RecordSplitter<LineEnds>,
     payload: fn(Bytes) -> Option<Result<Payload, String>>,
 }
 
-impl Lines {
-    /// A JSON document a line. A line of white space is blank.
-    pub fn json(stream: Stream, record_bytes_max: usize) -> Self {
+impl LineReader {
+    /// One JSON document per line; a line of white space is blank.
+    pub(crate) fn json(stream: Stream, record_bytes_max: usize) -> Self {
         let payload = |raw: Bytes| (!raw.trim_ascii().is_empty()).then_some(Ok(Payload::Json(raw)));
-        Lines { cutter: Cutter::new(stream, LineEnds, record_bytes_max), payload }
+        LineReader { splitter: RecordSplitter::new(stream, LineEnds, record_bytes_max), payload }
     }
 
-    /// A text a line. A line of spaces is a text; only an empty one is blank.
-    pub fn text(stream: Stream, record_bytes_max: usize) -> Self {
+    /// One text per line. A line of spaces is a text; only an empty line is blank.
+    pub(crate) fn text(stream: Stream, record_bytes_max: usize) -> Self {
         let payload = |raw: Bytes| (!raw.is_empty()).then_some(Ok(Payload::Text(raw)));
-        Lines { cutter: Cutter::new(stream, LineEnds, record_bytes_max), payload }
+        LineReader { splitter: RecordSplitter::new(stream, LineEnds, record_bytes_max), payload }
     }
 }
 
-impl Reader for Lines {
+impl Reader for LineReader {
     fn next(&mut self) -> Result<Option<Body>, SourceError> {
-        Ok(self.cutter.run(self.payload))
+        Ok(self.splitter.next_body(self.payload))
     }
 
     fn input_bytes_read(&self) -> u64 {
-        self.cutter.input_bytes_read()
+        self.splitter.input_bytes_read()
     }
 }
 
@@ -84,7 +85,7 @@ mod tests {
     use super::*;
 
     fn text(bytes: &[u8]) -> Vec<String> {
-        show(Lines::text(stream(bytes), 20))
+        show(LineReader::text(stream(bytes), 20))
     }
 
     #[test]
@@ -100,20 +101,20 @@ mod tests {
         check(b"a\0b\n  \nc\rd", &["1 a\0b", "2   ", "3 c\rd"]);
         check("größe\n\u{feff}x".as_bytes(), &["1 größe", "2 \u{feff}x"]);
         check(b"12345678901234567890\n", &["1 12345678901234567890"]);
-        let long = "a line longer than record_bytes_max, which is 20 bytes; \
-                    shorten it, or raise source.files.record_bytes_max";
+        let long = "the line is too long; expected at most 20 bytes \
+                    (shorten it, or raise source.files.record_bytes_max)";
         check(b"a\n123456789012345678901\nb", &["1 a", &format!("2 UNREADABLE 123456789012345678901: {long}"), "3 b"]);
         check(
             b"\xff\xfea\0",
-            &["1 UNREADABLE : is UTF-16, as its first two bytes say; \
-            convert it: iconv -f UTF-16 -t UTF-8 FILE"],
+            &["1 UNREADABLE : found a UTF-16 byte order mark; expected UTF-8 \
+            (convert the file: iconv -f UTF-16 -t UTF-8 FILE)"],
         );
     }
 
     #[test]
     fn live_input_is_handed_on_as_it_comes() {
         let parts = b"one\ntwo\nth".chain(b"ree\n\n".as_slice()).chain(b"half".as_slice());
-        let mut lines = Lines::text(Stream::new(Box::new(parts), true).expect("plain"), 20);
+        let mut lines = LineReader::text(Stream::new(Box::new(parts), true).expect("plain"), 20);
         let mut runs = Vec::new();
         while let Ok(Some(Body::Each(records))) = lines.next() {
             runs.push(records.into_iter().map(|record| record.offset + 1).collect::<Vec<_>>());
@@ -123,7 +124,7 @@ mod tests {
 
     #[test]
     fn blank_json_lines_are_skipped_and_counted() {
-        let shown = show(Lines::json(stream(b"{}\n \t\r\n{\"a\":1}\n".as_slice()), 100));
+        let shown = show(LineReader::json(stream(b"{}\n \t\r\n{\"a\":1}\n".as_slice()), 100));
         assert_eq!(shown, ["1 {}", "3 {\"a\":1}"]);
     }
 
@@ -132,7 +133,7 @@ mod tests {
         let mut input = b"first\n".to_vec();
         input.resize(3 << 20, b'x');
         input.extend_from_slice(b"\nlast");
-        let shown = show(Lines::text(stream(input), 1000));
+        let shown = show(LineReader::text(stream(input), 1000));
         assert_eq!(shown.len(), 3);
         assert!(shown[1].starts_with("2 UNREADABLE xxx"));
         assert!(shown[1].len() < 5000, "only its first bytes are kept");
@@ -145,11 +146,11 @@ mod tests {
         input.push_str("half of a li");
         let mut compressed = gzip(input.as_bytes());
         compressed.truncate(compressed.len() - 2);
-        let shown = show(Lines::text(stream(compressed), 1000));
+        let shown = show(LineReader::text(stream(compressed), 1000));
         assert_eq!(shown.len(), 50_001);
         assert_eq!(shown[49_999], "50000 line 49999");
         let expected = format!(
-            "50001 UNREADABLE half of a li: the gzip stream ends early, after {} decompressed bytes: ",
+            "50001 UNREADABLE half of a li: the gzip stream ends early, after {} decompressed bytes (",
             input.len()
         );
         assert!(shown[50_000].starts_with(&expected), "{}", shown[50_000]);

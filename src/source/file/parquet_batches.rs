@@ -1,8 +1,9 @@
-//! Rows of a Parquet file.
+//! The rows of a Parquet file.
 //!
-//! Parquet is read from its footer on, so what cannot seek (standard input, a compressed file) is first written to an
-//! unnamed temporary file. Pages are read as rows are asked for: what is in memory is a page a column, whatever the size
-//! of the row groups.
+//! In: a [`Stream`]. Out: tables of rows. Kept: one page per column, whatever the size of the row groups, since pages
+//! are read as rows are needed. A Parquet file is read from its footer, so an input that cannot seek (standard input, a
+//! compressed file) is first copied to an unnamed temporary file. Fails only if that file cannot be written; a corrupt
+//! file gives an unreadable record.
 
 use std::fs::File;
 use std::io::{self, BufReader};
@@ -13,26 +14,26 @@ use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchR
 use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::reader::{ChunkReader, Length};
 
-use super::inputs::{Input, Kind};
-use super::reader::{Broken, RUN_BYTES_MAX, RUN_RECORDS_MAX, Reader, guarded, unreadable};
+use super::inputs::{Input, InputKind};
+use super::reader::{BODY_BYTES_MAX, BODY_RECORDS_MAX, FailedReader, Reader, guarded, unreadable};
 use super::stream::{Compression, Stream};
 use crate::columnar::Table;
 use crate::record::Body;
 use crate::source::SourceError;
 
-/// A file whose length is known: a length that it does not have is refused before memory is asked for.
-struct Checked {
+/// A file with its length, to refuse a range beyond its end before memory is allocated for it.
+struct BoundedFile {
     file: File,
     bytes: u64,
 }
 
-impl Length for Checked {
+impl Length for BoundedFile {
     fn len(&self) -> u64 {
         self.bytes
     }
 }
 
-impl ChunkReader for Checked {
+impl ChunkReader for BoundedFile {
     type T = BufReader<File>;
 
     fn get_read(&self, start: u64) -> ParquetResult<Self::T> {
@@ -48,35 +49,38 @@ impl ChunkReader for Checked {
     }
 }
 
-/// Opens a Parquet file. `columns` are the top-level columns wanted; empty for all.
+/// Opens a Parquet file to read these top-level `columns`; all columns if empty.
 ///
 /// # Errors
 /// If the temporary file cannot be written.
-pub fn open(input: &Input, mut stream: Stream, columns: &[String]) -> Result<Box<dyn Reader>, SourceError> {
-    let broken = |cause: String| -> Result<Box<dyn Reader>, SourceError> { Ok(Box::new(Broken::at(0, &[], cause))) };
+pub(crate) fn open(input: &Input, mut stream: Stream, columns: &[String]) -> Result<Box<dyn Reader>, SourceError> {
+    let failed = |cause: String| -> Result<Box<dyn Reader>, SourceError> { Ok(Box::new(FailedReader::new(cause))) };
     let head = stream.peek(4);
     if head != b"PAR1" {
-        return broken(match head {
-            b"" => "is empty, which no Parquet file is; it was not written to its end".into(),
-            b"PARE" => "is encrypted, which is not supported; decrypt it first".into(),
-            head => format!("begins with \"{}\", which is no Parquet file", head.escape_ascii()),
+        return failed(match head {
+            b"" => "empty file; expected a Parquet file (its writer did not finish it)".into(),
+            b"PARE" => "encrypted Parquet file; expected an unencrypted one (decrypt it first)".into(),
+            head => format!("begins with \"{}\"; expected a Parquet file", head.escape_ascii()),
         });
     }
-    let in_place = matches!(input.kind, Kind::File { .. }) && stream.compression() == Compression::None;
+    let in_place = matches!(input.kind, InputKind::File { .. }) && stream.compression() == Compression::None;
     let file = if in_place { File::open(&input.path).map_err(|error| error.to_string()) } else { spool(&mut stream)? };
     let opened = file.and_then(|file| {
         let bytes = file.metadata().map_err(|error| error.to_string())?.len();
-        guarded(|| Rows::new(Checked { file, bytes }, columns)).map_err(|error| {
-            format!("the Parquet file cannot be read ({error}); it may be cut off: fetch or write it again")
+        guarded(|| ParquetReader::new(BoundedFile { file, bytes }, columns)).map_err(|error| {
+            format!("the Parquet file cannot be read: {error} (it may be truncated; fetch or write it again)")
         })
     });
     match opened {
         Ok(rows) => Ok(Box::new(rows)),
-        Err(cause) => broken(cause),
+        Err(cause) => failed(cause),
     }
 }
 
-/// Everything in an unnamed temporary file; or, inside, what is wrong with the stream.
+/// Copies the whole stream to an unnamed temporary file. The inner error is that of the stream.
+///
+/// # Errors
+/// If the temporary file cannot be written.
 fn spool(stream: &mut Stream) -> Result<Result<File, String>, SourceError> {
     let io = |cause: io::Error| SourceError::Io { path: "a temporary file (in the folder TMPDIR)".into(), cause };
     let mut file = tempfile::tempfile().map_err(io)?;
@@ -90,7 +94,8 @@ fn spool(stream: &mut Stream) -> Result<Result<File, String>, SourceError> {
     }
 }
 
-struct Rows {
+/// Reads the rows of one file.
+struct ParquetReader {
     batches: ParquetRecordBatchReader,
     bytes: u64,
     rows: u64,
@@ -98,13 +103,13 @@ struct Rows {
     ended: bool,
 }
 
-impl Rows {
-    fn new(file: Checked, columns: &[String]) -> ParquetResult<Self> {
+impl ParquetReader {
+    fn new(file: BoundedFile, columns: &[String]) -> ParquetResult<Self> {
         let bytes = file.bytes;
         let builder = ParquetRecordBatchReaderBuilder::try_new(file)?;
         let metadata = builder.metadata().clone();
         let schema = builder.schema().clone();
-        // With a column missing, all are read: the error then says which there are.
+        // If a column is missing, all columns are read, so that the error can list them.
         let wanted: Result<Vec<usize>, _> = columns.iter().map(|name| schema.index_of(name)).collect();
         let wanted = wanted.ok().filter(|wanted| !wanted.is_empty());
         let is_wanted = |root: usize| wanted.as_ref().is_none_or(|wanted| wanted.contains(&root));
@@ -112,7 +117,7 @@ impl Rows {
             Some(wanted) => ProjectionMask::roots(builder.parquet_schema(), wanted.iter().copied()),
             None => ProjectionMask::all(),
         };
-        // A batch of wide rows is as many as fit in a run, going by the row group with the widest.
+        // A batch has as many rows as fit in a body, judged by the row group with the widest rows.
         let widest = metadata.row_groups().iter().map(|group| {
             let descriptor = group.schema_descr();
             let columns = group.columns().iter().enumerate();
@@ -121,14 +126,14 @@ impl Rows {
             bytes / group.num_rows().max(1)
         });
         let widest = usize::try_from(widest.max().unwrap_or(1)).unwrap_or(1).max(1);
-        let batch_rows = (RUN_BYTES_MAX / widest).clamp(1, RUN_RECORDS_MAX);
+        let batch_rows = (BODY_BYTES_MAX / widest).clamp(1, BODY_RECORDS_MAX);
         let rows = u64::try_from(metadata.file_metadata().num_rows()).unwrap_or(0);
         let batches = builder.with_projection(mask).with_batch_size(batch_rows).build()?;
-        Ok(Rows { batches, bytes, rows, offset: 0, ended: false })
+        Ok(ParquetReader { batches, bytes, rows, offset: 0, ended: false })
     }
 }
 
-impl Reader for Rows {
+impl Reader for ParquetReader {
     fn next(&mut self) -> Result<Option<Body>, SourceError> {
         if self.ended {
             return Ok(None);
@@ -141,7 +146,7 @@ impl Reader for Rows {
             }
             Err(error) => {
                 self.ended = true;
-                let cause = format!("the Parquet file is broken from row {} on: {error}", self.offset + 1);
+                let cause = format!("the Parquet file is corrupt from row {} on: {error}", self.offset + 1);
                 Some(Body::Each(vec![unreadable(self.offset, &[], cause)]))
             }
             Ok(None) => {
@@ -152,7 +157,7 @@ impl Reader for Rows {
     }
 
     fn input_bytes_read(&self) -> u64 {
-        // Pages are read in no order that could be counted; rows say as much.
+        // Pages are not read in file order, so the share of rows stands for the share of bytes.
         let share = self.offset as f64 / self.rows.max(1) as f64;
         (self.bytes as f64 * share.min(1.0)) as u64
     }

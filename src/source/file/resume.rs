@@ -1,19 +1,21 @@
-//! Where a run over files goes on, and by what a later run sees that the files before are still the same.
+//! Where a run over files resumes, and fingerprints by which it checks that the inputs before that point are unchanged.
 
 use sha2::{Digest, Sha256};
 
-use super::inputs::Input;
-use super::inputs::Kind;
+use super::inputs::{Input, InputKind};
 use crate::digest::hex;
 
-/// The first record that is not settled: by its input's place among all, and its number there.
+/// The position of the first record that no earlier run has settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Resume {
+    /// The index of its input among all inputs.
     pub ordinal: u32,
+    /// Its offset in that input.
     pub next: u64,
 }
 
-/// A mark an input: a hash of the paths and sizes of all before it, and of its own path. It may have grown.
+/// One fingerprint per input: a hash of its path and of the paths and sizes of all inputs before it. The size of the
+/// input itself is left out, since a file may grow between two runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InputFingerprints {
     each: Vec<String>,
@@ -21,26 +23,26 @@ pub struct InputFingerprints {
 }
 
 impl InputFingerprints {
-    /// `None` where standard input or a pipe is among the inputs, which nobody reads twice.
+    /// The fingerprints of `inputs`; `None` if one of them is standard input or a pipe, which cannot be read again.
     pub fn new(inputs: &[Input]) -> Option<InputFingerprints> {
         let mut before = Sha256::new();
-        let mut marks = Vec::with_capacity(inputs.len());
+        let mut each = Vec::with_capacity(inputs.len());
         for input in inputs {
-            let Kind::File { bytes, .. } = input.kind else { return None };
+            let InputKind::File { bytes, .. } = input.kind else { return None };
             before.update((input.shown.len() as u64).to_le_bytes());
             before.update(&input.shown);
-            marks.push(hex(&before.clone().finalize())[..32].to_string());
+            each.push(hex(&before.clone().finalize())[..32].to_string());
             before.update(bytes.to_le_bytes());
         }
-        Some(InputFingerprints { each: marks, all: hex(&before.finalize())[..32].to_string() })
+        Some(InputFingerprints { each, all: hex(&before.finalize())[..32].to_string() })
     }
 
-    /// The mark of an input; `None` of one that is not there.
+    /// The fingerprint of the input with index `ordinal`; `None` if there are fewer inputs.
     pub fn of(&self, ordinal: u32) -> Option<&str> {
         self.each.get(ordinal as usize).map(String::as_str)
     }
 
-    /// The mark of all inputs together, which shards of one list have in common.
+    /// The fingerprint of all inputs together, which is the same for all shards of one list.
     pub fn all(&self) -> &str {
         &self.all
     }
@@ -52,20 +54,20 @@ mod tests {
     use super::*;
     use crate::source::file::Format;
 
-    fn marks(files: &[(&str, u64)]) -> InputFingerprints {
+    fn fingerprints(files: &[(&str, u64)]) -> InputFingerprints {
         let input = |(path, bytes): &(&str, u64)| Input {
             path: path.into(),
             shown: path.to_string(),
-            kind: Kind::File { bytes: *bytes, format: Format::Jsonl, compression: Compression::None },
+            kind: InputKind::File { bytes: *bytes, format: Format::Jsonl, compression: Compression::None },
         };
         InputFingerprints::new(&files.iter().map(input).collect::<Vec<_>>()).expect("they are files")
     }
 
     #[test]
-    fn a_mark_changes_with_what_is_before_its_input() {
-        let then = marks(&[("a", 1), ("b", 2), ("c", 3)]);
+    fn a_fingerprint_changes_with_the_inputs_before() {
+        let then = fingerprints(&[("a", 1), ("b", 2), ("c", 3)]);
         let check = |files: &[(&str, u64)], same: [bool; 3]| {
-            let now = marks(files);
+            let now = fingerprints(files);
             assert_eq!([0, 1, 2].map(|ordinal| now.of(ordinal) == then.of(ordinal)), same, "{files:?}");
         };
         check(&[("a", 1), ("b", 2), ("c", 9), ("d", 1)], [true, true, true]);

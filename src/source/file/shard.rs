@@ -1,8 +1,8 @@
-//! One of several runs that share the files of a pipeline: which inputs are its own, and what its outputs are called.
+//! One of several runs that share the inputs of a pipeline: which inputs it reads, and how its outputs are named.
 //!
-//! Every run makes the same list of all inputs and takes every `count`-th, so each input is in exactly one shard, and its
-//! place among all stays part of what is named by it: files in a folder, positions, checkpoints. That holds while the
-//! list is the same for all of them; [`InputFingerprints::all`](super::InputFingerprints::all) is how a run sees that it is.
+//! Every run lists all inputs and reads every `count`-th, so each input is in exactly one shard. The index of an input
+//! among all inputs is part of the names of output files, of positions and of checkpoints. Therefore all runs need the
+//! same list; [`InputFingerprints::all`](super::InputFingerprints::all) lets a run check that.
 
 use std::path::{Path, PathBuf};
 
@@ -13,38 +13,40 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Shard {
-    /// Which of them this run is, from 0; of an Indexed Job `${JOB_COMPLETION_INDEX}`.
+    /// The index of this run, from 0; in an Indexed Job `${JOB_COMPLETION_INDEX}`.
     pub index: u32,
-    /// How many runs share the files; of an Indexed Job its `completions`.
+    /// How many runs share the inputs; in an Indexed Job its `completions`.
     pub count: u32,
 }
 
 impl Shard {
+    /// Checks the numbers.
+    ///
     /// # Errors
-    /// The key under `source.files`, and what is wrong with it.
+    /// The key under `source.files`, and what is wrong with its value.
     pub fn check(self) -> Result<(), (&'static str, String)> {
         if self.count == 0 {
-            return Err(("shard.count", "expected at least 1, found 0".into()));
+            return Err(("shard.count", "found 0; expected at least 1".into()));
         }
         if self.index >= self.count {
-            let message =
-                format!("{} is none of the {} shards, which are counted from 0; expected less", self.index, self.count);
+            let last = self.count - 1;
+            let message = format!("found {}; expected 0 to {last} (shards are counted from 0)", self.index);
             return Err(("shard.index", message));
         }
         Ok(())
     }
 
-    /// Whether the input at this place among all is this run's.
-    pub fn takes(self, ordinal: usize) -> bool {
+    /// Whether this run reads the input with index `ordinal` among all inputs.
+    pub fn owns(self, ordinal: usize) -> bool {
         ordinal % self.count as usize == self.index as usize
     }
 
-    /// A name of its own for what all shards would call the same.
+    /// `name` with the shard's number, for outputs that would have the same name in every shard.
     pub fn name(self, name: &str) -> String {
         format!("{name}-{:04}-of-{:04}", self.index, self.count)
     }
 
-    /// The same for a file, before its extension.
+    /// As [`name`](Shard::name), for a file: the number goes before the extension.
     pub fn path(self, path: &Path) -> PathBuf {
         let stem = self.name(&path.file_stem().unwrap_or_default().to_string_lossy());
         let name = match path.extension() {
@@ -56,7 +58,7 @@ impl Shard {
 }
 
 impl std::fmt::Display for Shard {
-    /// PaddingMode from 1, as people count.
+    /// Counted from 1, as people count.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "shard {} of {}", u64::from(self.index) + 1, self.count)
     }
@@ -75,12 +77,12 @@ mod tests {
             let shards: Vec<Shard> = (0..count).map(|index| Shard { index, count }).collect();
             let mut sizes = vec![0_usize; shards.len()];
             for ordinal in 0..inputs {
-                let takers: Vec<usize> = (0..shards.len()).filter(|&shard| shards[shard].takes(ordinal)).collect();
-                prop_assert_eq!(takers.len(), 1, "input {} is taken by {:?}", ordinal, takers);
-                sizes[takers[0]] += 1;
+                let owners: Vec<usize> = (0..shards.len()).filter(|&shard| shards[shard].owns(ordinal)).collect();
+                prop_assert_eq!(owners.len(), 1, "input {} is read by {:?}", ordinal, owners);
+                sizes[owners[0]] += 1;
             }
-            let (least, most) = (sizes.iter().min().copied(), sizes.iter().max().copied());
-            prop_assert!(most.unwrap_or(0) - least.unwrap_or(0) <= 1, "{:?}", sizes);
+            let (min, max) = (sizes.iter().min().copied(), sizes.iter().max().copied());
+            prop_assert!(max.unwrap_or(0) - min.unwrap_or(0) <= 1, "{:?}", sizes);
         }
 
         #[test]

@@ -1,30 +1,31 @@
-//! Which format an input has: by its extension inside the suffix of its compression, else by its first bytes.
+//! Detects the format of an input: by its extension, without the suffix of a compression, else by its first bytes.
 
 use std::path::Path;
 
-use super::cut::{Boundary, byte_order_mark};
 use super::format::Format;
 use super::json::ValueEnds;
+use super::splitter::{Boundary, byte_order_mark};
 
-/// How much of an input is looked at: more than the first line of nearly all JSON lines.
-pub const HEAD_BYTES: usize = 64 << 10;
+/// How many bytes of an input are looked at: more than the first line of nearly all JSON lines files.
+pub(crate) const HEAD_BYTES: usize = 64 << 10;
 
-/// Suffixes that say how a file is compressed, which is left to its content, and hide the extension that says what is
-/// in it.
+/// Suffixes of compressions. They are only removed, to find the extension of the format; the compression itself is
+/// detected by content.
 const COMPRESSION_SUFFIXES: [&str; 6] = ["gz", "gzip", "zst", "zstd", "bz2", "bzip2"];
 
-/// What a file's name says.
+/// What the extension of a file tells about its format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Named {
-    /// Its format.
-    Format(Format),
-    /// `.json`, which may be lines, an array, or one document over many lines.
-    SomeJson,
-    Nothing,
+pub(crate) enum NamedFormat {
+    /// The format.
+    Known(Format),
+    /// `.json`: JSON lines, an array, or one document of several lines.
+    Json,
+    /// Nothing.
+    Unknown,
 }
 
-/// What the extension says.
-pub fn by_name(path: &Path) -> Named {
+/// What the extension of `path` tells.
+pub(crate) fn by_name(path: &Path) -> NamedFormat {
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
     let mut parts = name.rsplit('.');
     let mut extension = parts.next().unwrap_or_default();
@@ -32,46 +33,47 @@ pub fn by_name(path: &Path) -> Named {
         extension = parts.next().unwrap_or_default();
     }
     if parts.next().is_none() {
-        return Named::Nothing;
+        return NamedFormat::Unknown;
     }
-    Named::Format(match extension {
+    NamedFormat::Known(match extension {
         "jsonl" | "ndjson" => Format::Jsonl,
-        "json" => return Named::SomeJson,
+        "json" => return NamedFormat::Json,
         "txt" | "text" => Format::Text,
         "md" | "markdown" | "rst" | "html" | "htm" | "tex" | "adoc" | "org" => Format::Document,
         "csv" => Format::Csv,
         "tsv" | "tab" => Format::Tsv,
         "parquet" | "pq" => Format::Parquet,
         "arrow" | "arrows" | "feather" | "ipc" => Format::Arrow,
-        _ => return Named::Nothing,
+        _ => return NamedFormat::Unknown,
     })
 }
 
-/// The format, by name and the first (decompressed) bytes. What no text begins with is believed before the name.
-pub fn format(named: Named, head: &[u8]) -> Format {
+/// The format, by the extension and the first (decompressed) bytes. Magic numbers that no text begins with count more
+/// than the extension.
+pub(crate) fn detect(named: NamedFormat, head: &[u8]) -> Format {
     if head.starts_with(b"PAR1") || head.starts_with(b"PARE") {
         return Format::Parquet;
     }
-    // An Arrow file; and a stream, whose first message is preceded by a marker.
+    // The magic number of an Arrow file, and the marker before the first message of an Arrow stream.
     if head.starts_with(b"ARROW1") || head.starts_with(b"\xff\xff\xff\xff") {
         return Format::Arrow;
     }
     let head = head[byte_order_mark(head).unwrap_or(0)..].trim_ascii_start();
     let array = || head[1..].trim_ascii_start().first().is_none_or(|&byte| matches!(byte, b'{' | b']'));
     match named {
-        Named::Format(format) => format,
-        Named::SomeJson => some_json(head),
-        // "[1] A footnote" is text.
-        Named::Nothing => match head.first() {
-            Some(b'{') => some_json(head),
-            Some(b'[') if array() => some_json(head),
+        NamedFormat::Known(format) => format,
+        NamedFormat::Json => json_or_jsonl(head),
+        // "[1] A footnote" is text, not JSON.
+        NamedFormat::Unknown => match head.first() {
+            Some(b'{') => json_or_jsonl(head),
+            Some(b'[') if array() => json_or_jsonl(head),
             _ => Format::Text,
         },
     }
 }
 
-/// JSON lines if the first value is alone on the first line.
-fn some_json(head: &[u8]) -> Format {
+/// JSON lines if the first value ends on the first line, else JSON.
+fn json_or_jsonl(head: &[u8]) -> Format {
     if head.starts_with(b"[") {
         return Format::Json;
     }
@@ -89,7 +91,7 @@ mod tests {
     #[test]
     fn names_and_contents() {
         let check = |name: &str, head: &[u8], expected: Format| {
-            assert_eq!(format(by_name(Path::new(name)), head), expected, "{name}");
+            assert_eq!(detect(by_name(Path::new(name)), head), expected, "{name}");
         };
         check("a.jsonl", b"anything", Format::Jsonl);
         check("a.NDJSON.gz", b"", Format::Jsonl);

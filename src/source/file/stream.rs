@@ -1,57 +1,61 @@
-//! The bytes of one input, decompressed.
+//! The decompressed bytes of one input.
 //!
-//! In: any reader. Out: its bytes, decompressed by what its first bytes say, never by its name. Kept: the decoder's window
-//! and a block. Fails with a sentence that can stand in a dead letter: what broke, and after how many bytes. After an
-//! error there is nothing more to read.
+//! In: any [`Read`]. Out: its bytes, decompressed as its first bytes (never its name) tell. Kept: the decoder's window
+//! and a block. Fails with a message that a dead letter can carry: what is corrupt, and after how many bytes. An error
+//! ends the stream.
 
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Enough for every magic number, those of compressions without one of their own included.
+/// How many bytes are needed to detect a compression: the longest magic number, that of bzip2 with its first block.
 const HEAD_BYTES: usize = 10;
-/// How much is read from disk at once: large enough that system calls do not matter.
+/// How many bytes are read from disk at once: enough that system calls do not matter.
 const DISK_BYTES: usize = 64 << 10;
 
 /// How an input is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Compression {
+    /// Not compressed.
     None,
+    /// gzip, with any number of members.
     Gzip,
+    /// Zstandard, with any number of frames.
     Zstd,
+    /// bzip2, with any number of streams.
     Bzip2,
 }
 
-/// What the first bytes say that we cannot read, and the command that turns it into what we can.
+/// Compressions and archives that are detected but not supported: magic number, name, and how a user can convert them.
 const UNSUPPORTED: [(&[u8], &str, &str); 6] = [
-    (b"\xfd7zXZ\0", "compressed with xz", "decompress it: xz -dc FILE | embedmill encode -"),
-    (b"\x04\x22\x4d\x18", "compressed with lz4", "decompress it: lz4 -dc FILE | embedmill encode -"),
-    (b"\xff\x06\0\0sNaPpY", "compressed with snappy", "decompress it first"),
+    (b"\xfd7zXZ\0", "xz-compressed data", "decompress it: xz -dc FILE | embedmill encode -"),
+    (b"\x04\x22\x4d\x18", "lz4-compressed data", "decompress it: lz4 -dc FILE | embedmill encode -"),
+    (b"\xff\x06\0\0sNaPpY", "snappy-compressed data", "decompress it first"),
     (b"PK\x03\x04", "a zip archive", "unpack it: unzip FILE -d FOLDER"),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it: 7z x FILE"),
     (b"Rar!\x1a\x07", "a rar archive", "unpack it first"),
 ];
 
 impl Compression {
-    /// Whether these first bytes are the beginning of a magic number that is longer.
+    /// Whether more bytes could complete `head` to a magic number.
     fn may_become(head: &[u8]) -> bool {
         let supported: [&[u8]; 3] = [b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"BZh"];
         let all = supported.into_iter().chain(UNSUPPORTED.iter().map(|(magic, ..)| *magic));
         all.into_iter().any(|magic| head.len() < magic.len() && magic.starts_with(head))
     }
 
-    /// By the first bytes, ten if there are so many.
+    /// Detects the compression by the first bytes of an input; `head` should have ten of them.
     ///
     /// # Errors
-    /// If they are of a compression or an archive that is not supported.
+    /// If they belong to an unsupported compression or an archive.
     pub fn of(head: &[u8]) -> Result<Self, String> {
         if let Some((_, what, advice)) = UNSUPPORTED.iter().find(|(magic, ..)| head.starts_with(magic)) {
-            return Err(format!("is {what}, which is not supported (gzip, zstd and bzip2 are); {advice}"));
+            return Err(format!("found {what}; expected gzip, zstd, bzip2 or uncompressed data ({advice})"));
         }
         // A zstd stream may begin with a skippable frame, whose magic number leaves four bits open.
         let skippable = head.len() >= 4 && head[0] & 0xf0 == 0x50 && head[1..4] == *b"\x2a\x4d\x18";
-        // "BZh" alone could be text; the block's or the end's magic number after it cannot.
+        // "BZh" alone could be text; with the magic number of a block or of the stream's end after it, it is bzip2.
         let bzip2 = head.len() >= 10
             && head.starts_with(b"BZh")
             && (head[4..10] == *b"1AY&SY" || head[4..10] == *b"\x17rE8P\x90");
@@ -66,6 +70,7 @@ impl Compression {
         })
     }
 
+    /// The compression's name, as messages show it.
     pub fn as_str(self) -> &'static str {
         match self {
             Compression::None => "uncompressed",
@@ -82,9 +87,9 @@ impl fmt::Display for Compression {
     }
 }
 
-/// Counts what is read from disk.
+/// Counts the bytes that are read from disk.
 struct CountedReader {
-    /// What was read to recognise the compression.
+    /// The bytes that were read to detect the compression.
     head: Cursor<Vec<u8>>,
     inner: Box<dyn Read + Send>,
     bytes: Arc<AtomicU64>,
@@ -115,9 +120,9 @@ enum Decoder {
 pub struct Stream {
     decoder: Decoder,
     compression: Compression,
-    /// Looked at, not yet read.
+    /// Bytes that `peek` has decompressed and nobody has read yet.
     peeked: Cursor<Vec<u8>>,
-    /// An error that comes after the bytes that were read before it.
+    /// An error that is returned once the bytes before it have been read.
     pending: Option<io::Error>,
     bytes_decoded: u64,
     bytes_read: Arc<AtomicU64>,
@@ -125,13 +130,15 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// `live` input, such as a pipe, is handed on as it comes rather than in whole blocks.
+    /// Detects the compression. The bytes of a `live` input, such as a pipe, are handed on as they arrive rather than
+    /// in whole blocks.
     ///
     /// # Errors
-    /// If the first bytes cannot be read, or ([`io::ErrorKind::InvalidData`]) are of an unsupported compression.
+    /// If the first bytes cannot be read, or ([`io::ErrorKind::InvalidData`]) belong to an unsupported compression.
     pub fn new(mut inner: Box<dyn Read + Send>, live: bool) -> io::Result<Self> {
         let mut head = Vec::new();
-        // What a live input has may be less than a magic number; it is waited for only where it begins like one.
+        // A live input may have fewer bytes than a magic number so far; more are awaited only if they could complete
+        // one.
         while head.len() < HEAD_BYTES && (!live || head.is_empty() || Compression::may_become(&head)) {
             let mut more = [0; HEAD_BYTES];
             match inner.read(&mut more[head.len()..]) {
@@ -158,22 +165,24 @@ impl Stream {
         Ok(Stream { decoder, compression, peeked, pending: None, bytes_decoded: 0, bytes_read, live })
     }
 
+    /// The compression that was detected.
     pub fn compression(&self) -> Compression {
         self.compression
     }
 
+    /// Whether bytes are handed on as they arrive.
     pub fn is_live(&self) -> bool {
         self.live
     }
 
-    /// Bytes read so far, as they lie on disk.
+    /// Bytes read so far, as they lie on disk (compressed).
     pub fn bytes_read(&self) -> u64 {
         self.bytes_read.load(Ordering::Relaxed)
     }
 
-    /// The next bytes, `count` of them if there are so many, without taking them. For the start of the stream.
+    /// Up to `count` of the next bytes, which stay to be read. Only for the start of the stream.
     pub fn peek(&mut self, count: usize) -> &[u8] {
-        // A live input may let the rest wait for hours, and the first bytes say most.
+        // The other bytes of a live input may be hours away, and the first ones tell most.
         let enough = if self.live { count.min(8) } else { count };
         let mut seen = self.peeked.get_ref()[self.peeked.position() as usize..].to_vec();
         while seen.len() < enough && self.pending.is_none() {
@@ -189,14 +198,14 @@ impl Stream {
         }
         self.peeked = Cursor::new(seen);
         let seen = self.peeked.get_ref();
-        // An earlier look may have asked for more.
+        // An earlier call may have asked for more bytes.
         &seen[..seen.len().min(count)]
     }
 
-    /// Reads until `out` is full (or once, if the input is live). 0 is the end.
+    /// Reads until `out` is full (or once, if the input is live), and returns how many bytes were read; 0 at the end.
     ///
     /// # Errors
-    /// What broke, after all bytes before it were handed out.
+    /// If the input is corrupt or unreadable, once all bytes before the fault have been read.
     pub fn fill(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let mut filled = self.peeked.read(out)?;
         while filled < out.len() && self.pending.is_none() && !(self.live && filled > 0) {
@@ -215,7 +224,7 @@ impl Stream {
         }
     }
 
-    /// One read of the decoder, over the ends of gzip members.
+    /// One read of the decoder, which continues from one gzip member to the next.
     fn decode(&mut self, out: &mut [u8]) -> io::Result<usize> {
         loop {
             let read = match &mut self.decoder {
@@ -227,10 +236,10 @@ impl Stream {
             };
             match read {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(self.broken(error)),
+                Err(error) => return Err(self.corrupt(error)),
                 Ok(0) if !out.is_empty() => {
                     self.decoder = match std::mem::replace(&mut self.decoder, Decoder::Ended) {
-                        Decoder::Gzip(gzip) => next_member(gzip.into_inner()).map_err(|error| self.broken(error))?,
+                        Decoder::Gzip(gzip) => next_member(gzip.into_inner()).map_err(|error| self.corrupt(error))?,
                         _ => Decoder::Ended,
                     };
                 }
@@ -242,7 +251,8 @@ impl Stream {
         }
     }
 
-    fn broken(&mut self, error: io::Error) -> io::Error {
+    /// Ends the stream with an error that says where it is corrupt.
+    fn corrupt(&mut self, error: io::Error) -> io::Error {
         self.decoder = Decoder::Ended;
         let (kind, after, name) = (error.kind(), self.bytes_decoded, self.compression);
         io::Error::new(
@@ -250,10 +260,11 @@ impl Stream {
             match (name, kind) {
                 (Compression::None, _) => format!("cannot be read further after {after} bytes: {error}"),
                 (_, io::ErrorKind::UnexpectedEof) => format!(
-                    "the {name} stream ends early, after {after} decompressed bytes: the file is cut off; fetch or write it again"
+                    "the {name} stream ends early, after {after} decompressed bytes (the file is truncated; fetch or write it \
+                     again)"
                 ),
                 _ => format!(
-                    "the {name} stream is broken after {after} decompressed bytes ({error}); fetch or write the file again"
+                    "the {name} stream is corrupt after {after} decompressed bytes: {error} (fetch or write the file again)"
                 ),
             },
         )
@@ -266,7 +277,7 @@ impl Read for Stream {
     }
 }
 
-/// The gzip member after the one that ended. Zeros may follow the last one: tapes and block devices pad with them.
+/// The decoder of the next gzip member. Zeros may follow the last member: tapes and block devices pad with them.
 fn next_member(mut raw: Raw) -> io::Result<Decoder> {
     loop {
         let more = raw.fill_buf()?;
@@ -280,7 +291,7 @@ fn next_member(mut raw: Raw) -> io::Result<Decoder> {
                 raw.consume(zeros);
                 return Ok(Decoder::Gzip(Box::new(flate2::bufread::GzDecoder::new(raw))));
             }
-            Some(_) => return Err(io::Error::new(io::ErrorKind::InvalidData, "something else follows its end")),
+            Some(_) => return Err(io::Error::new(io::ErrorKind::InvalidData, "unexpected content after its end")),
         }
     }
 }
@@ -291,7 +302,7 @@ pub(super) mod tests {
 
     use super::*;
 
-    pub fn gzip(bytes: &[u8]) -> Vec<u8> {
+    pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         encoder.write_all(bytes).and_then(|()| encoder.finish()).expect("memory takes everything")
     }
@@ -306,7 +317,7 @@ pub(super) mod tests {
     }
 
     /// A stream over bytes in memory.
-    pub fn stream(bytes: impl Into<Vec<u8>>) -> Stream {
+    pub(crate) fn stream(bytes: impl Into<Vec<u8>>) -> Stream {
         Stream::new(Box::new(Cursor::new(bytes.into())), false).expect("a known compression")
     }
 
@@ -359,13 +370,13 @@ pub(super) mod tests {
         check(gzip(&text), 1000, "the gzip stream ends early, after ");
         check(zstd(&text), 1000, "the zstd stream ends early, after ");
         check(bzip2(&text), 1000, "the bzip2 stream ends early, after ");
-        check([gzip(&text), b"garbage".to_vec()].concat(), 0, "the gzip stream is broken after ");
-        check([zstd(&text), b"garbage".to_vec()].concat(), 0, "the zstd stream is broken after ");
+        check([gzip(&text), b"garbage".to_vec()].concat(), 0, "the gzip stream is corrupt after ");
+        check([zstd(&text), b"garbage".to_vec()].concat(), 0, "the zstd stream is corrupt after ");
         check(b"\x1f\x8b".to_vec(), 0, "the gzip stream ends early, after 0 ");
         let mut flipped = gzip(&text);
         let middle = flipped.len() / 2;
         flipped[middle] ^= 0xff;
-        check(flipped, 0, "the gzip stream is broken after ");
+        check(flipped, 0, "the gzip stream is corrupt after ");
     }
 
     #[test]
@@ -373,8 +384,8 @@ pub(super) mod tests {
         let error = Compression::of(b"\xfd7zXZ\0abcdef").expect_err("not supported");
         assert_eq!(
             error,
-            "is compressed with xz, which is not supported (gzip, zstd and bzip2 are); \
-             decompress it: xz -dc FILE | embedmill encode -"
+            "found xz-compressed data; expected gzip, zstd, bzip2 or uncompressed data \
+             (decompress it: xz -dc FILE | embedmill encode -)"
         );
         assert!(Compression::of(b"PK\x03\x04").is_err());
     }

@@ -1,18 +1,18 @@
-//! What the readers' tests share, and tests of the source as a whole.
+//! Helpers that the tests of all readers share, and tests of the source as a whole.
 
 use std::fs;
 
-use super::reader::{RUN_RECORDS_MAX, Reader};
-use super::source::shown_bytes;
+use super::file_source::shown_bytes;
+use super::reader::{BODY_RECORDS_MAX, Reader};
 use super::stream::tests::gzip;
 use super::*;
 use crate::record::{Body, Payload, Record};
 
-/// Everything that a reader gives, a line a record: the line that it is shown by, and its content.
-pub fn show(mut reader: impl Reader) -> Vec<String> {
+/// All records of a reader, one string each: its line number (offset + 1) and its content.
+pub(crate) fn show(mut reader: impl Reader) -> Vec<String> {
     let mut shown = Vec::new();
     while let Some(body) = reader.next().expect("this machine is fine") {
-        assert!(body.len() <= RUN_RECORDS_MAX, "a run has at most so many records");
+        assert!(body.len() <= BODY_RECORDS_MAX, "a body has at most so many records");
         let Body::Each(records) = body else { panic!("these readers read records one by one") };
         for Record { offset, payload, .. } in records {
             let number = offset + 1;
@@ -32,7 +32,7 @@ pub fn show(mut reader: impl Reader) -> Vec<String> {
     shown
 }
 
-/// A folder of these files, and a source over all of them.
+/// A folder with these files, and a source that reads all of them.
 fn source(files: &[(&str, Vec<u8>)]) -> (tempfile::TempDir, FileSource) {
     let root = tempfile::tempdir().expect("a temporary folder");
     let mut config = FilesConfig::default();
@@ -45,19 +45,19 @@ fn source(files: &[(&str, Vec<u8>)]) -> (tempfile::TempDir, FileSource) {
     (root, source)
 }
 
-/// The names of the inputs of all runs and the numbers of their records.
+/// The names of the inputs in the order in which they are read, each with its number of records.
 fn drain(source: &mut FileSource) -> Vec<(String, usize)> {
     let mut counts: Vec<(String, usize)> = Vec::new();
     let mut read = 0;
-    while let Some(run) = source.ahead.pop_front().map_or_else(|| source.next_run(), |run| Ok(Some(run))).expect("fine")
-    {
-        assert!(run.input_bytes_read >= read, "progress never goes back");
-        read = run.input_bytes_read;
-        let name = run.partition.name();
+    let mut next = || source.read_ahead.pop_front().map_or_else(|| source.next_records(), |read| Ok(Some(read)));
+    while let Some(records) = next().expect("fine") {
+        assert!(records.input_bytes_read >= read, "progress never goes back");
+        read = records.input_bytes_read;
+        let name = records.partition.name();
         let name = name.rsplit('/').next().unwrap_or_default().to_string();
         match counts.last_mut() {
-            Some((last, count)) if *last == name => *count += run.body.len(),
-            _ => counts.push((name, run.body.len())),
+            Some((last, count)) if *last == name => *count += records.body.len(),
+            _ => counts.push((name, records.body.len())),
         }
     }
     counts
@@ -70,7 +70,7 @@ fn lines(count: usize) -> Vec<u8> {
 #[test]
 fn the_first_records_are_seen_and_stay_to_be_sent() {
     let (_root, mut source) = source(&[("a.jsonl", Vec::new()), ("b.jsonl", lines(3_000)), ("c.jsonl", lines(2))]);
-    let first = source.first(false).expect("fine").expect("there are records");
+    let first = source.sample(false).expect("fine").expect("there are records");
     assert!((1_000..1_256).contains(&first.len()), "{}", first.len());
     assert_eq!(drain(&mut source), [("b.jsonl".to_string(), 3_000), ("c.jsonl".to_string(), 2)]);
 }
@@ -80,7 +80,7 @@ fn the_first_records_are_not_those_of_a_broken_input() {
     let mut cut = gzip(&lines(1));
     cut.truncate(20);
     let (_root, mut source) = source(&[("a.jsonl.gz", cut), ("b.jsonl", lines(2)), ("c.txt", b"a".to_vec())]);
-    let first = source.first(false).expect("fine").expect("there are records");
+    let first = source.sample(false).expect("fine").expect("there are records");
     assert_eq!(first.len(), 2);
     let expected = [("a.jsonl.gz", 1), ("b.jsonl", 2), ("c.txt", 1)].map(|(name, count)| (name.to_string(), count));
     assert_eq!(drain(&mut source), expected);
@@ -89,7 +89,7 @@ fn the_first_records_are_not_those_of_a_broken_input() {
 #[test]
 fn nothing_but_empty_inputs_has_no_first_record() {
     let (_root, mut source) = source(&[("a.jsonl", Vec::new()), ("b.csv", b"a,b\n".to_vec())]);
-    assert!(source.first(false).expect("fine").is_none());
+    assert!(source.sample(false).expect("fine").is_none());
     assert_eq!(drain(&mut source), []);
 }
 
@@ -108,7 +108,10 @@ fn a_wrong_setting_is_named() {
         assert!(error.starts_with(expected), "{error}");
     };
     let good = FilesConfig { paths: vec!["a".into()], ..Default::default() };
-    check(FilesConfig::default(), "source.files.paths: expected at least one");
-    check(FilesConfig { delimiter: Some('é'), ..good.clone() }, "source.files.delimiter: expected one ASCII character");
+    check(FilesConfig::default(), "source.files.paths: found an empty list; expected at least one");
+    check(
+        FilesConfig { delimiter: Some('é'), ..good.clone() },
+        "source.files.delimiter: found 'é'; expected one ASCII character",
+    );
     check(FilesConfig { record_bytes_max: 0, ..good }, "source.files.record_bytes_max: ");
 }

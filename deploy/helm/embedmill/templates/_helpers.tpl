@@ -1,5 +1,6 @@
-{{/* What the binary needs, from its own constants; tests/it/chart.rs compares them.
-publish: kafka/publisher.rs FLUSH_MAX and TRANSACTION_MAX. leave: kafka/group.rs LEAVE_MAX and pipeline.rs LET_GO_MAX. */}}
+{{/* Times that the binary needs, equal to its constants; tests/it/chart.rs compares them.
+publish: FLUSH_MAX in kafka/librdkafka/publisher.rs and TRANSACTION_CALL_MAX in kafka/librdkafka/limits.rs.
+leave: LEAVE_MAX in kafka/librdkafka/group.rs and DELIVERY_STOP_MAX in pipeline/mod.rs. */}}
 {{- define "embedmill.publishSeconds" }}90{{ end }}
 {{- define "embedmill.leaveSeconds" }}15{{ end }}
 
@@ -38,8 +39,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{ .Values.serviceAccount.name | default (include "embedmill.fullname" .) }}
 {{- end }}
 
-{{/* Enough for the drain, for giving up after it, and for leaving the group. */}}
+{{/* Long enough for the drain, for aborting after it, and for leaving the group. */}}
 {{- define "embedmill.grace" -}}
-{{- $least := add (int .Values.drainSeconds) (int (include "embedmill.leaveSeconds" .)) -}}
-{{- .Values.terminationGracePeriodSeconds | default (add $least 15) -}}
+{{- $min := add (int .Values.drainSeconds) (int (include "embedmill.leaveSeconds" .)) -}}
+{{- .Values.terminationGracePeriodSeconds | default (add $min 15) -}}
 {{- end }}

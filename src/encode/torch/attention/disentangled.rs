@@ -10,7 +10,7 @@ use crate::encode::torch::packed_batch::{LengthGroup, PackedBatch};
 
 /// How relative positions become rows of the relative position embeddings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Buckets {
+pub(crate) struct Buckets {
     /// Rows for relative positions in one direction (`att_span`); the tables have twice as many.
     pub span: i64,
     /// `None`: one row for each relative position. Otherwise positions up to span / 2 have a row each, those further away
@@ -38,7 +38,7 @@ impl Buckets {
 }
 
 /// A layer's projected embeddings of relative positions; `None` for a comparison that the model leaves out.
-pub struct RelativePositions {
+pub(crate) struct RelativePositions {
     /// What queries are compared with (c2p; transformers' `pos_key_layer`). `[heads, head_dim, 2 * span]`
     pub keys: Option<Tensor>,
     /// What keys are compared with (p2c; transformers' `pos_query_layer`). `[heads, head_dim, 2 * span]`
@@ -46,7 +46,7 @@ pub struct RelativePositions {
 }
 
 /// Disentangled attention of all layers.
-pub struct Disentangled {
+pub(crate) struct Disentangled {
     pub heads: Heads,
     pub buckets: Buckets,
     /// Scores are divided by √(head_dim * scale_factor).
@@ -58,7 +58,7 @@ pub struct Disentangled {
 
 impl Disentangled {
     /// `like` is a tensor on the device of the weights.
-    pub fn new(
+    pub(crate) fn new(
         heads: Heads,
         buckets: Buckets,
         scale_factor: i64,

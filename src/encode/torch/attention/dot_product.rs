@@ -22,7 +22,7 @@ const WHOLE_MASK_TOKENS_MAX: i64 = 4_096;
 const BLOCK_QUERIES: i64 = 512;
 
 /// Scaled dot-product attention with what families add to it.
-pub struct DotProduct {
+pub(crate) struct DotProduct {
     heads: Heads,
     /// What q kᵀ is multiplied by; `None` is 1 / √head_dim.
     scale: Option<f64>,
@@ -38,7 +38,7 @@ pub struct DotProduct {
 
 impl DotProduct {
     /// Every token sees every token and nothing is added to the scores. `like` is a tensor on the device of the weights.
-    pub fn plain(heads: Heads, like: &Tensor) -> DotProduct {
+    pub(crate) fn plain(heads: Heads, like: &Tensor) -> DotProduct {
         DotProduct {
             heads,
             scale: None,
@@ -51,27 +51,27 @@ impl DotProduct {
     }
 
     /// Rotates queries and keys by their positions.
-    pub fn with_rotary(self, rotary: Rotary) -> DotProduct {
+    pub(crate) fn with_rotary(self, rotary: Rotary) -> DotProduct {
         DotProduct { rotary: Some(rotary), ..self }
     }
 
     /// Hides some tokens from others.
-    pub fn with_mask(self, mask: AttentionMask) -> DotProduct {
+    pub(crate) fn with_mask(self, mask: AttentionMask) -> DotProduct {
         DotProduct { mask, ..self }
     }
 
     /// Multiplies q kᵀ by this instead of 1 / √head_dim.
-    pub fn with_scale(self, scale: f64) -> DotProduct {
+    pub(crate) fn with_scale(self, scale: f64) -> DotProduct {
         DotProduct { scale: Some(scale), ..self }
     }
 
     /// Adds a relative bias to the scores. The mask must be full: no family has both.
-    pub fn with_relative_bias(self, relative_bias: RelativeBias) -> DotProduct {
+    pub(crate) fn with_relative_bias(self, relative_bias: RelativeBias) -> DotProduct {
         DotProduct { relative_bias: Some(relative_bias), ..self }
     }
 
     /// The same attention for another worker on the same device.
-    pub fn new_like(&self) -> DotProduct {
+    pub(crate) fn new_like(&self) -> DotProduct {
         DotProduct {
             heads: self.heads,
             scale: self.scale,

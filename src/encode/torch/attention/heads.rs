@@ -6,7 +6,7 @@ use crate::encode::torch::packed_batch::LengthGroup;
 
 /// How many heads there are, and how wide one is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Heads {
+pub(crate) struct Heads {
     pub query_heads: i64,
     /// Heads of keys and of values. Each serves `query_heads / kv_heads` query heads (grouped-query attention, Ainslie et
     /// al. 2023), so their number divides that of the query heads.
@@ -16,27 +16,27 @@ pub struct Heads {
 
 impl Heads {
     /// As many key-value heads as query heads.
-    pub fn equal(heads: i64, head_dim: i64) -> Heads {
+    pub(crate) fn equal(heads: i64, head_dim: i64) -> Heads {
         Heads { query_heads: heads, kv_heads: heads, head_dim }
     }
 
     /// Width of all queries, keys and values of a token.
-    pub fn qkv_width(self) -> i64 {
+    pub(crate) fn qkv_width(self) -> i64 {
         (self.query_heads + 2 * self.kv_heads) * self.head_dim
     }
 
     /// Width of all queries of a token, and of what attention returns for it.
-    pub fn attention_width(self) -> i64 {
+    pub(crate) fn attention_width(self) -> i64 {
         self.query_heads * self.head_dim
     }
 
     /// Width of all keys of a token, and of all its values.
-    pub fn kv_width(self) -> i64 {
+    pub(crate) fn kv_width(self) -> i64 {
         self.kv_heads * self.head_dim
     }
 
     /// A group's queries, keys and values as views of `qkv`, `[tokens, qkv_width]`. Three of `[rows, heads, length, head_dim]`
-    pub fn split(self, qkv: &Tensor, group: LengthGroup) -> Result<[Tensor; 3], TchError> {
+    pub(crate) fn split(self, qkv: &Tensor, group: LengthGroup) -> Result<[Tensor; 3], TchError> {
         let tokens = qkv.f_narrow(0, group.start, group.tokens())?;
         let part = |first: i64, heads: i64| {
             let part = tokens.f_narrow(1, first * self.head_dim, heads * self.head_dim)?;
@@ -48,7 +48,7 @@ impl Heads {
 
     /// Repeats each head of keys or values for the query heads that share it; transformers' `repeat_kv`.
     /// `[rows, kv_heads, length, head_dim]` → `[rows, query_heads, length, head_dim]`
-    pub fn repeat_kv(self, part: &Tensor, group: LengthGroup) -> Result<Tensor, TchError> {
+    pub(crate) fn repeat_kv(self, part: &Tensor, group: LengthGroup) -> Result<Tensor, TchError> {
         if self.query_heads == self.kv_heads {
             return Ok(part.shallow_clone());
         }

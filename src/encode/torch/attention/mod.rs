@@ -6,12 +6,12 @@
 //! - [`disentangled`]: DeBERTa's attention
 //! - [`heads`]: how a projection divides into heads
 
-pub mod disentangled;
-pub mod dot_product;
-pub mod heads;
-pub mod mask;
-pub mod per_layer;
-pub mod relative_bias;
+pub(super) mod disentangled;
+pub(super) mod dot_product;
+pub(super) mod heads;
+pub(super) mod mask;
+pub(super) mod per_layer;
+pub(super) mod relative_bias;
 
 use tch::{TchError, Tensor};
 
@@ -19,7 +19,7 @@ use super::packed_batch::{LengthGroup, PackedBatch};
 use heads::Heads;
 
 /// Combines the values of each sequence's tokens. No token sees another sequence.
-pub trait Attention: Send {
+pub(super) trait Attention: Send {
     /// Computes what all layers share for this batch. It is called once for a batch, before the first layer.
     fn prepare(&mut self, batch: &PackedBatch) -> Result<(), TchError>;
 

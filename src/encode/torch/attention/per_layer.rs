@@ -8,7 +8,7 @@ use crate::encode::torch::layer_types::LayerType;
 use crate::encode::torch::packed_batch::PackedBatch;
 
 /// A few kinds of attention, and which layer has which.
-pub struct PerLayer {
+pub(crate) struct PerLayer {
     pub kinds: Vec<DotProduct>,
     /// For each layer an index into `kinds`.
     pub kind_of_layer: Vec<usize>,
@@ -16,7 +16,7 @@ pub struct PerLayer {
 
 impl PerLayer {
     /// One kind for each type of layer, in the order of [`LayerType::ALL`], and each layer's type.
-    pub fn by_type(kinds: [DotProduct; LayerType::ALL.len()], layer_types: &[LayerType]) -> PerLayer {
+    pub(crate) fn by_type(kinds: [DotProduct; LayerType::ALL.len()], layer_types: &[LayerType]) -> PerLayer {
         let kind_of_layer = layer_types.iter().map(|layer_type| layer_type.index()).collect();
         PerLayer { kinds: kinds.into(), kind_of_layer }
     }

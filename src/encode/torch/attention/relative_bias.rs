@@ -4,7 +4,7 @@
 use tch::{Kind, TchError, Tensor};
 
 /// The learned bias of each bucket, shared by all layers of most models.
-pub struct RelativeBias {
+pub(crate) struct RelativeBias {
     /// `[buckets, heads]`
     pub table: Tensor,
     /// The buckets that are used: half for keys after the query, half for those before it.
@@ -15,12 +15,12 @@ pub struct RelativeBias {
 
 impl RelativeBias {
     /// The same bias for another worker: the table is shared.
-    pub fn share(&self) -> RelativeBias {
+    pub(crate) fn share(&self) -> RelativeBias {
         RelativeBias { table: self.table.shallow_clone(), ..*self }
     }
 
     /// What is added to the scores of a sequence of this length. `[heads, query, key]`, `length` queries and keys
-    pub fn tensor(&self, length: i64) -> Result<Tensor, TchError> {
+    pub(crate) fn tensor(&self, length: i64) -> Result<Tensor, TchError> {
         let options = (Kind::Int64, self.table.device());
         // Every relative position once, from the furthest before to the furthest after.
         let relative = Tensor::f_arange_start_step(1 - length, length, 1, options)?;

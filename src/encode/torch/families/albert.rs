@@ -56,12 +56,12 @@ const LAYER: PostNormNames = PostNormNames {
     mlp_norm: "full_layer_layer_norm",
 };
 
-pub fn check(_: &str, file: &ConfigFile) -> Result<Sizes, LoadError> {
+pub(super) fn check(_: &str, file: &ConfigFile) -> Result<Sizes, LoadError> {
     let config = AlbertConfig::read(file)?;
     Ok(Sizes { layers: config.common.layers * config.group_layers, ..config.common.sizes() })
 }
 
-pub fn build(_: &str, file: &ConfigFile, weights: &mut Weights) -> Result<Box<dyn Transformer>, LoadError> {
+pub(super) fn build(_: &str, file: &ConfigFile, weights: &mut Weights) -> Result<Box<dyn Transformer>, LoadError> {
     let config = AlbertConfig::read(file)?;
     let names = TensorNames::root(&["albert"]);
     let embeddings = embeddings(&config, &names, weights)?;

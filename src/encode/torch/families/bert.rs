@@ -50,7 +50,7 @@ impl BertConfig {
 
 /// The padding token that RoBERTa's positions begin after; 1 is the default of its configuration class.
 fn padding_idx(file: &ConfigFile) -> Result<i64, LoadError> {
-    let max = file.needed_count("max_position_embeddings", 1..=keys::ROWS_MAX)?.saturating_sub(2);
+    let max = file.required_count("max_position_embeddings", 1..=keys::ROWS_MAX)?.saturating_sub(2);
     Ok(file.count("pad_token_id", 0..=max)?.unwrap_or(1) as i64)
 }
 
@@ -64,13 +64,17 @@ const LAYER: PostNormNames = PostNormNames {
     mlp_norm: "output.LayerNorm",
 };
 
-pub fn check(model_type: &str, file: &ConfigFile) -> Result<Sizes, LoadError> {
+pub(super) fn check(model_type: &str, file: &ConfigFile) -> Result<Sizes, LoadError> {
     let BertConfig { common, position_offset, .. } = BertConfig::read(model_type, file)?;
     let max_positions = common.max_positions.map(|rows| position_offset.max_tokens(rows).max(1));
     Ok(CommonConfig { max_positions, ..common }.sizes())
 }
 
-pub fn build(model_type: &str, file: &ConfigFile, weights: &mut Weights) -> Result<Box<dyn Transformer>, LoadError> {
+pub(super) fn build(
+    model_type: &str,
+    file: &ConfigFile,
+    weights: &mut Weights,
+) -> Result<Box<dyn Transformer>, LoadError> {
     let config = BertConfig::read(model_type, file)?;
     let common = &config.common;
     let names = TensorNames::root(&[match model_type {

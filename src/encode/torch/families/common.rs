@@ -11,11 +11,11 @@ use crate::model::config_file::ConfigFile;
 use crate::model::{LoadError, Sizes};
 
 /// The names that a key may have, the newest first. The first that the file has counts.
-pub type KeyNames = &'static [&'static str];
+pub(super) type KeyNames = &'static [&'static str];
 
 /// Under which keys a family has the values of [`CommonConfig`].
 #[derive(Debug, Clone, Copy)]
-pub struct CommonKeys {
+pub(super) struct CommonKeys {
     pub hidden_size: KeyNames,
     pub layers: KeyNames,
     pub heads: KeyNames,
@@ -29,7 +29,7 @@ pub struct CommonKeys {
 
 /// How wide a head is.
 #[derive(Debug, Clone, Copy)]
-pub enum HeadDim {
+pub(super) enum HeadDim {
     /// The hidden size, divided evenly among the heads.
     Split,
     /// The value of this key, or as `Split` where it is absent.
@@ -40,7 +40,7 @@ pub enum HeadDim {
 
 /// The MLP's activation function.
 #[derive(Debug, Clone, Copy)]
-pub enum ActivationKey {
+pub(super) enum ActivationKey {
     /// The value of the key, or the default where it is absent.
     Key { key: &'static str, default: &'static str },
     /// The family reads it by itself.
@@ -49,7 +49,7 @@ pub enum ActivationKey {
 
 /// The constant that keeps a norm from dividing by zero.
 #[derive(Debug, Clone, Copy)]
-pub enum NormEps {
+pub(super) enum NormEps {
     /// The value of the key, or the default where it is absent.
     Keys { keys: KeyNames, default: f64 },
     /// The family has no key for it.
@@ -58,7 +58,7 @@ pub enum NormEps {
 
 impl CommonKeys {
     /// BERT's keys and defaults, most of which most families have.
-    pub const BERT: CommonKeys = CommonKeys {
+    pub(super) const BERT: CommonKeys = CommonKeys {
         hidden_size: &["hidden_size"],
         layers: &["num_hidden_layers"],
         heads: &["num_attention_heads"],
@@ -72,7 +72,7 @@ impl CommonKeys {
 
 /// The values that every family has.
 #[derive(Debug, Clone)]
-pub struct CommonConfig {
+pub(super) struct CommonConfig {
     /// Width of a token's vector between the layers.
     pub hidden: i64,
     pub layers: usize,
@@ -89,7 +89,7 @@ pub struct CommonConfig {
 impl CommonConfig {
     /// Reads and checks the values under the family's keys. All heads are query heads with keys and values of their own; a
     /// family with fewer key-value heads reads them with [`with_kv_heads`](CommonConfig::with_kv_heads).
-    pub fn read(file: &ConfigFile, names: &CommonKeys) -> Result<CommonConfig, LoadError> {
+    pub(super) fn read(file: &ConfigFile, names: &CommonKeys) -> Result<CommonConfig, LoadError> {
         let hidden_key = present(file, names.hidden_size);
         let hidden = keys::width(file, hidden_key)?;
         let heads_key = present(file, names.heads);
@@ -126,7 +126,7 @@ impl CommonConfig {
     }
 
     /// The same with this many key-value heads, which the query heads must be able to share evenly.
-    pub fn with_kv_heads(mut self, file: &ConfigFile, kv_heads: i64) -> Result<CommonConfig, LoadError> {
+    pub(super) fn with_kv_heads(mut self, file: &ConfigFile, kv_heads: i64) -> Result<CommonConfig, LoadError> {
         let query_heads = self.heads.query_heads;
         if query_heads % kv_heads != 0 {
             return Err(file.error(format!(
@@ -139,7 +139,7 @@ impl CommonConfig {
     }
 
     /// The sizes that the rest of the program knows of a model.
-    pub fn sizes(&self) -> Sizes {
+    pub(super) fn sizes(&self) -> Sizes {
         // The values were read as unsigned numbers.
         let size = |number: i64| number as usize;
         Sizes {
@@ -151,22 +151,22 @@ impl CommonConfig {
     }
 
     /// The sizes of a layer's buffers.
-    pub fn layer_shape(&self, gated: bool) -> LayerShape {
+    pub(super) fn layer_shape(&self, gated: bool) -> LayerShape {
         LayerShape { heads: self.heads, intermediate: self.intermediate, gated }
     }
 
     /// A LayerNorm with bias over token vectors.
-    pub fn layer_norm(&self, names: &TensorNames, weights: &mut Weights) -> Result<Norm, LoadError> {
+    pub(super) fn layer_norm(&self, names: &TensorNames, weights: &mut Weights) -> Result<Norm, LoadError> {
         Norm::layer_norm(names, self.hidden, self.norm_eps, true, weights)
     }
 
     /// An RMSNorm over token vectors.
-    pub fn rms_norm(&self, names: &TensorNames, weights: &mut Weights) -> Result<Norm, LoadError> {
+    pub(super) fn rms_norm(&self, names: &TensorNames, weights: &mut Weights) -> Result<Norm, LoadError> {
         Norm::rms_norm(names, self.hidden, self.norm_eps, weights)
     }
 
     /// The table of positions, `[max_positions, width]`; `None` for a family without a maximum length.
-    pub fn position_embeddings(
+    pub(super) fn position_embeddings(
         &self,
         names: &TensorNames,
         width: i64,

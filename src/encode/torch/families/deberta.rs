@@ -29,11 +29,11 @@ const LAYER: PostNormNames = PostNormNames {
     mlp_norm: "output.LayerNorm",
 };
 
-pub fn check(_: &str, file: &ConfigFile) -> Result<Sizes, LoadError> {
+pub(super) fn check(_: &str, file: &ConfigFile) -> Result<Sizes, LoadError> {
     Ok(DebertaConfig::read(file)?.common.sizes())
 }
 
-pub fn build(_: &str, file: &ConfigFile, weights: &mut Weights) -> Result<Box<dyn Transformer>, LoadError> {
+pub(super) fn build(_: &str, file: &ConfigFile, weights: &mut Weights) -> Result<Box<dyn Transformer>, LoadError> {
     let config = DebertaConfig::read(file)?;
     let common = &config.common;
     let names = TensorNames::root(&["deberta"]);
@@ -129,7 +129,7 @@ struct Deberta {
 }
 
 impl Transformer for Deberta {
-    fn forward(&mut self, batch: &PackedBatch, mut layer_sum: WeightedLayerSum) -> Result<Tensor, TchError> {
+    fn forward(&mut self, batch: &PackedBatch, mut layer_sum: WeightedLayerSum<'_>) -> Result<Tensor, TchError> {
         self.attention.prepare(batch)?;
         let mut buffers = self.workspace.for_batch(batch.tokens)?;
         let mut hidden_states = self.embeddings.forward(batch)?;

@@ -7,13 +7,13 @@ use crate::encode::torch::attention::disentangled::Buckets;
 use crate::encode::torch::config_keys as keys;
 use crate::encode::torch::layers::Activation;
 use crate::model::LoadError;
-use crate::model::config_file::{ConfigFile, short};
+use crate::model::config_file::{ConfigFile, shorten};
 
 const KEYS: CommonKeys =
     CommonKeys { norm_eps: NormEps::Keys { keys: &["layer_norm_eps"], default: 1e-7 }, ..CommonKeys::BERT };
 
 /// The keys of config.json that change the vectors.
-pub struct DebertaConfig {
+pub(super) struct DebertaConfig {
     pub common: CommonConfig,
     /// Width of the embeddings, before a projection.
     pub embedding_size: i64,
@@ -27,7 +27,7 @@ pub struct DebertaConfig {
 }
 
 /// How relative positions take part in the scores.
-pub struct RelativeAttention {
+pub(super) struct RelativeAttention {
     pub buckets: Buckets,
     /// Queries are compared with positions (c2p).
     pub content_to_position: bool,
@@ -41,7 +41,7 @@ pub struct RelativeAttention {
 
 /// The convolution beside the first layer.
 #[derive(Clone, Copy)]
-pub struct ConvolutionConfig {
+pub(super) struct ConvolutionConfig {
     pub kernel_size: i64,
     pub groups: i64,
     pub activation: Activation,
@@ -49,7 +49,7 @@ pub struct ConvolutionConfig {
 
 impl DebertaConfig {
     /// Reads and checks config.json.
-    pub fn read(file: &ConfigFile) -> Result<DebertaConfig, LoadError> {
+    pub(super) fn read(file: &ConfigFile) -> Result<DebertaConfig, LoadError> {
         keys::refuse_decoders(file)?;
         let mut common = CommonConfig::read(file, &KEYS)?;
         common.heads.head_dim = keys::width_or(file, "attention_head_size", common.heads.head_dim)?;
@@ -89,7 +89,7 @@ fn comparisons(file: &ConfigFile) -> Result<Vec<String>, LoadError> {
     };
     let known = |names: &Vec<String>| names.iter().all(|name| matches!(name.as_str(), "c2p" | "p2c" | "" | "none"));
     names.filter(known).ok_or_else(|| {
-        let found = file.get("pos_att_type").map(short).unwrap_or_default();
+        let found = file.get("pos_att_type").map(shorten).unwrap_or_default();
         keys::unsupported(file, "pos_att_type", &found, "\"c2p\", \"p2c\" or both")
     })
 }

@@ -19,7 +19,7 @@ use crate::encode::torch::rotary::frequencies::RopeFrequencies;
 use crate::encode::torch::tensor_names::TensorNames;
 use crate::encode::torch::transformer::Transformer;
 use crate::encode::torch::weights::Weights;
-use crate::model::config_file::{ConfigFile, short};
+use crate::model::config_file::{ConfigFile, shorten};
 use crate::model::{LoadError, Sizes};
 
 const THETA: ThetaKey = ThetaKey { key: "rope_theta", default: 10_000.0 };
@@ -126,7 +126,7 @@ fn sliding_window(
     match model_type {
         "mistral" => {
             if let Some(value) = file.get("layer_types") {
-                return Err(keys::unsupported(file, "layer_types", &short(value), "no such key for Mistral"));
+                return Err(keys::unsupported(file, "layer_types", &shorten(value), "no such key for Mistral"));
             }
             let window = width()?;
             Ok((window, vec![LayerType::sliding_if(window.is_some()); layers]))
@@ -147,11 +147,15 @@ fn sliding_window(
     }
 }
 
-pub fn check(model_type: &str, file: &ConfigFile) -> Result<Sizes, LoadError> {
+pub(super) fn check(model_type: &str, file: &ConfigFile) -> Result<Sizes, LoadError> {
     Ok(DecoderConfig::read(model_type, file)?.common.sizes())
 }
 
-pub fn build(model_type: &str, file: &ConfigFile, weights: &mut Weights) -> Result<Box<dyn Transformer>, LoadError> {
+pub(super) fn build(
+    model_type: &str,
+    file: &ConfigFile,
+    weights: &mut Weights,
+) -> Result<Box<dyn Transformer>, LoadError> {
     let config = DecoderConfig::read(model_type, file)?;
     let common = &config.common;
     let names = TensorNames::root(&["model"]);

@@ -40,11 +40,11 @@ const LAYER: PostNormNames = PostNormNames {
     mlp_norm: "output_layer_norm",
 };
 
-pub fn check(_: &str, file: &ConfigFile) -> Result<Sizes, LoadError> {
+pub(super) fn check(_: &str, file: &ConfigFile) -> Result<Sizes, LoadError> {
     Ok(read(file)?.sizes())
 }
 
-pub fn build(_: &str, file: &ConfigFile, weights: &mut Weights) -> Result<Box<dyn Transformer>, LoadError> {
+pub(super) fn build(_: &str, file: &ConfigFile, weights: &mut Weights) -> Result<Box<dyn Transformer>, LoadError> {
     let config = read(file)?;
     let names = TensorNames::root(&["distilbert"]);
     let tables = names.at("embeddings");

@@ -97,11 +97,11 @@ fn masks(file: &ConfigFile) -> Result<[AttentionMask; 2], LoadError> {
     })
 }
 
-pub fn check(_: &str, file: &ConfigFile) -> Result<Sizes, LoadError> {
+pub(super) fn check(_: &str, file: &ConfigFile) -> Result<Sizes, LoadError> {
     Ok(GemmaConfig::read(file)?.common.sizes())
 }
 
-pub fn build(_: &str, file: &ConfigFile, weights: &mut Weights) -> Result<Box<dyn Transformer>, LoadError> {
+pub(super) fn build(_: &str, file: &ConfigFile, weights: &mut Weights) -> Result<Box<dyn Transformer>, LoadError> {
     let config = GemmaConfig::read(file)?;
     let common = &config.common;
     let names = TensorNames::root(&["model"]);

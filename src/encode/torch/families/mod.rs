@@ -90,7 +90,7 @@ fn family(model_type: &str, file: &ConfigFile) -> Result<&'static Family, LoadEr
 ///
 /// # Errors
 /// If no family can compute a model with this configuration.
-pub fn check(model_type: &str, file: &ConfigFile) -> Result<Sizes, LoadError> {
+pub(crate) fn check(model_type: &str, file: &ConfigFile) -> Result<Sizes, LoadError> {
     if !ACCEPT_IS_CAUSAL.contains(&model_type) && file.flag("is_causal")? {
         return Err(unsupported(file, "is_causal", "true", "false for this family"));
     }
@@ -101,6 +101,10 @@ pub fn check(model_type: &str, file: &ConfigFile) -> Result<Sizes, LoadError> {
 ///
 /// # Errors
 /// Those of [`check`], and weights that are not those of the configuration.
-pub fn build(model_type: &str, file: &ConfigFile, weights: &mut Weights) -> Result<Box<dyn Transformer>, LoadError> {
+pub(super) fn build(
+    model_type: &str,
+    file: &ConfigFile,
+    weights: &mut Weights,
+) -> Result<Box<dyn Transformer>, LoadError> {
     (family(model_type, file)?.build)(model_type, file, weights)
 }

@@ -69,11 +69,11 @@ impl ModernbertConfig {
     }
 }
 
-pub fn check(_: &str, file: &ConfigFile) -> Result<Sizes, LoadError> {
+pub(super) fn check(_: &str, file: &ConfigFile) -> Result<Sizes, LoadError> {
     Ok(ModernbertConfig::read(file)?.common.sizes())
 }
 
-pub fn build(_: &str, file: &ConfigFile, weights: &mut Weights) -> Result<Box<dyn Transformer>, LoadError> {
+pub(super) fn build(_: &str, file: &ConfigFile, weights: &mut Weights) -> Result<Box<dyn Transformer>, LoadError> {
     let config = ModernbertConfig::read(file)?;
     let common = &config.common;
     let names = TensorNames::root(&["model"]);

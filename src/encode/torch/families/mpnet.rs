@@ -35,7 +35,7 @@ impl MpnetConfig {
         let min = BUCKETS as usize;
         let bias_rows = file.count("relative_attention_num_buckets", min..=keys::ROWS_MAX)?.unwrap_or(min) as i64;
         // Two rows come before the first token's.
-        file.needed_count("max_position_embeddings", 3..=keys::ROWS_MAX)?;
+        file.required_count("max_position_embeddings", 3..=keys::ROWS_MAX)?;
         Ok(MpnetConfig { common: CommonConfig::read(file, &CommonKeys::BERT)?, bias_rows })
     }
 }
@@ -50,13 +50,13 @@ const LAYER: PostNormNames = PostNormNames {
     mlp_norm: "output.LayerNorm",
 };
 
-pub fn check(_: &str, file: &ConfigFile) -> Result<Sizes, LoadError> {
+pub(super) fn check(_: &str, file: &ConfigFile) -> Result<Sizes, LoadError> {
     let common = MpnetConfig::read(file)?.common;
     let max_positions = common.max_positions.map(|rows| POSITION_OFFSET.max_tokens(rows));
     Ok(CommonConfig { max_positions, ..common }.sizes())
 }
 
-pub fn build(_: &str, file: &ConfigFile, weights: &mut Weights) -> Result<Box<dyn Transformer>, LoadError> {
+pub(super) fn build(_: &str, file: &ConfigFile, weights: &mut Weights) -> Result<Box<dyn Transformer>, LoadError> {
     let MpnetConfig { common: config, bias_rows } = MpnetConfig::read(file)?;
     let names = TensorNames::root(&["mpnet"]);
     let tables = names.at("embeddings");

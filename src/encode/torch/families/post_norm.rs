@@ -8,7 +8,7 @@ use crate::encode::torch::weights::Weights;
 use crate::model::LoadError;
 
 /// What a family calls the modules of a layer, relative to the layer.
-pub struct PostNormNames {
+pub(super) struct PostNormNames {
     /// Query, key and value.
     pub qkv: [&'static str; 3],
     pub out_proj: &'static str,
@@ -19,7 +19,7 @@ pub struct PostNormNames {
 }
 
 /// Reads the weights of the layer `layer`.
-pub fn post_norm_layer(
+pub(super) fn post_norm_layer(
     config: &CommonConfig,
     names: &PostNormNames,
     layer: &TensorNames,

@@ -147,11 +147,15 @@ impl RotaryBertConfig {
     }
 }
 
-pub fn check(model_type: &str, file: &ConfigFile) -> Result<Sizes, LoadError> {
+pub(super) fn check(model_type: &str, file: &ConfigFile) -> Result<Sizes, LoadError> {
     Ok(RotaryBertConfig::read(&variant(model_type), file)?.common.sizes())
 }
 
-pub fn build(model_type: &str, file: &ConfigFile, weights: &mut Weights) -> Result<Box<dyn Transformer>, LoadError> {
+pub(super) fn build(
+    model_type: &str,
+    file: &ConfigFile,
+    weights: &mut Weights,
+) -> Result<Box<dyn Transformer>, LoadError> {
     let variant = variant(model_type);
     let RotaryBertConfig { common, token_types, frequencies } = RotaryBertConfig::read(&variant, file)?;
     let names = TensorNames::root(variant.prefixes);

@@ -78,11 +78,15 @@ fn feed_forward(model_type: &str, file: &ConfigFile) -> Result<(bool, Activation
     Ok((gated, activation))
 }
 
-pub fn check(model_type: &str, file: &ConfigFile) -> Result<Sizes, LoadError> {
+pub(super) fn check(model_type: &str, file: &ConfigFile) -> Result<Sizes, LoadError> {
     Ok(T5Config::read(model_type, file)?.common.sizes())
 }
 
-pub fn build(model_type: &str, file: &ConfigFile, weights: &mut Weights) -> Result<Box<dyn Transformer>, LoadError> {
+pub(super) fn build(
+    model_type: &str,
+    file: &ConfigFile,
+    weights: &mut Weights,
+) -> Result<Box<dyn Transformer>, LoadError> {
     let config = T5Config::read(model_type, file)?;
     let common = &config.common;
     let names = TensorNames::root(&["transformer"]);

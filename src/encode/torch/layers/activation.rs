@@ -9,7 +9,7 @@ use crate::encode::torch::simd::gelu::add_bias_and_gelu;
 
 /// An activation function of an MLP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Activation {
+pub(crate) enum Activation {
     /// GELU by the error function (Hendrycks & Gimpel 2016).
     GeluErf,
     /// GELU by its approximation with tanh.
@@ -21,10 +21,10 @@ pub enum Activation {
 
 impl Activation {
     /// The names that an error lists.
-    pub const KNOWN: &str = "gelu, gelu_new, relu, silu, tanh";
+    pub(crate) const KNOWN: &str = "gelu, gelu_new, relu, silu, tanh";
 
     /// The activation that transformers calls `name` (`ACT2FN` in `activations.py`), if it is supported.
-    pub fn named(name: &str) -> Option<Activation> {
+    pub(crate) fn named(name: &str) -> Option<Activation> {
         Some(match name {
             "gelu" | "gelu_python" => Activation::GeluErf,
             "gelu_new" | "gelu_fast" | "gelu_pytorch_tanh" | "gelu_python_tanh" | "gelu_accurate" => {
@@ -38,7 +38,7 @@ impl Activation {
     }
 
     /// Adds `bias`, `[width]`, to every row of `x`, `[tokens, width]`, and applies the activation, in place.
-    pub fn add_bias_and_apply(self, x: &mut Tensor, bias: Option<&Tensor>) -> Result<(), TchError> {
+    pub(crate) fn add_bias_and_apply(self, x: &mut Tensor, bias: Option<&Tensor>) -> Result<(), TchError> {
         // A row of zeros is a few kilobytes; reading it costs nothing beside the matrix product before.
         let zeros = || Cow::Owned(vec![0.0; x.size().last().copied().unwrap_or(0) as usize]);
         let row = match bias {

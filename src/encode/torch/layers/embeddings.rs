@@ -13,7 +13,7 @@ use crate::encode::torch::weights::Weights;
 use crate::model::LoadError;
 
 /// The embedding tables of a model, and what is done to their sum.
-pub struct Embeddings {
+pub(crate) struct Embeddings {
     /// `[vocab_size, width]`
     pub tokens: Tensor,
     pub positions: Option<PositionEmbeddings>,
@@ -22,13 +22,13 @@ pub struct Embeddings {
 }
 
 /// One operation on the sum of the embeddings.
-pub enum EmbeddingStep {
+pub(crate) enum EmbeddingStep {
     Norm(Norm),
     Project(Linear),
 }
 
 /// A learned vector for each position in a sequence.
-pub struct PositionEmbeddings {
+pub(crate) struct PositionEmbeddings {
     /// `[rows, width]`
     table: Tensor,
     offset: PositionOffset,
@@ -36,7 +36,7 @@ pub struct PositionEmbeddings {
 
 /// Which row of the table of positions a token gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PositionOffset {
+pub(crate) enum PositionOffset {
     /// The first token gets row 0.
     Zero,
     /// RoBERTa's rule for this `padding_idx`: a token gets row padding_idx + 1 + its index among the tokens that are not the
@@ -47,7 +47,7 @@ pub enum PositionOffset {
 
 impl PositionOffset {
     /// The longest sequence, in tokens, that a table of this many rows has positions for.
-    pub fn max_tokens(self, rows: i64) -> i64 {
+    pub(crate) fn max_tokens(self, rows: i64) -> i64 {
         match self {
             PositionOffset::Zero => rows,
             PositionOffset::AfterPadding(padding_idx) => rows - padding_idx - 1,
@@ -58,7 +58,7 @@ impl PositionOffset {
 /// Reads the token table, `[vocab_size, width]`, with the vector of segment 0 added to each row: a text is one segment, so
 /// every token has token type 0. Adding it once here rounds as adding it for each token would. `token_types` is the number of
 /// rows that the checkpoint has for segments; with 0 nothing is added.
-pub fn token_embeddings_with_segment_0(
+pub(crate) fn token_embeddings_with_segment_0(
     names: &TensorNames,
     vocab_size: i64,
     width: i64,
@@ -76,12 +76,12 @@ pub fn token_embeddings_with_segment_0(
 
 impl Embeddings {
     /// Token embeddings and nothing else.
-    pub fn of_tokens(tokens: Tensor) -> Embeddings {
+    pub(crate) fn of_tokens(tokens: Tensor) -> Embeddings {
         Embeddings { tokens, positions: None, steps: Vec::new() }
     }
 
     /// `[tokens, width]`
-    pub fn forward(&self, batch: &PackedBatch) -> Result<Tensor, TchError> {
+    pub(crate) fn forward(&self, batch: &PackedBatch) -> Result<Tensor, TchError> {
         let mut hidden_states = self.tokens.f_index_select(0, &batch.ids)?;
         if let Some(positions) = &self.positions {
             positions.add_to(&hidden_states, batch)?;
@@ -96,7 +96,7 @@ impl Embeddings {
     }
 
     /// The same embeddings for another worker: the weights are shared.
-    pub fn share(&self) -> Embeddings {
+    pub(crate) fn share(&self) -> Embeddings {
         let share_step = |step: &EmbeddingStep| match step {
             EmbeddingStep::Norm(norm) => EmbeddingStep::Norm(norm.share()),
             EmbeddingStep::Project(linear) => EmbeddingStep::Project(linear.share()),
@@ -111,7 +111,7 @@ impl Embeddings {
 
 impl PositionEmbeddings {
     /// Reads `position_embeddings.weight`, `[rows, width]`.
-    pub fn load(
+    pub(crate) fn load(
         names: &TensorNames,
         rows: i64,
         width: i64,

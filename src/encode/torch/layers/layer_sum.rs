@@ -4,7 +4,7 @@ use tch::{Kind, TchError, Tensor};
 
 /// Sums up the layers' token vectors while a model computes one layer after the other, so that only one layer's vectors
 /// are in memory.
-pub struct WeightedLayerSum<'a> {
+pub(crate) struct WeightedLayerSum<'a> {
     /// The weight of the embeddings, then of each layer's output; `None` where only the last layer's output is wanted.
     weights: Option<&'a [f64]>,
     /// `[tokens, hidden]`, in single precision
@@ -13,12 +13,12 @@ pub struct WeightedLayerSum<'a> {
 
 impl<'a> WeightedLayerSum<'a> {
     /// An empty sum. `weights` holds one number for the embeddings and one for each layer.
-    pub fn new(weights: Option<&'a [f64]>) -> WeightedLayerSum<'a> {
+    pub(crate) fn new(weights: Option<&'a [f64]>) -> WeightedLayerSum<'a> {
         WeightedLayerSum { weights, sum: None }
     }
 
     /// Adds the input of layer `layer`, `[tokens, hidden]`. This must happen before the layer, which writes over its input.
-    pub fn add_input(&mut self, layer: usize, hidden_states: &Tensor) -> Result<(), TchError> {
+    pub(crate) fn add_input(&mut self, layer: usize, hidden_states: &Tensor) -> Result<(), TchError> {
         let weight = self.weights.and_then(|weights| weights.get(layer)).copied().unwrap_or(0.0);
         if weight == 0.0 {
             return Ok(());
@@ -33,7 +33,7 @@ impl<'a> WeightedLayerSum<'a> {
 
     /// Adds the last layer's output, `[tokens, hidden]`, after the model's final norm, and returns the sum; without weights,
     /// returns the last layer's output as it is.
-    pub fn finish(mut self, last: Tensor) -> Result<Tensor, TchError> {
+    pub(crate) fn finish(mut self, last: Tensor) -> Result<Tensor, TchError> {
         let Some(weights) = self.weights else { return Ok(last) };
         self.add_input(weights.len() - 1, &last)?;
         self.sum.map_or_else(|| last.f_zeros_like(), Ok)

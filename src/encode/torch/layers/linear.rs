@@ -7,7 +7,7 @@ use crate::encode::torch::weights::Weights;
 use crate::model::LoadError;
 
 /// x Wᵀ + b, or x Wᵀ without a bias; PyTorch's `nn.Linear`.
-pub struct Linear {
+pub(crate) struct Linear {
     /// The transposed view of the checkpoint's `[out_features, in_features]`. `[in_features, out_features]`
     weight: Tensor,
     /// `[out_features]`
@@ -16,7 +16,7 @@ pub struct Linear {
 
 impl Linear {
     /// Reads `weight`, `[out_features, in_features]`, and `bias`, `[out_features]`.
-    pub fn load(
+    pub(crate) fn load(
         names: &TensorNames,
         in_features: i64,
         out_features: i64,
@@ -28,7 +28,7 @@ impl Linear {
 
     /// Several layers on the same input as one layer with their outputs side by side. Each part is its names and its
     /// number of output features.
-    pub fn load_fused(
+    pub(crate) fn load_fused(
         parts: &[(TensorNames, i64)],
         in_features: i64,
         bias: bool,
@@ -50,7 +50,7 @@ impl Linear {
     }
 
     /// Two layers of equal size that the checkpoint keeps in one matrix, `[2 * out_features, in_features]`.
-    pub fn load_halves(
+    pub(crate) fn load_halves(
         names: &TensorNames,
         in_features: i64,
         out_features: i64,
@@ -67,24 +67,24 @@ impl Linear {
     }
 
     /// The same layer for another worker: the weights are shared.
-    pub fn share(&self) -> Linear {
+    pub(crate) fn share(&self) -> Linear {
         Linear { weight: self.weight.shallow_clone(), bias: self.bias.as_ref().map(Tensor::shallow_clone) }
     }
 
     /// Writes x Wᵀ to `out`, `[tokens, out_features]`, and leaves the [`bias`](Linear::bias) to the operation that comes
     /// next, which reads every value anyhow. If libtorch's product took the bias, it would first copy it to every row and
     /// then read it back.
-    pub fn multiply_into(&self, x: &Tensor, out: &mut Tensor) -> Result<(), TchError> {
+    pub(crate) fn multiply_into(&self, x: &Tensor, out: &mut Tensor) -> Result<(), TchError> {
         x.f_mm_out(out, &self.weight).map(drop)
     }
 
     /// `[out_features]`
-    pub fn bias(&self) -> Option<&Tensor> {
+    pub(crate) fn bias(&self) -> Option<&Tensor> {
         self.bias.as_ref()
     }
 
     /// Adds x Wᵀ + b to `sum`, `[tokens, out_features]`, in place, so that a residual needs no pass of its own.
-    pub fn add_to(&self, x: &Tensor, sum: &mut Tensor) -> Result<(), TchError> {
+    pub(crate) fn add_to(&self, x: &Tensor, sum: &mut Tensor) -> Result<(), TchError> {
         if let Some(bias) = &self.bias {
             drop(sum.f_add_(bias)?);
         }
@@ -92,7 +92,7 @@ impl Linear {
     }
 
     /// x Wᵀ + b as a new tensor. `[tokens, out_features]`
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor, TchError> {
+    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor, TchError> {
         match &self.bias {
             Some(bias) => bias.f_addmm(x, &self.weight),
             None => x.f_mm(&self.weight),

@@ -10,7 +10,7 @@ use crate::encode::torch::weights::Weights;
 use crate::model::LoadError;
 
 /// down(activation(up(x))), or with a gate down(activation(gate(x)) * up(x)) (Shazeer 2020).
-pub struct Mlp {
+pub(crate) struct Mlp {
     pub gate_proj: Option<Linear>,
     pub up_proj: Linear,
     /// Applied to the gate's output, or without a gate to the output of `up_proj`.
@@ -20,7 +20,7 @@ pub struct Mlp {
 
 impl Mlp {
     /// Without a gate, from the names of the two layers.
-    pub fn load_plain(
+    pub(crate) fn load_plain(
         up_names: &TensorNames,
         down_names: &TensorNames,
         hidden: i64,
@@ -38,7 +38,7 @@ impl Mlp {
     }
 
     /// With a gate, by the names that most families have for the three layers.
-    pub fn load_gated(
+    pub(crate) fn load_gated(
         names: &TensorNames,
         hidden: i64,
         intermediate: i64,
@@ -55,7 +55,7 @@ impl Mlp {
     }
 
     /// Computes the input of `down_proj` into `buffers.intermediate`. `[tokens, hidden]` → `[tokens, intermediate]`
-    pub fn compute_intermediate(&self, x: &Tensor, buffers: &mut BatchBuffers) -> Result<(), TchError> {
+    pub(crate) fn compute_intermediate(&self, x: &Tensor, buffers: &mut BatchBuffers) -> Result<(), TchError> {
         let activated = self.gate_proj.as_ref().unwrap_or(&self.up_proj);
         activated.multiply_into(x, &mut buffers.intermediate)?;
         self.activation.add_bias_and_apply(&mut buffers.intermediate, activated.bias())?;
@@ -70,7 +70,7 @@ impl Mlp {
     }
 
     /// The same MLP for another worker: the weights are shared.
-    pub fn share(&self) -> Mlp {
+    pub(crate) fn share(&self) -> Mlp {
         Mlp {
             gate_proj: self.gate_proj.as_ref().map(Linear::share),
             up_proj: self.up_proj.share(),

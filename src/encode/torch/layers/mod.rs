@@ -6,20 +6,22 @@
 //! - [`workspace`]: the buffers that the results inside a layer go to
 //! - [`layer_sum`]: a weighted sum over the layers
 
-pub mod activation;
-pub mod embeddings;
-pub mod layer_sum;
-pub mod linear;
-pub mod mlp;
-pub mod norm;
-pub mod transformer_layer;
-pub mod workspace;
+pub(super) mod activation;
+pub(super) mod embeddings;
+pub(super) mod layer_sum;
+pub(super) mod linear;
+pub(super) mod mlp;
+pub(super) mod norm;
+pub(super) mod transformer_layer;
+pub(super) mod workspace;
 
-pub use activation::Activation;
-pub use embeddings::{EmbeddingStep, Embeddings, PositionEmbeddings, PositionOffset, token_embeddings_with_segment_0};
-pub use layer_sum::WeightedLayerSum;
-pub use linear::Linear;
-pub use mlp::Mlp;
-pub use norm::Norm;
-pub use transformer_layer::{HalfNorms, HeadNorms, TransformerLayer};
-pub use workspace::{LayerShape, Workspace};
+pub(super) use activation::Activation;
+pub(super) use embeddings::{
+    EmbeddingStep, Embeddings, PositionEmbeddings, PositionOffset, token_embeddings_with_segment_0,
+};
+pub(super) use layer_sum::WeightedLayerSum;
+pub(super) use linear::Linear;
+pub(super) use mlp::Mlp;
+pub(super) use norm::Norm;
+pub(super) use transformer_layer::{HalfNorms, HeadNorms, TransformerLayer};
+pub(super) use workspace::{LayerShape, Workspace};

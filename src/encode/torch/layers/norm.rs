@@ -16,7 +16,7 @@ enum NormKind {
 }
 
 /// A normalisation with its weights.
-pub struct Norm {
+pub(crate) struct Norm {
     /// `[width]`
     weight: Tensor,
     /// `[width]`
@@ -28,7 +28,7 @@ pub struct Norm {
 
 impl Norm {
     /// LayerNorm; some families have no bias.
-    pub fn layer_norm(
+    pub(crate) fn layer_norm(
         names: &TensorNames,
         width: i64,
         eps: f64,
@@ -42,24 +42,29 @@ impl Norm {
     }
 
     /// RMSNorm, which has no bias.
-    pub fn rms_norm(names: &TensorNames, width: i64, eps: f64, weights: &mut Weights) -> Result<Norm, LoadError> {
+    pub(crate) fn rms_norm(
+        names: &TensorNames,
+        width: i64,
+        eps: f64,
+        weights: &mut Weights,
+    ) -> Result<Norm, LoadError> {
         let weight = weights.take(&names.at("weight"), &[width])?;
         Ok(Norm { weight, bias: None, width, eps, kind: NormKind::RmsNorm })
     }
 
     /// The same norm with 1 added to every weight, for families whose checkpoints hold the weights' difference from 1.
-    pub fn with_weights_plus_one(mut self) -> Result<Norm, TchError> {
+    pub(crate) fn with_weights_plus_one(mut self) -> Result<Norm, TchError> {
         drop(self.weight.f_add_scalar_(1.0)?);
         Ok(self)
     }
 
     /// The same norm for another worker: the weights are shared.
-    pub fn share(&self) -> Norm {
+    pub(crate) fn share(&self) -> Norm {
         Norm { weight: self.weight.shallow_clone(), bias: self.bias.as_ref().map(Tensor::shallow_clone), ..*self }
     }
 
     /// `[…, width]` → `[…, width]`
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor, TchError> {
+    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor, TchError> {
         match self.kind {
             NormKind::LayerNorm => {
                 x.f_layer_norm([self.width], Some(&self.weight), self.bias.as_ref(), self.eps, false)

@@ -15,7 +15,7 @@ use crate::encode::torch::attention::heads::Heads;
 use crate::encode::torch::packed_batch::PackedBatch;
 
 /// A layer's weights.
-pub struct TransformerLayer {
+pub(crate) struct TransformerLayer {
     /// Queries, keys and values side by side.
     pub qkv_proj: Linear,
     pub head_norms: Option<HeadNorms>,
@@ -28,7 +28,7 @@ pub struct TransformerLayer {
 
 /// The norms around one half of a layer, where the family has them.
 #[derive(Default)]
-pub struct HalfNorms {
+pub(crate) struct HalfNorms {
     /// Of what comes in.
     pub pre: Option<Norm>,
     /// Of what the half computes, before the residual is added.
@@ -40,7 +40,7 @@ pub struct HalfNorms {
 impl TransformerLayer {
     /// The output of layer number `index`, of which `hidden_states` is the input; the input is overwritten.
     /// `[tokens, hidden]` → `[tokens, hidden]`
-    pub fn forward(
+    pub(crate) fn forward(
         &self,
         index: usize,
         mut hidden_states: Tensor,
@@ -63,7 +63,7 @@ impl TransformerLayer {
     }
 
     /// The same layer for another worker: the weights are shared.
-    pub fn share(&self) -> TransformerLayer {
+    pub(crate) fn share(&self) -> TransformerLayer {
         TransformerLayer {
             qkv_proj: self.qkv_proj.share(),
             head_norms: self.head_norms.as_ref().map(HeadNorms::share),
@@ -77,12 +77,12 @@ impl TransformerLayer {
 
 impl HalfNorms {
     /// Only a norm of the sum.
-    pub fn post(norm: Norm) -> HalfNorms {
+    pub(crate) fn post(norm: Norm) -> HalfNorms {
         HalfNorms { post: Some(norm), ..HalfNorms::default() }
     }
 
     /// Only a norm of the input.
-    pub fn pre(norm: Norm) -> HalfNorms {
+    pub(crate) fn pre(norm: Norm) -> HalfNorms {
         HalfNorms { pre: Some(norm), ..HalfNorms::default() }
     }
 
@@ -109,7 +109,7 @@ impl HalfNorms {
 }
 
 /// Norms over each head's query and key (Henry et al. 2020).
-pub struct HeadNorms {
+pub(crate) struct HeadNorms {
     pub heads: Heads,
     pub query: Norm,
     pub key: Norm,

@@ -10,7 +10,7 @@ use crate::encode::torch::attention::heads::Heads;
 
 /// The sizes that a layer's buffers are made for.
 #[derive(Debug, Clone, Copy)]
-pub struct LayerShape {
+pub(crate) struct LayerShape {
     pub heads: Heads,
     /// Width between the MLP's layers.
     pub intermediate: i64,
@@ -19,7 +19,7 @@ pub struct LayerShape {
 }
 
 /// Buffers for the results inside a layer, of as many rows as the largest batch so far had tokens.
-pub struct Workspace {
+pub(crate) struct Workspace {
     shape: LayerShape,
     /// `[tokens, qkv_width]`
     qkv: Buffer,
@@ -32,7 +32,7 @@ pub struct Workspace {
 }
 
 /// The part of a [`Workspace`] that one batch uses.
-pub struct BatchBuffers {
+pub(crate) struct BatchBuffers {
     /// Queries, keys and values. `[tokens, qkv_width]`
     pub qkv: Tensor,
     /// What attention returns, before the output projection. `[tokens, attention_width]`
@@ -45,7 +45,7 @@ pub struct BatchBuffers {
 
 impl Workspace {
     /// Empty buffers for values of the type of `like`, on its device.
-    pub fn new(shape: LayerShape, like: &Tensor) -> Result<Workspace, TchError> {
+    pub(crate) fn new(shape: LayerShape, like: &Tensor) -> Result<Workspace, TchError> {
         Ok(Workspace {
             shape,
             qkv: Buffer::new(shape.heads.qkv_width(), like)?,
@@ -56,7 +56,7 @@ impl Workspace {
     }
 
     /// Buffers for a batch of `tokens` tokens, with whatever values an earlier use left in them.
-    pub fn for_batch(&mut self, tokens: i64) -> Result<BatchBuffers, TchError> {
+    pub(crate) fn for_batch(&mut self, tokens: i64) -> Result<BatchBuffers, TchError> {
         Ok(BatchBuffers {
             qkv: self.qkv.rows(tokens)?,
             attention: self.attention.rows(tokens)?,
@@ -66,7 +66,7 @@ impl Workspace {
     }
 
     /// An empty workspace of the same shape on the same device.
-    pub fn new_like(&self) -> Result<Workspace, TchError> {
+    pub(crate) fn new_like(&self) -> Result<Workspace, TchError> {
         Workspace::new(self.shape, &self.qkv.tensor)
     }
 }

@@ -49,7 +49,7 @@ unsafe extern "C" {
 }
 
 /// A loaded package.
-pub struct Package {
+pub(super) struct Package {
     loader: NonNull<Loader>,
 }
 
@@ -63,7 +63,7 @@ impl Package {
     ///
     /// # Errors
     /// If the package was compiled for another device or processor, or, in libtorch's words, if it does not load.
-    pub fn open(file: &Path, device: Device, runners: usize) -> Result<Package, String> {
+    pub(super) fn open(file: &Path, device: Device, runners: usize) -> Result<Package, String> {
         let path = file.to_str().and_then(|path| CString::new(path).ok());
         let path = path.ok_or("its path is not UTF-8 or contains a NUL byte")?;
         check_compiled_for(&path, device)?;
@@ -80,7 +80,7 @@ impl Package {
     ///
     /// # Errors
     /// In libtorch's words.
-    pub fn call_spec(&self) -> Result<[String; 2], String> {
+    pub(super) fn call_spec(&self) -> Result<[String; 2], String> {
         let spec = |which| {
             // SAFETY: the loader lives as long as `self`.
             text(|error| unsafe { embedmill_package_spec(self.loader.as_ptr(), which, error) })
@@ -92,7 +92,7 @@ impl Package {
     ///
     /// # Errors
     /// In libtorch's words.
-    pub fn run(&self, inputs: &[&Tensor], wanted: usize) -> Result<Vec<Tensor>, String> {
+    pub(super) fn run(&self, inputs: &[&Tensor], wanted: usize) -> Result<Vec<Tensor>, String> {
         let inputs: Vec<*const C_tensor> = inputs.iter().map(|tensor| tensor.as_ptr()).collect();
         let mut outputs = vec![ptr::null_mut(); wanted];
         // SAFETY: the loader lives as long as `self`; the inputs are tensors that the caller holds through the call; `outputs`

@@ -10,18 +10,18 @@ use super::frequencies::{RopeFrequencies, RopeScaling};
 use crate::encode::torch::config_keys::{flag_or, unsupported};
 use crate::encode::torch::layer_types::LayerType;
 use crate::model::LoadError;
-use crate::model::config_file::{ConfigFile, short};
+use crate::model::config_file::{ConfigFile, shorten};
 
 /// The key under which a family has the base of its frequencies, and the base where the key is absent.
 #[derive(Debug, Clone, Copy)]
-pub struct ThetaKey {
+pub(crate) struct ThetaKey {
     pub key: &'static str,
     pub default: f64,
 }
 
 impl RopeFrequencies {
     /// For a family whose layers all have the same frequencies.
-    pub fn read(file: &ConfigFile, head_dim: i64, theta: ThetaKey) -> Result<RopeFrequencies, LoadError> {
+    pub(crate) fn read(file: &ConfigFile, head_dim: i64, theta: ThetaKey) -> Result<RopeFrequencies, LoadError> {
         let scaling = object(file, "rope_scaling")?.filter(|map| !map.is_empty());
         let map = match scaling {
             Some(map) => map,
@@ -42,7 +42,11 @@ impl RopeFrequencies {
 
     /// For GTE by its authors' own code, which has one rule (`NTKScalingRotaryEmbedding` in `modeling.py`, with a fixed
     /// factor): the base is multiplied by the factor, and all frequencies are divided by factor^(2 / head_dim).
-    pub fn read_fixed_ntk(file: &ConfigFile, head_dim: i64, theta: ThetaKey) -> Result<RopeFrequencies, LoadError> {
+    pub(crate) fn read_fixed_ntk(
+        file: &ConfigFile,
+        head_dim: i64,
+        theta: ThetaKey,
+    ) -> Result<RopeFrequencies, LoadError> {
         let unscaled = RopeFrequencies::from_map(file, Map::new(), head_dim, theta);
         let Some(map) = object(file, "rope_scaling")?.filter(|map| !map.is_empty()) else { return unscaled };
         let scaling = ConfigFile { path: file.path.clone(), json: map };
@@ -51,7 +55,7 @@ impl RopeFrequencies {
             return Err(unsupported(file, "rope_scaling.type", &format!("{kind:?}"), "\"ntk\""));
         }
         if let Some(value) = scaling.get("mixed_b") {
-            return Err(unsupported(file, "rope_scaling.mixed_b", &short(value), "null or no such key"));
+            return Err(unsupported(file, "rope_scaling.mixed_b", &shorten(value), "null or no such key"));
         }
         let factor = positive(&scaling, "factor")?;
         let unscaled = unscaled?;
@@ -63,7 +67,7 @@ impl RopeFrequencies {
     }
 
     /// For the layers of one type. `is_scaled` is whether the `rope_scaling` of an older file applies to them too.
-    pub fn read_for_layer_type(
+    pub(crate) fn read_for_layer_type(
         file: &ConfigFile,
         layer_type: LayerType,
         head_dim: i64,
@@ -73,7 +77,7 @@ impl RopeFrequencies {
         let all = object(file, "rope_parameters")?.unwrap_or_default();
         let names = LayerType::ALL.map(LayerType::as_str);
         if !all.is_empty() && !names.iter().any(|name| all.contains_key(*name)) {
-            let found = short(&Value::Object(all));
+            let found = shorten(&Value::Object(all));
             return Err(file.error(format!("\"rope_parameters\": found {found}; expected {}", names.join(" and "))));
         }
         let name = layer_type.as_str();
@@ -82,7 +86,7 @@ impl RopeFrequencies {
             None | Some(Value::Null) => Map::new(),
             Some(other) => {
                 return Err(
-                    file.error(format!("\"rope_parameters.{name}\": found {}; expected an object", short(other)))
+                    file.error(format!("\"rope_parameters.{name}\": found {}; expected an object", shorten(other)))
                 );
             }
         };
@@ -140,7 +144,7 @@ fn object(file: &ConfigFile, key: &str) -> Result<Option<Map<String, Value>>, Lo
     match file.get(key) {
         None => Ok(None),
         Some(Value::Object(map)) => Ok(Some(map.clone())),
-        Some(other) => Err(file.error(format!("{key:?}: found {}; expected an object", short(other)))),
+        Some(other) => Err(file.error(format!("{key:?}: found {}; expected an object", shorten(other)))),
     }
 }
 

@@ -7,7 +7,7 @@ use tch::{Device, Kind, TchError, Tensor};
 
 /// What the frequencies are computed from.
 #[derive(Debug, Clone, PartialEq)]
-pub struct RopeFrequencies {
+pub(crate) struct RopeFrequencies {
     /// The width of a head, all of which is rotated; an even number.
     pub head_dim: i64,
     /// The base: pair n has the frequency theta^(-2n / head_dim) before scaling.
@@ -17,7 +17,7 @@ pub struct RopeFrequencies {
 
 /// How frequencies are changed for sequences longer than those of the training; transformers' `rope_type`.
 #[derive(Debug, Clone, PartialEq)]
-pub enum RopeScaling {
+pub(crate) enum RopeScaling {
     /// Not at all. Also `dynamic`, which changes nothing up to the model's own maximum length.
     None,
     /// All frequencies are divided by the factor (Chen et al. 2023).
@@ -31,7 +31,7 @@ pub enum RopeScaling {
 
 impl RopeFrequencies {
     /// What cosines and sines are multiplied by.
-    pub fn attention_factor(&self) -> f64 {
+    pub(crate) fn attention_factor(&self) -> f64 {
         match self.scaling {
             RopeScaling::Yarn { attention_factor, .. } => attention_factor,
             _ => 1.0,
@@ -39,7 +39,7 @@ impl RopeFrequencies {
     }
 
     /// The frequency of each pair; transformers' `inv_freq`. `[head_dim / 2]`, on the CPU
-    pub fn compute(&self) -> Result<Tensor, TchError> {
+    pub(crate) fn compute(&self) -> Result<Tensor, TchError> {
         let options = (Kind::Float, Device::Cpu);
         let dim = self.head_dim as f64;
         let powers =

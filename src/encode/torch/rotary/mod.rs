@@ -3,8 +3,8 @@
 //!
 //! [`config`] reads the parameters from config.json, [`frequencies`] computes the frequencies.
 
-pub mod config;
-pub mod frequencies;
+pub(super) mod config;
+pub(super) mod frequencies;
 
 use tch::{Device, Kind, TchError, Tensor};
 
@@ -14,7 +14,7 @@ use super::packed_batch::PackedBatch;
 use frequencies::RopeFrequencies;
 
 /// Rotates queries and keys by their positions.
-pub struct Rotary {
+pub(super) struct Rotary {
     /// `[head_dim / 2]`
     frequencies: Tensor,
     /// What cosines and sines are multiplied by.
@@ -27,7 +27,7 @@ pub struct Rotary {
 
 impl Rotary {
     /// Computes the frequencies; cosines and sines are computed by [`prepare`](Rotary::prepare).
-    pub fn new(frequencies: &RopeFrequencies, device: Device) -> Result<Rotary, TchError> {
+    pub(super) fn new(frequencies: &RopeFrequencies, device: Device) -> Result<Rotary, TchError> {
         let empty = Tensor::f_zeros([0, frequencies.head_dim / 2], (Kind::Float, device))?;
         Ok(Rotary {
             frequencies: frequencies.compute()?.f_to_device(device)?,
@@ -38,7 +38,7 @@ impl Rotary {
     }
 
     /// The same embeddings for another worker on the same device.
-    pub fn share(&self) -> Rotary {
+    pub(super) fn share(&self) -> Rotary {
         Rotary {
             frequencies: self.frequencies.shallow_clone(),
             attention_factor: self.attention_factor,
@@ -48,7 +48,7 @@ impl Rotary {
     }
 
     /// Computes cosines and sines for sequences of this length, if they are not there yet.
-    pub fn prepare(&mut self, length: i64) -> Result<(), TchError> {
+    pub(super) fn prepare(&mut self, length: i64) -> Result<(), TchError> {
         if self.cosines.size()[0] < length {
             let positions = Tensor::f_arange(length, (Kind::Float, self.frequencies.device()))?;
             let angles = positions.f_unsqueeze(1)?.f_mul(&self.frequencies.f_unsqueeze(0)?)?;
@@ -59,7 +59,7 @@ impl Rotary {
     }
 
     /// Rotates the queries and keys in `qkv`, `[tokens, qkv_width]`, in place; transformers' `apply_rotary_pos_emb`.
-    pub fn apply_rotary(&self, qkv: &mut Tensor, heads: Heads, batch: &PackedBatch) -> Result<(), TchError> {
+    pub(super) fn apply_rotary(&self, qkv: &mut Tensor, heads: Heads, batch: &PackedBatch) -> Result<(), TchError> {
         if let (Some(cosines), Some(sines), Some(values)) =
             (memory::floats(&self.cosines), memory::floats(&self.sines), memory::floats_mut(qkv))
         {

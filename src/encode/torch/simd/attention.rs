@@ -10,13 +10,13 @@ use super::exp2;
 
 /// Sequences of more tokens are left to libtorch. With heads of 32 both take equally long near 110 tokens with AVX-512, and
 /// near 64 tokens with AVX2.
-pub const LENGTH_MAX: usize = 96;
+pub(crate) const LENGTH_MAX: usize = 96;
 
 /// Registers that are accumulated at once.
 const ROWS: usize = 8;
 
 /// Attention over sequences of equal length that lie end to end.
-pub struct ShortAttention<'a> {
+pub(crate) struct ShortAttention<'a> {
     pub heads: usize,
     pub head_dim: usize,
     /// Tokens of each sequence, at least 1.
@@ -30,13 +30,13 @@ pub struct ShortAttention<'a> {
 }
 
 /// Whether heads of this size fill whole registers on every processor (16 floats at most).
-pub fn supports(head_dim: usize) -> bool {
+pub(crate) fn supports(head_dim: usize) -> bool {
     head_dim > 0 && head_dim.is_multiple_of(16)
 }
 
 impl ShortAttention<'_> {
     /// Computes `out`.
-    pub fn run(self) {
+    pub(crate) fn run(self) {
         debug_assert!(supports(self.head_dim) && self.length > 0, "the caller asks `supports` first");
         Arch::new().dispatch(self);
     }

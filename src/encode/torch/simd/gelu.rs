@@ -22,7 +22,7 @@ const Q: [f32; 8] = [
 const Q_MAX: f32 = 6.0;
 
 /// Adds `bias` to each row and applies GELU, in place. `x` is `[tokens, bias.len()]`.
-pub fn add_bias_and_gelu(x: &mut [f32], bias: &[f32]) {
+pub(crate) fn add_bias_and_gelu(x: &mut [f32], bias: &[f32]) {
     debug_assert!(!bias.is_empty() && x.len().is_multiple_of(bias.len()), "whole rows");
     Arch::new().dispatch(Gelu { x, bias });
 }

@@ -4,8 +4,8 @@
 //! The instruction set is chosen when the program runs (`pulp`); each loop is written once for all of them. A worker of
 //! several threads uses libtorch's operations instead, which divide the work among its threads.
 
-pub mod attention;
-pub mod gelu;
+pub(super) mod attention;
+pub(super) mod gelu;
 
 use pulp::Simd;
 
