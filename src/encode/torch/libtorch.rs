@@ -48,8 +48,9 @@ pub(super) fn check_precision(precision: Precision, device: Device) -> Result<()
     }
 }
 
-/// Sets up a worker's thread before its first operation: how many threads an operation may use, and no gradients. Both
-/// settings hold for the calling thread alone, so workers do not disturb each other.
+/// Sets up a worker's thread before its first operation: how many threads an operation may use, and no gradients. All CPU
+/// workers of a process should ask for the same number: with different ones in one process, which of the numbers a worker
+/// computes with has been seen to change from run to run, and with it the last bits of its vectors.
 pub(super) fn prepare_thread(device: Device, threads: usize) {
     let threads = if device == Device::Cpu { threads } else { 1 };
     tch::set_num_threads(i32::try_from(threads).unwrap_or(1));
