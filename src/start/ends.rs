@@ -202,13 +202,16 @@ fn resume(
     Ok(Checkpointed { checkpoint: Box::new(checkpoint) })
 }
 
+/// A sink, and the strategy that commits what it has written.
+type SinkAndStrategy = (Box<dyn Sink>, Box<dyn CommitStrategy>);
+
 /// A local sink for the rows of topics. A folder's files carry the offsets; other sinks only have the group's.
 fn committing_sink(
     sink: &LocalSink,
     consumer: &KafkaConsumer,
     output: &OutputSchema,
     origin: &VectorOrigin,
-) -> Result<(Box<dyn Sink>, Box<dyn CommitStrategy>), StartError> {
+) -> Result<SinkAndStrategy, StartError> {
     match sink {
         LocalSink::Files { format, target: Target::Folder { path, file_rows, file_age } } => {
             let limits = FileLimits { rows: *file_rows, age: *file_age };
