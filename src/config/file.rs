@@ -27,7 +27,7 @@ pub struct Config {
     /// The model that turns texts into vectors.
     pub model: ModelConfig,
     /// The devices, with one worker each: cpu, cuda:0, cuda:1, …. cpu may be listed several times; its workers share the
-    /// weights. auto means all GPUs, or without GPUs one CPU worker per core (at most 8). Default: [auto].
+    /// weights. auto means all GPUs, or without GPUs one CPU worker per core (at most 8). Default: `[auto]`.
     pub devices: Vec<String>,
     /// Where rows are written to. Exactly one sink is required.
     pub sink: SinkConfig,

@@ -44,18 +44,18 @@ impl ModelRuntime for Libtorch {
     }
 }
 
-/// Finds and reads the model with the families of this build: see [`model::find`].
+/// Finds and reads the model with the families of this build: see `model::find`.
 ///
 /// # Errors
-/// Those of [`model::find`].
+/// Those of `model::find`.
 pub fn spec(config: &ModelConfig, hub: &HubSettings, progress: &dyn Progress) -> Result<ModelSpec, LoadError> {
     model::find(config, hub, progress, &Libtorch)
 }
 
-/// Finds and reads the model for queries with the families of this build: see [`model::find_for_queries`].
+/// Finds and reads the model for queries with the families of this build: see `model::find_for_queries`.
 ///
 /// # Errors
-/// Those of [`model::find_for_queries`].
+/// Those of `model::find_for_queries`.
 pub fn query_spec(config: &ModelConfig, hub: &HubSettings, progress: &dyn Progress) -> Result<ModelSpec, LoadError> {
     model::find_for_queries(config, hub, progress, &Libtorch)
 }

@@ -30,7 +30,7 @@ pub struct ModelSpec {
     pub script: Option<Script>,
     /// The files of the transformer's weights, sorted by name; for a script, its file.
     pub weights: Vec<PathBuf>,
-    /// The hash of `weights`, as [`files::sha256`](super::files::sha256) makes it.
+    /// The hash of `weights`, as `files::sha256` makes it.
     pub weights_sha256: Option<String>,
     /// Length of a token's vector, as the transformer returns it.
     pub hidden: usize,
@@ -45,7 +45,7 @@ pub struct ModelSpec {
     pub chain: Vec<Module>,
     /// Whether a text gets one vector, or each of its tokens does.
     pub value: OutputValue,
-    /// The hash of the modules' own weights, as [`files::sha256`](super::files::sha256) makes it; `None` if no module has any.
+    /// The hash of the modules' own weights, as `files::sha256` makes it; `None` if no module has any.
     pub modules_sha256: Option<String>,
     /// Whether the pipeline file leaves the model's Dense modules out.
     pub dense_left_out: bool,

@@ -1,4 +1,4 @@
-//! The execution plan: a [`Config`] that was checked as a whole, so that code that holds a plan can rely on it.
+//! The execution plan: a [`Config`](crate::config::Config) that was checked as a whole, so that code that holds a plan can rely on it.
 //!
 //! Making a plan touches neither disk nor network. What depends on the machine (whether files exist, whether the model
 //! loads) is checked by [`crate::start`], before any data is read.

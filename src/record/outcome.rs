@@ -9,7 +9,7 @@ pub struct Settled {
     pub records: u64,
     /// Rows that were published.
     pub rows: u64,
-    /// Records that went to the dead letters, by stage in the order of [`Stage::ALL`].
+    /// Records that went to the dead letters, by stage in the order of `Stage::ALL`.
     pub dead_letters: [u64; Stage::ALL.len()],
     /// Records that were published as deletes.
     pub deletes: u64,

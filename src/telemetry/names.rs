@@ -38,11 +38,11 @@ pub(crate) struct Histogram(pub Metric);
 /// The kind of a metric in [`ALL`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MetricKind {
-    /// A [`Counter`].
+    /// A `Counter`.
     Counter,
-    /// A [`Gauge`].
+    /// A `Gauge`.
     Gauge,
-    /// A [`Histogram`].
+    /// A `Histogram`.
     Histogram,
 }
 
