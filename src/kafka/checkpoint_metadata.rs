@@ -28,18 +28,18 @@ impl FromStr for CheckpointMetadata {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let not_ours = || format!("found {text:?}; expected a checkpoint (choose another name)");
+        let not_a_checkpoint = || format!("found {text:?}; expected a checkpoint (choose another name)");
         let mut parts = text.splitn(4, ' ');
-        let version: u32 = parts.next().and_then(|part| part.parse().ok()).ok_or_else(not_ours)?;
+        let version: u32 = parts.next().and_then(|part| part.parse().ok()).ok_or_else(not_a_checkpoint)?;
         if version > VERSION {
             return Err(format!(
                 "found a checkpoint of version {version}; expected at most {VERSION} (a later embedmill wrote it: use that version or \
                  a later one)"
             ));
         }
-        let ordinal = parts.next().and_then(|part| part.parse().ok()).ok_or_else(not_ours)?;
-        let next = parts.next().and_then(|part| part.parse().ok()).ok_or_else(not_ours)?;
-        let fingerprint = parts.next().filter(|part| !part.is_empty()).ok_or_else(not_ours)?.to_owned();
+        let ordinal = parts.next().and_then(|part| part.parse().ok()).ok_or_else(not_a_checkpoint)?;
+        let next = parts.next().and_then(|part| part.parse().ok()).ok_or_else(not_a_checkpoint)?;
+        let fingerprint = parts.next().filter(|part| !part.is_empty()).ok_or_else(not_a_checkpoint)?.to_owned();
         Ok(CheckpointMetadata { ordinal, next, fingerprint })
     }
 }

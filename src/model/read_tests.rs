@@ -130,9 +130,9 @@ fn a_default_prompt_is_honoured() {
     assert_eq!(prompts("bare", named("query")), Ok("find: ".into()));
     assert_eq!(prompts("query", given("as: ")), Ok("as: ".into()));
     assert_eq!(prompts("query", given("")), Ok(String::new()));
-    let broken = prompts("doc", config()).expect_err("there is no such prompt");
+    let broken = prompts("doc", config()).expect_err("the prompt is unknown");
     assert!(broken.ends_with("\"default_prompt_name\": found \"doc\"; expected a name in \"prompts\""), "{broken}");
-    let unknown = prompts("query", named("doc")).expect_err("there is no such prompt");
+    let unknown = prompts("query", named("doc")).expect_err("the prompt is unknown");
     let expected = "model.prompt_name: unknown prompt \"doc\"; expected one of bare, query (of FOLDER/config_sentence_transformers.json; or set \
          model.prompt";
     assert!(unknown.starts_with(expected), "{unknown}");

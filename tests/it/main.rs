@@ -20,6 +20,7 @@ mod shards;
 mod signals;
 mod traces;
 mod walls;
+mod words;
 
 #[path = "../common/collector.rs"]
 mod collector;
