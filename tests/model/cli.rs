@@ -82,7 +82,7 @@ fn a_model_is_shown_without_being_loaded() {
     }
     let prompted = show("prompted", &[]);
     assert!(prompted.contains("passage: \"the [SEP] boat \", the default\n"), "{prompted}");
-    assert!(prompted.contains("a prompt's tokens are not pooled"), "{prompted}");
+    assert!(prompted.contains("tokens of prompts are excluded from the pooling"), "{prompted}");
     let routed: serde_json::Value =
         serde_json::from_str(&show("routed", &["--route", "query", "--json"])).expect("JSON");
     assert_eq!((&routed["pooling"], &routed["dim"]), (&"cls".into(), &10.into()));

@@ -118,10 +118,7 @@ fn unusable_scripts_are_refused_before_any_data_moves() {
         assert!(found.starts_with(&expected), "   found {found}\nexpected {expected}");
     };
     let named = |name: &str, expected: &str| check(&script(name), expected);
-    named(
-        "without-mask",
-        ": does not take `attention_mask`; its declaration is forward(__torch__.WithoutMask self, Tensor",
-    );
+    named("without-mask", ": argument \"attention_mask\" is missing in forward(__torch__.WithoutMask self, Tensor");
     named("mask-ignored", ": returns other vectors for a text when a longer one is beside it (");
     named(
         "flat-shape",

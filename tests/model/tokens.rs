@@ -68,12 +68,11 @@ fn what_is_about_a_texts_one_vector_is_refused() {
         let found = spec(&config, &nowhere(), &()).err().map(|error| error.to_string());
         assert_eq!(found.as_deref(), Some(expected));
     };
-    let why = "is given, which is about a text's one vector; output.value is token_embeddings, which has none";
-    check(ModelConfig { pooling: "max".parse().ok(), ..config("mean") }, &format!("model.pooling {why}"));
-    check(ModelConfig { truncate_dim: Some(3), ..config("mean") }, &format!("model.truncate_dim {why}"));
-    check(ModelConfig { normalize: Some(true), ..config("mean") }, &format!("model.normalize {why}"));
+    let why = "applies to sentence embeddings only, but output.value is token_embeddings (leave it out)";
+    check(ModelConfig { pooling: "max".parse().ok(), ..config("mean") }, &format!("model.pooling: {why}"));
+    check(ModelConfig { truncate_dim: Some(3), ..config("mean") }, &format!("model.truncate_dim: {why}"));
+    check(ModelConfig { normalize: Some(true), ..config("mean") }, &format!("model.normalize: {why}"));
     let script = Some(golden_folder().join("scripts/cls-text.pt"));
-    let expected =
-        "output.value is token_embeddings, but model.script gives a vector a text; expected sentence_embedding";
+    let expected = "output.value: found token_embeddings; expected sentence_embedding, since model.script returns one vector per text";
     check(ModelConfig { script, ..config("cls") }, expected);
 }
