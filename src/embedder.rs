@@ -89,7 +89,7 @@ impl Embedder {
 
     fn from_spec(spec: ModelSpec) -> Result<Embedder, LoadError> {
         let (spec, tokenizer) = (Arc::new(spec.clone()), Tokenizer::load(&spec)?);
-        // The CPU is always there, so the list is never empty; with `auto` on a CPU it has an entry a core.
+        // The CPU is always there, so the list is never empty; with `auto` on a CPU it has one entry per core.
         let device = devices::resolve(&Devices::Auto)?[0];
         let encoder = factory(&spec, &[device])(&device)?;
         Ok(Embedder { spec, tokenizer, encoder })

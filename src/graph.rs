@@ -7,7 +7,7 @@ use std::fmt::Write;
 use crate::model::spec::ModelSpec;
 use crate::plan::{Plan, SinkPlan, SourcePlan};
 
-/// Lines of the plan that are no stages on the way of a record. They are drawn elsewhere or left out.
+/// Lines of the plan that are not stages that records pass. They are drawn elsewhere or left out.
 const NOT_STAGES: [&str; 6] = ["devices", "rejected", "delivery", "drain", "observe", "traces"];
 
 /// The plan as a Mermaid flowchart. With `spec` it includes what the model's files say.

@@ -92,7 +92,7 @@ pub(crate) fn search(mut args: SearchArgs) -> anyhow::Result<()> {
     for ((file, quantizer), path) in files.iter_mut().zip(&args.files_and_query) {
         let here = file.provenance();
         if let Some(key) = SAME_MODEL.iter().find(|key| here.get(**key) != provenance.get(**key)) {
-            let message = format!("{path}: the vectors were made by another model than those of the first file");
+            let message = format!("{path}: vectors of another model; expected the model of the first file");
             return Err(usage(format!("{message} (`{key}` differs)")));
         }
         while let Some(vectors) = file.next_vectors(quantizer) {

@@ -37,6 +37,9 @@ impl FromStr for CheckpointMetadata {
                  a later one)"
             ));
         }
+        if version == 0 {
+            return Err(not_a_checkpoint());
+        }
         let ordinal = parts.next().and_then(|part| part.parse().ok()).ok_or_else(not_a_checkpoint)?;
         let next = parts.next().and_then(|part| part.parse().ok()).ok_or_else(not_a_checkpoint)?;
         let fingerprint = parts.next().filter(|part| !part.is_empty()).ok_or_else(not_a_checkpoint)?.to_owned();
@@ -57,7 +60,7 @@ mod tests {
         assert_eq!(read.to_string(), written);
         let error = |text: &str| text.parse::<CheckpointMetadata>().expect_err("it is refused");
         assert!(error("2 3 1700 0 more").starts_with("found a checkpoint of version 2; expected at most 1"));
-        for other in ["", "hello", "1 3", "1 x 5 f", "1 3 5", "1 3 5 ", "1 4294967296 0 f"] {
+        for other in ["", "hello", "1 3", "1 x 5 f", "1 3 5", "1 3 5 ", "1 4294967296 0 f", "0 3 5 f"] {
             assert!(error(other).contains("expected a checkpoint"), "{other:?}");
         }
     }

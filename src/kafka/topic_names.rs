@@ -16,7 +16,7 @@ impl TopicNames {
         let (patterns, names): (Vec<&String>, Vec<&String>) = names.iter().partition(|name| name.starts_with('^'));
         let compile = |pattern: &&String| {
             Regex::new(pattern)
-                .map_err(|error| format!("{pattern:?} begins with ^ but is not a regular expression: {error}"))
+                .map_err(|error| format!("invalid pattern {pattern:?}: {error}; expected a regular expression after ^"))
         };
         let patterns = patterns.iter().map(compile).collect::<Result<_, _>>()?;
         Ok(TopicNames { names: names.into_iter().cloned().collect(), patterns })

@@ -41,6 +41,8 @@ pub struct ReadError {
     pub path: PathBuf,
     /// What is wrong with it.
     pub message: String,
+    /// Whether a later version of embedmill wrote it, in a format that this one does not know.
+    pub is_later_version: bool,
 }
 
 impl OutputFile {
@@ -50,7 +52,7 @@ impl OutputFile {
     /// If the file cannot be read, is neither Arrow nor Parquet, or a later version of embedmill wrote it in a format that
     /// this one does not know.
     pub fn open(path: &Path) -> Result<Self, ReadError> {
-        let fail = |message: String| ReadError { path: path.to_path_buf(), message };
+        let fail = |message: String| ReadError { path: path.to_path_buf(), message, is_later_version: false };
         let mut file = File::open(path).map_err(|error| fail(format!("cannot be read: {error}")))?;
         let mut magic = [0; 6];
         let start = file.read(&mut magic).and_then(|read| file.seek(SeekFrom::Start(0)).map(|_| read));
@@ -73,7 +75,8 @@ impl OutputFile {
             }
             _ => return Err(fail("unknown format; expected an Arrow or Parquet file".into())),
         };
-        check_version(|key| schema.metadata().get(key).map(String::as_str)).map_err(&fail)?;
+        check_version(|key| schema.metadata().get(key).map(String::as_str))
+            .map_err(|message| ReadError { is_later_version: true, ..fail(message) })?;
         Ok(OutputFile { path: path.to_path_buf(), schema, batches })
     }
 
@@ -161,6 +164,6 @@ impl OutputFile {
     }
 
     fn fail(&self, message: String) -> ReadError {
-        ReadError { path: self.path.clone(), message }
+        ReadError { path: self.path.clone(), message, is_later_version: false }
     }
 }

@@ -59,7 +59,7 @@ pub enum RunError {
     Aborted,
     /// A drain took longer than this.
     #[error(
-        "stopping took longer than drain_ms, {} ms: records that were read but not published are abandoned, and their \
+        "stopping took longer than drain_ms, {} ms: records that were read but not published are discarded, and their \
          offsets are not committed", .0.as_millis()
     )]
     DrainTooLong(Duration),

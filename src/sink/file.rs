@@ -97,7 +97,14 @@ fn existing_files(folder: &Path, format: FileFormat) -> impl Iterator<Item = Pat
 fn refuse_other_shards(folder: &Path, format: FileFormat, shared: Option<&String>) -> Result<(), SinkError> {
     let mut earlier = 0;
     for path in existing_files(folder, format) {
-        let found = OutputFile::open(&path).ok().and_then(|file| file.provenance().remove(SHARED_INPUTS));
+        let found = match OutputFile::open(&path) {
+            Ok(file) => file.provenance().remove(SHARED_INPUTS),
+            Err(error) if error.is_later_version => {
+                return Err(SinkError::Existing { path: error.path, message: error.message });
+            }
+            // Whatever it is, it is not a file of another list of shards.
+            Err(_) => None,
+        };
         match (shared, found) {
             (Some(shared), Some(found)) if found == *shared => {}
             (None, None) => earlier += 1,

@@ -140,6 +140,14 @@ pub enum SinkError {
         /// What is wrong.
         message: String,
     },
+    /// A file that exists already cannot be read, or cannot be continued.
+    #[error("{}: {message}", path.display())]
+    Existing {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        message: String,
+    },
     /// The reader of standard output has closed the pipe.
     #[error("standard output: broken pipe")]
     Closed,

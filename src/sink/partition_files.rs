@@ -220,7 +220,7 @@ impl Files {
 /// The error of the process that loses against another one.
 fn already_written(path: &Path) -> SinkError {
     let message = "another process has written this file in the meantime (start again to resume after it)";
-    SinkError::Format { path: path.display().to_string(), message: message.into() }
+    SinkError::Existing { path: path.to_path_buf(), message: message.into() }
 }
 
 fn prefix(partition: &Partition) -> String {
@@ -250,8 +250,7 @@ fn chain_end(format: FileFormat, folder: &Path, partition: &Partition) -> Result
         }
     }
     let Some((_, path)) = last else { return Ok(None) };
-    OutputFile::open(&path)
-        .map_err(|error| SinkError::Format { path: path.display().to_string(), message: error.message })?;
+    OutputFile::open(&path).map_err(|error| SinkError::Existing { path: path.clone(), message: error.message })?;
     let next = read_metadata(format, &path, NEXT_OFFSET)?.and_then(|next| next.parse().ok());
     let next: i64 = next.ok_or_else(|| SinkError::Io {
         path: path.clone(),

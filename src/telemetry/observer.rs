@@ -213,7 +213,7 @@ async fn serve(stream: TcpStream, server: Arc<Server>) {
     });
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEADERS_MAX);
-    // A client that disconnects early is no error of the run.
+    // A client that disconnects early is not an error of the run.
     drop(http.serve_connection(TokioIo::new(stream), answer).await);
 }
 

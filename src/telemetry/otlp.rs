@@ -63,7 +63,7 @@ impl std::fmt::Debug for OtlpConfig {
 impl OtlpConfig {
     /// One line for `explain`.
     pub fn describe(&self) -> String {
-        let collector = self.endpoint.as_deref().map_or_else(|| "OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(), url);
+        let collector = self.endpoint.as_deref().map_or_else(|| "the endpoint of the environment".to_owned(), url);
         format!("to {collector}, {} % of windows", self.sample_ratio * 100.0)
     }
 

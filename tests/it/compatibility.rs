@@ -87,6 +87,13 @@ fn a_later_version_is_refused_by_every_reader() {
     for args in [&["inspect", "later.arrow"][..], &["search", "later.arrow", "a red car"]] {
         embedmill(folder.path()).args(args).assert().failure().stderr(predicate::str::contains(expected));
     }
+    // A run that would add files beside it, too.
+    embedmill(folder.path())
+        .args(["encode", "-", "--format", "text", "--backend", "hash", "-o", "./", "--output-format", "arrow"])
+        .write_stdin("a text\n")
+        .assert()
+        .failure()
+        .stderr(predicate::str::contains("later.arrow: embedmill.format_version: found \"2\""));
 }
 
 #[test]
