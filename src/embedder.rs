@@ -1,6 +1,6 @@
-//! Texts that are at hand to vectors, without a pipeline: one model, loaded on one device, called from one thread.
+//! Embeds texts that are in memory, without a pipeline: with one model on one device, called from one thread.
 //!
-//! A pipeline does the same for records that come from somewhere and go somewhere, on all devices at once.
+//! A pipeline does the same for the records of a source, on all devices at once, and writes the rows to a sink.
 
 use std::sync::Arc;
 
@@ -14,17 +14,17 @@ use crate::model::hub::Progress;
 use crate::model::tokenizer::{TokenizeError, Tokenizer};
 use crate::model::{LoadError, ModelConfig, ModelSpec, OutputValue};
 
-/// A sentence-embedding model that is loaded.
+/// A loaded sentence-embedding model.
 ///
 /// Its vectors are those of sentence-transformers' `encode`: with the model's own pooling, modules, normalisation and
-/// prompt, where [`ModelConfig`] does not set others. A vector depends on its own text alone, to within the rounding of
-/// float32, whatever other texts are given with it.
+/// prompt, unless [`ModelConfig`] overrides them. A vector depends only on its own text, whatever other texts are passed
+/// with it, up to the rounding error of float32.
 ///
 /// ```
 /// use embedmill::{Backend, Embedder, ModelConfig};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// // The hash backend needs neither libtorch nor a model: its vectors are near each other where texts share words.
+/// // The hash backend needs neither libtorch nor a model: its vectors are close to each other if texts share words.
 /// // With a real model: `ModelConfig { id: Some("sentence-transformers/all-MiniLM-L6-v2".into()), ..Default::default() }`
 /// let config = ModelConfig { backend: Backend::Hash, hash_dim: 256, ..ModelConfig::default() };
 /// let mut embedder = Embedder::load(&config)?;
@@ -47,37 +47,37 @@ pub enum EmbedError {
     /// The tokenizer failed on a text.
     #[error("text {index}: {error}")]
     Tokenize {
-        /// Index of the text among those given.
+        /// Index of the text among those passed.
         index: usize,
-        /// What went wrong.
+        /// The tokenizer's error.
         error: TokenizeError,
     },
-    /// The model failed, or the device's memory does not hold one text.
+    /// The model failed, or one text does not fit in the memory of the device.
     #[error(transparent)]
     Encode(#[from] EncodeError),
 }
 
 impl Embedder {
-    /// Finds the model, downloads it where `config.id` is a model id that the cache lacks, and loads it on the first GPU,
-    /// else on the CPU. The environment variables of the Hugging Face tools (`HF_HOME`, `HF_TOKEN`, …) apply.
+    /// Finds the model, downloads it if `config.id` is a model id that is not in the cache, and loads it on the first GPU,
+    /// or on the CPU if there is no GPU. The environment variables of the Hugging Face tools (`HF_HOME`, `HF_TOKEN`, …) apply.
     ///
     /// # Errors
-    /// If the model cannot be had, is not supported, or does not load.
+    /// If the model cannot be found or downloaded, is not supported, or cannot be loaded.
     pub fn load(config: &ModelConfig) -> Result<Embedder, LoadError> {
         let config = Embedder::of_texts(config);
         Embedder::from_spec(spec(&config, &hub_settings(&config), &())?)
     }
 
-    /// The same for queries, as sentence-transformers' `encode_query` has it: with the prompt named `query`, where
-    /// `config` gives no prompt of its own, and on the Router's route for queries, where the model has one.
+    /// Loads the model for queries, as sentence-transformers' `encode_query` does: with the prompt named `query` if
+    /// `config` has no prompt, and with the Router's route for queries if the model has one.
     ///
     /// # Errors
-    /// As [`Embedder::load`].
+    /// The same as for [`Embedder::load`].
     pub fn load_for_queries(config: &ModelConfig) -> Result<Embedder, LoadError> {
         Embedder::load_for_queries_with(config, &())
     }
 
-    /// [`Embedder::load_for_queries`], with its download shown.
+    /// The same as [`Embedder::load_for_queries`], and reports the progress of the download.
     pub(crate) fn load_for_queries_with(config: &ModelConfig, progress: &dyn Progress) -> Result<Embedder, LoadError> {
         let config = Embedder::of_texts(config);
         Embedder::from_spec(query_spec(&config, &hub_settings(&config), progress)?)
@@ -89,27 +89,27 @@ impl Embedder {
 
     fn from_spec(spec: ModelSpec) -> Result<Embedder, LoadError> {
         let (spec, tokenizer) = (Arc::new(spec.clone()), Tokenizer::load(&spec)?);
-        // The CPU is always there, so the list is never empty; with `auto` on a CPU it has one entry per core.
+        // The CPU is always available, so the list is never empty; with `auto` on a CPU it has one entry per core.
         let device = devices::resolve(&Devices::Auto)?[0];
         let encoder = factory(&spec, &[device])(&device)?;
         Ok(Embedder { spec, tokenizer, encoder })
     }
 
-    /// Length of a text's vector.
+    /// The dimension of the vectors.
     pub fn dim(&self) -> usize {
         self.spec.dim
     }
 
-    /// The model in one line: its id and revision, family, dimensions, pooling and limits.
+    /// A description of the model in one line: its id and revision, family, dimensions, pooling and limits.
     pub fn describe(&self) -> String {
         self.spec.describe()
     }
 
-    /// Embeds the texts. Shape of the result: `[texts.len(), dim]`, in the order of the texts. A text of more tokens than
-    /// the model takes is truncated, as sentence-transformers does it.
+    /// Embeds the texts. The result has the shape `[texts.len(), dim]`, with rows in the order of the texts. A text of more
+    /// tokens than the model accepts is truncated, as in sentence-transformers.
     ///
     /// # Errors
-    /// The first text that the tokenizer fails on, or the first batch that the model fails on.
+    /// If the tokenizer fails on a text, or the model on a batch. The error is that of the first failure.
     pub fn embed<S: AsRef<str>>(&mut self, texts: &[S]) -> Result<Matrix, EmbedError> {
         let mut tokens = Tokens::default();
         for (index, text) in texts.iter().enumerate() {

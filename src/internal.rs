@@ -1,4 +1,4 @@
-//! What the tests of this repository use of the inside. It is not part of the public interface and may change at any time.
+//! Internal items that the tests of this repository use. This module is not part of the public interface and may change at any time.
 #![allow(missing_docs, reason = "each item is documented where it is defined")]
 
 pub mod backoff {

@@ -1,11 +1,12 @@
 //! embedmill: text records in, vectors out.
 //!
-//! The program is a stream-processing operator; the library is the same without the command line.
+//! The program is a stream-processing operator; the library provides the same functions without the command line.
 //!
 //! - [`Embedder`] embeds texts that are in memory, with the vectors of sentence-transformers.
-//! - [`Config`] is a pipeline file, [`Plan`] the same after all checks, [`run`] runs it to its end. Records come from files or
-//!   Kafka, and rows go to files or Kafka, in source order, with the guarantee that the plan describes.
-//! - [`OutputFile`] reads vectors back from the files that a pipeline wrote, and [`Nearest`] finds the nearest of them.
+//! - [`Config`] is a pipeline file, [`Plan`] is the same after all checks, and [`run`] runs a plan to its end. Records are
+//!   read from files or Kafka, and rows are written to files or Kafka, in source order, with the plan's delivery guarantee.
+//! - [`OutputFile`] reads vectors back from the files that a pipeline wrote, and [`Nearest`] finds nearest neighbours
+//!   among them.
 //!
 //! ```
 //! use embedmill::{Backend, Embedder, ModelConfig};
@@ -17,8 +18,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! `examples/` has whole programs. Without the feature `torch` only the hash backend computes; without the feature `kafka`
-//! pipelines have files at both ends. ARCHITECTURE.md is the map of the source.
+//! `examples/` has complete programs. Without the feature `torch` only the hash backend is available; without the feature
+//! `kafka` pipelines read and write only files. ARCHITECTURE.md describes the structure of the source.
 
 #![cfg_attr(
     not(all(feature = "kafka", feature = "torch")),

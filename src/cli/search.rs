@@ -85,7 +85,7 @@ pub(crate) fn search(mut args: SearchArgs) -> anyhow::Result<()> {
     if let Some(key) = SAME_WEIGHTS.iter().find(differs) {
         let (model, made_by) = (&spec.id, provenance.get("model_id").cloned().unwrap_or_default());
         return Err(usage(format!(
-            "--model: {model} did not make the vectors (`{key}` differs); expected {made_by}, which made them"
+            "--model: {model} is not the model that made the vectors (`{key}` differs); expected {made_by} as it was then"
         )));
     }
     let mut nearest = Nearest::new(&vector, args.k);
@@ -119,12 +119,17 @@ fn text(row: &Value, column: &str) -> String {
 
 /// The configuration of the model that made the vectors, from the metadata of their file.
 fn model(provenance: &BTreeMap<String, String>, args: &SearchArgs) -> anyhow::Result<ModelConfig> {
+    let file = args.files_and_query.first().map_or("", String::as_str);
+    let wrong = |message: String| usage(format!("{file}: {message}"));
+    let number = |key: &str, value: String| -> anyhow::Result<usize> {
+        value.parse().map_err(|_| wrong(format!("embedmill.{key}: found {value:?}; expected a whole number")))
+    };
     let value_of = |key: &str| provenance.get(key).cloned();
     let parse = |key: &str| -> anyhow::Result<Option<String>> { Ok(value_of(key).filter(|value| !value.is_empty())) };
     let backend: Backend = value_of("backend")
-        .ok_or_else(|| usage("no metadata of a model in the first file; expected an output of embedmill"))?
+        .ok_or_else(|| wrong("no metadata of a model; expected an output of embedmill".into()))?
         .parse()
-        .map_err(usage)?;
+        .map_err(wrong)?;
     if let (Some(name), None) = (value_of("script"), &args.script) {
         return Err(usage(format!(
             "--script: missing; expected {name}, which made the vectors (only if you trust it)"
@@ -136,16 +141,16 @@ fn model(provenance: &BTreeMap<String, String>, args: &SearchArgs) -> anyhow::Re
         revision: parse("model_revision")?.filter(|_| args.model.is_none()).unwrap_or(defaults.revision),
         backend,
         script: args.script.clone(),
-        pooling: parse("pooling")?.map(|pooling| pooling.parse()).transpose().map_err(usage)?,
-        dense: parse("dense")?.map(|dense| dense.parse()).transpose().map_err(usage)?,
+        pooling: parse("pooling")?.map(|pooling| pooling.parse()).transpose().map_err(wrong)?,
+        dense: parse("dense")?.map(|dense| dense.parse()).transpose().map_err(wrong)?,
         normalize: parse("normalize")?.map(|value| value == "true"),
-        truncate_dim: parse("truncate_dim")?.map(|dim| dim.parse()).transpose().context("truncate_dim")?,
+        truncate_dim: parse("truncate_dim")?.map(|dim| number("truncate_dim", dim)).transpose()?,
         prompt: args.prompt.clone(),
         prompt_name: args.prompt_name.clone(),
         include_prompt: parse("include_prompt")?.map(|value| value == "true"),
         route: parse("route")?.filter(|_| backend == Backend::Torch),
-        max_seq_length: parse("max_seq_length")?.map(|value| value.parse()).transpose().context("max_seq_length")?,
-        hash_dim: parse("dim")?.map(|value| value.parse()).transpose().context("dim")?.unwrap_or(defaults.hash_dim),
+        max_seq_length: parse("max_seq_length")?.map(|value| number("max_seq_length", value)).transpose()?,
+        hash_dim: parse("dim")?.map(|value| number("dim", value)).transpose()?.unwrap_or(defaults.hash_dim),
         offline: args.offline,
         ..defaults
     })

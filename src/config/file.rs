@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::ends::{DeadLetterConfig, SinkConfig, SourceConfig};
+use super::source_and_sink::{DeadLetterConfig, SinkConfig, SourceConfig};
 use crate::batch::BatchConfig;
 use crate::delivery::DeliveryGuarantee;
 use crate::model::ModelConfig;

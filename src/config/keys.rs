@@ -148,7 +148,8 @@ fn variants<'a>(node: &'a Value, root: &'a Value) -> Vec<&'a Value> {
 pub(crate) fn nearest(name: &str, candidates: &[String]) -> Option<String> {
     let scored = candidates.iter().map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate));
     let (distance, candidate) = scored.min_by_key(|(distance, _)| *distance)?;
-    (distance <= 1 + name.len() / 3).then(|| candidate.clone())
+    // Of a short name, any other short one is near: more than half of its characters must be the same.
+    (distance <= 1 + name.len() / 3 && 2 * distance < name.len().max(candidate.len())).then(|| candidate.clone())
 }
 
 #[cfg(test)]

@@ -43,6 +43,7 @@ pub(crate) fn in_our_grammar(path: &str, message: &str) -> String {
         Some(("string", _)) if may_be_secret => "a string",
         Some(("string", text)) => text,
         Some(("integer" | "boolean", value)) => value.trim_matches('`'),
+        Some(("64-bit", integer)) => integer.trim_start_matches("integer ").trim_matches('`'),
         Some(("floating", value)) => value.trim_start_matches("point ").trim_matches('`'),
         _ => match found {
             "unit value" | "Option value" | "null" => "nothing",
@@ -54,6 +55,10 @@ pub(crate) fn in_our_grammar(path: &str, message: &str) -> String {
     let expected = match expected {
         "usize" | "u64" | "u32" | "u16" | "i64" | "an integer" => "a whole number",
         "a sequence" => "a list",
+        other if other.starts_with("an unsigned ") => "a whole number from 0",
+        other if other.starts_with("a signed ") => "a whole number",
+        // The name of a Rust type says nothing to a user.
+        other if other.starts_with("struct ") => "keys and values",
         other => other,
     };
     format!("found {found}; expected {expected}")

@@ -6,7 +6,6 @@
 //! environment.
 
 mod aliases;
-mod ends;
 mod environment;
 mod error;
 mod file;
@@ -14,12 +13,13 @@ mod keys;
 mod layers;
 mod messages;
 mod read;
+mod source_and_sink;
 mod variables;
 mod yaml;
 
-pub(crate) use ends::{DeadLetterConfig, SinkConfig, SourceConfig};
 pub(crate) use environment::{hub_settings, log_filter, otlp_settings};
 pub use error::ConfigError;
 pub use file::{Config, schema};
 pub use layers::Layers;
 pub(crate) use layers::document;
+pub(crate) use source_and_sink::{DeadLetterConfig, SinkConfig, SourceConfig};

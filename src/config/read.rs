@@ -1,4 +1,4 @@
-//! A pipeline file to a [`Config`], in one step.
+//! Reads a pipeline file into a [`Config`], in one step.
 
 use std::path::Path;
 
@@ -7,17 +7,17 @@ use super::file::Config;
 use super::layers::Layers;
 
 impl Config {
-    /// Reads pipeline files, later ones over earlier ones, with the environment (`EMBEDMILL__A__B`) and then `set`
-    /// (`a.b=value`) over them. `${VAR}` in values is expanded from the environment.
+    /// Reads pipeline files. Later files override earlier ones, environment variables (`EMBEDMILL__A__B`) override files,
+    /// and `set` (`a.b=value`) overrides both. `${VAR}` in values is expanded from the environment.
     ///
     /// # Errors
-    /// The first mistake, with the file, line and key: a file that cannot be read, text that is not YAML, an unknown key, a
-    /// value of a wrong type, a variable that is not set.
+    /// The first error, with the file, line and key: a file that cannot be read, invalid YAML, an unknown key, a value of
+    /// the wrong type, or a variable that is not set.
     pub fn read(files: &[impl AsRef<Path>], set: &[String]) -> Result<Config, ConfigError> {
         Layers::read(files, set)?.load()
     }
 
-    /// Reads the text of a pipeline file. The environment has no part in it.
+    /// Parses the text of a pipeline file. Environment variables are not used.
     ///
     /// ```
     /// let config = embedmill::Config::from_yaml("source: { files: { paths: [docs/] } }\nmodel: { backend: hash }\n")?;
@@ -26,7 +26,7 @@ impl Config {
     /// ```
     ///
     /// # Errors
-    /// As [`Config::read`].
+    /// The same as for [`Config::read`].
     pub fn from_yaml(text: &str) -> Result<Config, ConfigError> {
         Layers::from_texts(&[("pipeline", text)], &[], &[]).load()
     }

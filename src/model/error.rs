@@ -22,10 +22,17 @@ pub enum LoadError {
     Model { path: PathBuf, message: String },
     /// A device of the pipeline file.
     #[error("devices: {0}")]
-    Device(#[from] DeviceError),
+    Device(DeviceError),
     /// The backend failed while it loaded the model on a device.
     #[error("{device}: the model cannot be loaded: {message}")]
     Load { device: Device, message: String },
+}
+
+impl From<DeviceError> for LoadError {
+    // Without `#[from]`, which would make it the source: its message is in this one already.
+    fn from(error: DeviceError) -> Self {
+        LoadError::Device(error)
+    }
 }
 
 impl LoadError {

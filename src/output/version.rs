@@ -15,6 +15,9 @@ pub(crate) fn check_version<'a>(value_of: impl Fn(&str) -> Option<&'a str>) -> R
     if found.parse().is_ok_and(|version: u32| (1..=FORMAT_VERSION).contains(&version)) {
         return Ok(());
     }
+    if found.parse().is_ok_and(|version: u32| version < 1) || found.parse::<u32>().is_err() {
+        return Err(format!("{FORMAT_VERSION_KEY}: found {found:?}; expected a version from 1 to {FORMAT_VERSION}"));
+    }
     let writer = value_of("embedmill.version").unwrap_or("unknown");
     Err(format!(
         "{FORMAT_VERSION_KEY}: found {found:?}; expected at most {FORMAT_VERSION} (embedmill {writer} wrote it: read it with that \

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use super::ends::{DeadLetterPlan, LocalSink, SinkPlan, SourcePlan};
 use super::error::{PlanError, refuse};
 use super::route::Route;
+use super::source_and_sink::{DeadLetterPlan, LocalSink, SinkPlan, SourcePlan};
 use super::{kafka, sections};
 use crate::batch::BatchConfig;
 use crate::columnar::kept::KeptSchema;

@@ -1,7 +1,7 @@
 //! The execution plan as text: one line per stage, for `explain`, `/status` and the graph.
 
-use super::ends::{DeadLetterPlan, LocalSink, SinkPlan, SourcePlan, TopicSink};
 use super::execution::Plan;
+use super::source_and_sink::{DeadLetterPlan, LocalSink, SinkPlan, SourcePlan, TopicSink};
 use crate::device::Devices;
 use crate::kafka::config::{KafkaSourceConfig, Layout};
 use crate::model::{Backend, ModelSpec, OutputValue};

@@ -1,8 +1,8 @@
 //! Checks of the Kafka sections: names, properties, topics that are both read and written, and combinations of a Kafka
 //! source with files.
 
-use super::ends::{DeadLetterPlan, LocalSink, SinkPlan, SourcePlan, TopicSink};
 use super::error::{PlanError, refuse};
+use super::source_and_sink::{DeadLetterPlan, LocalSink, SinkPlan, SourcePlan, TopicSink};
 use crate::kafka::config::{KafkaSinkConfig, KafkaSourceConfig, ValueFormat};
 use crate::kafka::topic_names::TopicNames;
 use crate::kafka::{Cluster, Properties};

@@ -3,19 +3,19 @@
 //! Making a plan touches neither disk nor network. What depends on the machine (whether files exist, whether the model
 //! loads) is checked by [`crate::start`], before any data is read.
 
-mod ends;
 mod error;
 mod execution;
 mod explain;
 mod kafka;
 mod route;
 mod sections;
+mod source_and_sink;
 
-pub use ends::SourcePlan;
-pub(crate) use ends::{DeadLetterPlan, LocalSink, SinkPlan, TopicSink};
 pub use error::PlanError;
 pub use execution::Plan;
 pub(crate) use route::Route;
+pub use source_and_sink::SourcePlan;
+pub(crate) use source_and_sink::{DeadLetterPlan, LocalSink, SinkPlan, TopicSink};
 
 #[cfg(test)]
 mod tests;

@@ -1,8 +1,8 @@
 //! The combination of source and sink. It decides which delivery guarantees are possible, how windows are committed, and
 //! what is opened and checked; the plan, `check` and the start of a run all match on this one type.
 
-use super::ends::{LocalSink, SinkPlan, SourcePlan, TopicSink};
 use super::error::{PlanError, refuse};
+use super::source_and_sink::{LocalSink, SinkPlan, SourcePlan, TopicSink};
 use crate::delivery::DeliveryGuarantee;
 use crate::kafka::TransactionMode;
 use crate::kafka::config::KafkaSourceConfig;

@@ -4,9 +4,9 @@
 //! In:    sections of the configuration. Out: the ends of the plan, as enums without invalid combinations.
 //! Fails: with the key and what was expected. Nothing is opened.
 
-use super::ends::{DeadLetterPlan, LocalSink, SinkPlan, SourcePlan};
 use super::error::{PlanError, refuse};
 use super::kafka;
+use super::source_and_sink::{DeadLetterPlan, LocalSink, SinkPlan, SourcePlan};
 use crate::config::{DeadLetterConfig, SinkConfig, SourceConfig};
 use crate::model::OutputValue;
 use crate::output::quantize::OutputPrecision;

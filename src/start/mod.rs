@@ -3,7 +3,7 @@
 //! Whatever can be refused before the run is refused here, the cheapest checks first. No record is read yet, except for a
 //! sample that types are inferred from.
 
-mod ends;
+mod open_ends;
 mod run;
 
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use crate::plan::{Plan, PlanError};
 use crate::sink::SinkError;
 use crate::source::SourceError;
 use crate::text::extract::Extractor;
-use ends::{OpenEnds, VectorOrigin};
+use open_ends::{OpenEnds, VectorOrigin};
 
 /// A pipeline that is ready to run, and what to show about it.
 pub(crate) struct Started {

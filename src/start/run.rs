@@ -1,4 +1,4 @@
-//! A plan run to its end, for callers that want nothing in between.
+//! Runs a plan from start to end in one call.
 
 use std::sync::Arc;
 
@@ -11,21 +11,21 @@ use crate::reload::tuning_of;
 /// Why a plan could not be run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// It could not be started: nothing was read or written.
+    /// The run could not be started: nothing was read or written.
     #[error(transparent)]
     Start(#[from] StartError),
-    /// It failed while it ran: what was published stays, nothing half-written has a final name.
+    /// The run failed: published output remains, and no incomplete file has a final name.
     #[error(transparent)]
     Run(#[from] RunError),
-    /// The machine gave no thread.
+    /// The operating system could not create a thread of the tokio runtime.
     #[error("starting the runtime: {0}")]
     Runtime(std::io::Error),
 }
 
 /// Runs a plan until its source ends, `stop` drains or aborts it, or it fails, and blocks until then. `progress` can be
-/// read from another thread meanwhile.
+/// read from another thread during the run.
 ///
-/// It starts a tokio runtime of its own, so it must not be called from within one.
+/// The function starts its own tokio runtime, so it must not be called from within one.
 ///
 /// ```
 /// use embedmill::{Config, Plan, Progress, Stop};
@@ -46,7 +46,7 @@ pub enum Error {
 /// ```
 ///
 /// # Errors
-/// [`Error::Start`] before any record is read, [`Error::Run`] afterwards.
+/// [`Error::Runtime`] or [`Error::Start`] if no record was read yet, [`Error::Run`] afterwards.
 pub fn run(plan: Plan, stop: Stop, progress: Arc<Progress>) -> Result<Summary, Error> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::Runtime)?;
     let (hub, tuning) = (hub_settings(&plan.model), tuning_of(&plan).fixed());

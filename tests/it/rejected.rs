@@ -24,7 +24,7 @@ fn check(name: &str, content: &[u8], position: &str, cause: &str, raw: Option<&[
         .args(["--dead-letter", "bad.jsonl"])
         .assert()
         .success()
-        .stderr(predicate::str::contains("1 records were rejected"));
+        .stderr(predicate::str::contains("1 record rejected"));
     assert_eq!(rows(&folder.path().join("out.arrow")).len(), good, "{name}");
     let letters = letters(&folder.path().join("bad.jsonl"));
     assert_eq!(letters.len(), 1);

@@ -25,32 +25,32 @@ pub(crate) fn as_text(summary: &Summary, spec: &ModelSpec) -> String {
     let seconds = summary.elapsed.as_secs_f64().max(1e-9);
     let rate = |count: u64| HumanCount((count as f64 / seconds).round() as u64);
     let mut text = format!(
-        "{} rows from {} records, {} tokens, in {seconds:.1} s: {} records/s, {} tokens/s ({})\n",
-        HumanCount(settled.rows),
-        HumanCount(settled.records),
-        HumanCount(settled.tokens),
+        "{} from {}, {}, in {seconds:.1} s: {} records/s, {} tokens/s ({})\n",
+        counted(settled.rows, "row"),
+        counted(settled.records, "record"),
+        counted(settled.tokens, "token"),
         rate(settled.records),
         rate(settled.tokens),
         spec.describe(),
     );
     if settled.truncated_rows > 0 {
         text += &format!(
-            "{} texts were truncated to {} tokens and lost {} tokens (see column `truncated`)\n",
-            HumanCount(settled.truncated_rows),
+            "{} truncated to {} tokens, {} lost (see column `truncated`)\n",
+            counted(settled.truncated_rows, "text"),
             spec.max_seq_length,
-            HumanCount(settled.truncated_tokens)
+            counted(settled.truncated_tokens, "token")
         );
     }
     if settled.dead_lettered() > 0 {
-        text += &format!("{} records were rejected (see the dead letters)\n", HumanCount(settled.dead_lettered()));
+        text += &format!("{} rejected (see the dead letters)\n", counted(settled.dead_lettered(), "record"));
     }
     if settled.deletes > 0 {
-        text += &format!("{} deletes\n", HumanCount(settled.deletes));
+        text += &format!("{}\n", counted(settled.deletes, "delete"));
     }
     if settled.abandoned > 0 {
         text += &format!(
-            "{} records were abandoned: their partitions were revoked, and other consumers read them\n",
-            HumanCount(settled.abandoned)
+            "{} abandoned: the partitions were revoked, and other consumers read them\n",
+            counted(settled.abandoned, "record")
         );
     }
     if settled.records == 0 {
@@ -60,7 +60,7 @@ pub(crate) fn as_text(summary: &Summary, spec: &ModelSpec) -> String {
         text += "stopped before the end of the input\n";
     }
     for file in &summary.written {
-        text += &format!("{} ({} rows, {})\n", file.path.display(), HumanCount(file.rows), HumanBytes(file.bytes));
+        text += &format!("{} ({}, {})\n", file.path.display(), counted(file.rows, "row"), HumanBytes(file.bytes));
     }
     text
 }
@@ -85,4 +85,9 @@ pub(crate) fn as_json(summary: &Summary, load: Duration) -> serde_json::Value {
             "path": file.path, "rows": file.rows, "bytes": file.bytes,
         })).collect::<Vec<_>>(),
     })
+}
+
+/// A count and its noun, as in "1 row" and "6,000 rows".
+fn counted(count: u64, noun: &str) -> String {
+    format!("{} {noun}{}", HumanCount(count), if count == 1 { "" } else { "s" })
 }

@@ -78,7 +78,14 @@ mod tests {
         let other = read(&made_by[1..], 2).expect_err("other weights");
         assert!(other.starts_with("made for other vectors: found `weights_sha256` abc; expected none"), "{other}");
         std::fs::write(&path, "[1]").expect("a file");
-        assert!(read(&made_by, 2).is_err_and(|message| message.starts_with("not a calibration file: ")));
+        assert!(read(&made_by, 2).is_err_and(|message| message.starts_with("not a calibration file (")));
+        // A later version is named before anything else of it is read; a field of this version may be new.
+        std::fs::write(&path, r#"{"format_version": 2, "shape": "new"}"#).expect("a file");
+        assert!(read(&[], 1).is_err_and(|message| message.starts_with("found format_version 2; expected at most 1")));
+        let more =
+            serde_json::json!({"format_version": 1, "vectors": 2, "min": [0.0], "max": [1.0], "made_by": {}, "new": 1});
+        std::fs::write(&path, more.to_string()).expect("a file");
+        assert!(read(&[], 1).is_ok());
         let broken = serde_json::json!({"format_version": 1, "vectors": 2, "min": [1.0], "max": [0.0], "made_by": {}});
         std::fs::write(&path, broken.to_string()).expect("a file");
         assert_eq!(read(&[], 1), Err("value 0: found 1 to 0; expected finite numbers, ascending".into()));

@@ -56,7 +56,6 @@ pub struct Ranges {
 
 /// The content of a calibration file.
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct RangesFile {
     /// The version of the file's format.
     pub format_version: u32,
@@ -158,12 +157,17 @@ impl Ranges {
             return Err(refuse(format!("larger than {RANGES_BYTES_MAX} bytes; expected a calibration file")));
         }
         let bytes = std::fs::read(path).map_err(unreadable)?;
-        let file: RangesFile =
-            serde_json::from_slice(&bytes).map_err(|error| refuse(format!("not a calibration file: {error}")))?;
-        if file.format_version != RANGES_VERSION {
-            let message = format!("found format_version {}; expected {RANGES_VERSION}", file.format_version);
-            return Err(refuse(message));
+        let invalid = |error: serde_json::Error| {
+            refuse(format!("not a calibration file ({error}); expected a file that `embedmill calibrate` made"))
+        };
+        let json: serde_json::Value = serde_json::from_slice(&bytes).map_err(invalid)?;
+        if let Some(version) = json.get("format_version").filter(|version| **version != RANGES_VERSION) {
+            return Err(refuse(format!(
+                "found format_version {version}; expected at most {RANGES_VERSION} (a later embedmill wrote it: use that version or a \
+                 later one)"
+            )));
         }
+        let file: RangesFile = serde_json::from_value(json).map_err(invalid)?;
         let ranges = Ranges::new(file.min.clone(), file.max.clone()).map_err(refuse)?;
         Ok((ranges, file))
     }

@@ -8,7 +8,7 @@
 //! the pipeline decides whether such a record ends the run.
 //!
 //! ```text
-//! paths, globs ─► inputs ─► stream: decompressed bytes ─┬─► lines, delimited, json (by splitter)    ─► Body::Each
+//! paths, globs ─► inputs ─► stream: decompressed bytes ─┬─► lines, csv_rows, json (by splitter)    ─► Body::Each
 //!                                                       ├─► document: the whole file as one record  ─► Body::Each
 //!                                                       └─► arrow_batches, parquet_batches          ─► Body::Table
 //! ```
@@ -16,7 +16,7 @@
 pub(crate) mod arrow_batches;
 mod arrow_messages;
 mod config;
-mod delimited;
+mod csv_rows;
 mod document;
 mod file_source;
 mod format;

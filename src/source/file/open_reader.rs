@@ -4,7 +4,7 @@ use super::config::FilesConfig;
 use super::format::Format;
 use super::inputs::Input;
 use super::reader::{FailedReader, Reader};
-use super::{arrow_batches, delimited, document, json, lines, parquet_batches};
+use super::{arrow_batches, csv_rows, document, json, lines, parquet_batches};
 use crate::source::SourceError;
 
 /// Opens one input, to read `columns` of it (all columns if empty). An input that cannot be opened gives one record, an
@@ -28,8 +28,8 @@ pub(crate) fn open_reader(
         Format::Jsonl => Box::new(lines::LineReader::json(stream, limit)),
         Format::Json => Box::new(json::JsonReader::new(stream, limit)),
         Format::Document => Box::new(document::DocumentReader::new(stream, limit)),
-        Format::Csv => Box::new(delimited::DelimitedReader::new(stream, delimiter(b','), limit)),
-        Format::Tsv => Box::new(delimited::DelimitedReader::new(stream, delimiter(b'\t'), limit)),
+        Format::Csv => Box::new(csv_rows::DelimitedReader::new(stream, delimiter(b','), limit)),
+        Format::Tsv => Box::new(csv_rows::DelimitedReader::new(stream, delimiter(b'\t'), limit)),
         Format::Arrow => Box::new(arrow_batches::ArrowReader::new(stream)),
         Format::Parquet => return parquet_batches::open(input, stream, columns),
     })
