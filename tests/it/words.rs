@@ -41,12 +41,11 @@ fn documents() -> Vec<PathBuf> {
 
 /// Whether the phrase stands in the line as words of their own, rather than as a part of others.
 fn says(line: &str, phrase: &str) -> bool {
+    let goes_on = |c: char| c.is_alphanumeric() || c == '_';
     line.match_indices(phrase).any(|(at, _)| {
         let before = line[..at].chars().next_back();
-        let after = line[at + phrase.len()..].chars().next();
-        let ends_in_letter = phrase.ends_with(char::is_alphabetic);
-        !before.is_some_and(|c| c.is_alphanumeric() || c == '_')
-            && !(ends_in_letter && after.is_some_and(|c| c.is_alphanumeric() || c == '_'))
+        let after = line[at + phrase.len()..].chars().next().filter(|_| phrase.ends_with(char::is_alphabetic));
+        !before.into_iter().chain(after).any(goes_on)
     })
 }
 
