@@ -6,7 +6,7 @@
 use crate::encode::devices;
 use crate::kafka::config::KafkaSourceConfig;
 use crate::kafka::{KafkaConsumer, KafkaError, KafkaProducer, TransactionMode};
-use crate::model::hub::{HubSettings, Progress};
+use crate::model::hub::{DownloadProgress, HubSettings};
 use crate::output::quantize::Ranges;
 use crate::plan::{DeadLetterPlan, LocalSink, Plan, Route};
 use crate::sink::file::Target;
@@ -23,7 +23,7 @@ pub(crate) struct Finding {
 }
 
 /// Runs the checks, and passes each finding to `report` as soon as it is known. This blocks, and may download the model.
-pub(crate) fn check(plan: &Plan, hub: &HubSettings, progress: &dyn Progress, report: &mut dyn FnMut(Finding)) {
+pub(crate) fn check(plan: &Plan, hub: &HubSettings, progress: &dyn DownloadProgress, report: &mut dyn FnMut(Finding)) {
     let mut report = |part, result: Result<String, String>| report(Finding { part, result });
     let route = plan.route();
     match route {
@@ -74,7 +74,7 @@ fn check_consumer(kafka: &KafkaSourceConfig, report: &mut Report<'_>) {
     }
 }
 
-fn check_model(plan: &Plan, hub: &HubSettings, progress: &dyn Progress, report: &mut Report<'_>) {
+fn check_model(plan: &Plan, hub: &HubSettings, progress: &dyn DownloadProgress, report: &mut Report<'_>) {
     let spec = crate::encode::spec(&plan.model, hub, progress).map_err(shown).and_then(|spec| {
         plan.check_model(&spec).map_err(shown)?;
         Ok(spec)

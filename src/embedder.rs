@@ -10,7 +10,7 @@ use crate::config::hub_settings;
 use crate::device::Devices;
 use crate::encode::{EncodeError, Encoder, devices, factory, query_spec, spec};
 use crate::matrix::Matrix;
-use crate::model::hub::Progress;
+use crate::model::hub::DownloadProgress;
 use crate::model::tokenizer::{TokenizeError, Tokenizer};
 use crate::model::{LoadError, ModelConfig, ModelSpec, OutputValue};
 
@@ -78,7 +78,10 @@ impl Embedder {
     }
 
     /// The same as [`Embedder::load_for_queries`], and reports the progress of the download.
-    pub(crate) fn load_for_queries_with(config: &ModelConfig, progress: &dyn Progress) -> Result<Embedder, LoadError> {
+    pub(crate) fn load_for_queries_with(
+        config: &ModelConfig,
+        progress: &dyn DownloadProgress,
+    ) -> Result<Embedder, LoadError> {
         let config = Embedder::of_texts(config);
         Embedder::from_spec(query_spec(&config, &hub_settings(&config), progress)?)
     }

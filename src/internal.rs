@@ -81,7 +81,7 @@ pub mod model {
     }
 
     pub mod hub {
-        pub use crate::model::hub::{HubError, HubSettings, ModelFolder, Progress, Secret, resolve};
+        pub use crate::model::hub::{DownloadProgress, HubError, HubSettings, ModelFolder, Secret, resolve};
     }
 
     pub mod spec {

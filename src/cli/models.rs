@@ -23,11 +23,11 @@ Examples:
   embedmill models show sentence-transformers/all-MiniLM-L6-v2")]
 pub(crate) struct ModelsArgs {
     #[command(subcommand)]
-    command: Command,
+    command: ModelsCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum ModelsCommand {
     /// List the supported model families, modules, poolings and activations
     #[command(after_help = "Example:\n  embedmill models list")]
     List,
@@ -86,9 +86,9 @@ impl WhichArgs {
 /// Runs the subcommand.
 pub(crate) fn models(args: ModelsArgs) -> anyhow::Result<()> {
     match args.command {
-        Command::List => print(&list()),
-        Command::Show(args) => show(args),
-        Command::Pull(args) => pull(args),
+        ModelsCommand::List => print(&list()),
+        ModelsCommand::Show(args) => show(args),
+        ModelsCommand::Pull(args) => pull(args),
     }
 }
 

@@ -30,7 +30,7 @@ impl LoadBar {
     }
 }
 
-impl hub::Progress for LoadBar {
+impl hub::DownloadProgress for LoadBar {
     fn update(&self, file: &str, bytes_done: u64, bytes_total: u64) {
         if self.0.length() != Some(bytes_total) {
             self.0.set_length(bytes_total);

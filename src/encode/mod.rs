@@ -25,7 +25,7 @@ pub use encoder::{EncodeError, Encoder};
 
 use crate::device::Device;
 use crate::model::config_file::ConfigFile;
-use crate::model::hub::{HubSettings, Progress};
+use crate::model::hub::{DownloadProgress, HubSettings};
 use crate::model::script::{Script, ScriptOutput};
 use crate::model::{self, Backend, LoadError, ModelConfig, ModelRuntime, ModelSpec, Sizes};
 use worker::EncoderFactory;
@@ -48,7 +48,7 @@ impl ModelRuntime for Libtorch {
 ///
 /// # Errors
 /// Those of `model::find`.
-pub fn spec(config: &ModelConfig, hub: &HubSettings, progress: &dyn Progress) -> Result<ModelSpec, LoadError> {
+pub fn spec(config: &ModelConfig, hub: &HubSettings, progress: &dyn DownloadProgress) -> Result<ModelSpec, LoadError> {
     model::find(config, hub, progress, &Libtorch)
 }
 
@@ -56,7 +56,11 @@ pub fn spec(config: &ModelConfig, hub: &HubSettings, progress: &dyn Progress) ->
 ///
 /// # Errors
 /// Those of `model::find_for_queries`.
-pub fn query_spec(config: &ModelConfig, hub: &HubSettings, progress: &dyn Progress) -> Result<ModelSpec, LoadError> {
+pub fn query_spec(
+    config: &ModelConfig,
+    hub: &HubSettings,
+    progress: &dyn DownloadProgress,
+) -> Result<ModelSpec, LoadError> {
     model::find_for_queries(config, hub, progress, &Libtorch)
 }
 

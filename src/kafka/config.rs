@@ -145,7 +145,7 @@ pub struct KafkaSinkConfig {
     /// How rows are arranged in messages.
     pub layout: Layout,
     /// none, gzip, snappy, lz4 or zstd. Vectors hardly compress; texts and kept columns do.
-    pub compression: Compression,
+    pub compression: MessageCompression,
     /// librdkafka's properties.
     pub properties: Properties,
 }
@@ -156,7 +156,7 @@ impl Default for KafkaSinkConfig {
             brokers: None,
             topic: String::new(),
             layout: Layout::Batch,
-            compression: Compression::None,
+            compression: MessageCompression::None,
             properties: Properties::new(),
         }
     }
@@ -176,7 +176,7 @@ pub enum Layout {
 /// The compression of messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum Compression {
+pub enum MessageCompression {
     None,
     Gzip,
     Snappy,
@@ -184,15 +184,15 @@ pub enum Compression {
     Zstd,
 }
 
-impl Compression {
+impl MessageCompression {
     /// As the pipeline file and librdkafka have it.
     pub fn as_str(self) -> &'static str {
         match self {
-            Compression::None => "none",
-            Compression::Gzip => "gzip",
-            Compression::Snappy => "snappy",
-            Compression::Lz4 => "lz4",
-            Compression::Zstd => "zstd",
+            MessageCompression::None => "none",
+            MessageCompression::Gzip => "gzip",
+            MessageCompression::Snappy => "snappy",
+            MessageCompression::Lz4 => "lz4",
+            MessageCompression::Zstd => "zstd",
         }
     }
 }

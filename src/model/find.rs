@@ -1,6 +1,6 @@
 //! The `model:` section of the pipeline file in, a [`ModelSpec`] out: finds or downloads the model's folder and reads it.
 
-use super::hub::{self, HubSettings, ModelFolder, Progress};
+use super::hub::{self, DownloadProgress, HubSettings, ModelFolder};
 use super::sentence_transformers_config::SentenceTransformersConfig;
 use super::tokenizer::Tokenizer;
 use super::{Backend, LoadError, ModelConfig, ModelRuntime, ModelSpec, modules_json, read};
@@ -13,7 +13,7 @@ use super::{Backend, LoadError, ModelConfig, ModelRuntime, ModelSpec, modules_js
 pub(crate) fn find(
     config: &ModelConfig,
     hub: &HubSettings,
-    progress: &dyn Progress,
+    progress: &dyn DownloadProgress,
     runtime: &dyn ModelRuntime,
 ) -> Result<ModelSpec, LoadError> {
     config.check()?;
@@ -31,7 +31,7 @@ pub(crate) fn find(
 pub(crate) fn find_for_queries(
     config: &ModelConfig,
     hub: &HubSettings,
-    progress: &dyn Progress,
+    progress: &dyn DownloadProgress,
     runtime: &dyn ModelRuntime,
 ) -> Result<ModelSpec, LoadError> {
     config.check()?;
@@ -47,7 +47,11 @@ pub(crate) fn find_for_queries(
 }
 
 /// The model's folder, or `None` for the hash backend without a model.
-fn resolve(config: &ModelConfig, hub: &HubSettings, progress: &dyn Progress) -> Result<Option<ModelFolder>, LoadError> {
+fn resolve(
+    config: &ModelConfig,
+    hub: &HubSettings,
+    progress: &dyn DownloadProgress,
+) -> Result<Option<ModelFolder>, LoadError> {
     let Some(id) = &config.id else { return Ok(None) };
     Ok(Some(hub::resolve(id, &config.revision, hub, progress)?))
 }

@@ -81,7 +81,7 @@ impl fmt::Display for OutputKind {
 
 /// An argument of `forward`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Input {
+pub(crate) enum ScriptInput {
     /// Token ids, padded: `[rows, length]`.
     Ids,
     /// The attention mask, 1 for a token and 0 for padding: `[rows, length]`.
@@ -102,32 +102,32 @@ pub(crate) const EXPECTED: &str = "expected forward(input_ids, attention_mask) o
 ///
 /// # Errors
 /// If an argument has another type, a required one is unknown, or ids or mask are not among them.
-pub(crate) fn inputs(declaration: &str) -> Result<Vec<Input>, String> {
+pub(crate) fn inputs(declaration: &str) -> Result<Vec<ScriptInput>, String> {
     let refuse = |problem: String| Err(format!("{problem} in {declaration}; {EXPECTED}"));
     let arguments = arguments(declaration);
     let named = |name: &str| match name {
-        "input_ids" => Some(Input::Ids),
-        "attention_mask" => Some(Input::Mask),
-        "token_type_ids" => Some(Input::TokenTypes),
+        "input_ids" => Some(ScriptInput::Ids),
+        "attention_mask" => Some(ScriptInput::Mask),
+        "token_type_ids" => Some(ScriptInput::TokenTypes),
         _ => None,
     };
     let any_named = arguments.iter().any(|argument| named(argument.name).is_some());
     let mut inputs = Vec::new();
     for (index, argument) in arguments.iter().enumerate() {
-        let by_position = [Input::Ids, Input::Mask].get(index).copied().filter(|_| !any_named);
+        let by_position = [ScriptInput::Ids, ScriptInput::Mask].get(index).copied().filter(|_| !any_named);
         match named(argument.name).or(by_position) {
             Some(input) if matches!(argument.type_name, "Tensor" | "Tensor?") => inputs.push(input),
             Some(_) => return refuse(format!("argument {:?} is a {}", argument.name, argument.type_name)),
             // An optional argument before others gets its own default, None. At the end it is left out.
-            None if argument.default == Some("None") => inputs.push(Input::None),
+            None if argument.default == Some("None") => inputs.push(ScriptInput::None),
             None if argument.default.is_some() => break,
             None => return refuse(format!("unknown required argument {:?}", argument.name)),
         }
     }
-    while inputs.last() == Some(&Input::None) {
+    while inputs.last() == Some(&ScriptInput::None) {
         inputs.pop();
     }
-    for (input, name) in [(Input::Ids, "input_ids"), (Input::Mask, "attention_mask")] {
+    for (input, name) in [(ScriptInput::Ids, "input_ids"), (ScriptInput::Mask, "attention_mask")] {
         if !inputs.contains(&input) {
             return refuse(format!("argument {name:?} is missing"));
         }
@@ -147,7 +147,7 @@ const PACKAGE_EXPECTED: &str = "expected input_ids and attention_mask, in this o
 ///
 /// # Errors
 /// If the specification is unreadable, or has other inputs.
-pub(crate) fn package_inputs(spec: &str) -> Result<Vec<Input>, String> {
+pub(crate) fn package_inputs(spec: &str) -> Result<Vec<ScriptInput>, String> {
     let refuse = |problem: &str| Err(format!("{problem}; {PACKAGE_EXPECTED}"));
     let Some([positional, keyword]) = tree(spec).and_then(|tree| <[Value; 2]>::try_from(children(&tree)).ok()) else {
         return refuse("the specification of its inputs is unreadable");
@@ -156,8 +156,8 @@ pub(crate) fn package_inputs(spec: &str) -> Result<Vec<Input>, String> {
     if by_position.iter().chain(&by_name).any(|child| !child["type"].is_null()) {
         return refuse("an input is not a tensor");
     }
-    let order = [Input::Ids, Input::Mask, Input::TokenTypes];
-    let mut inputs: Vec<Input> = order.into_iter().take(by_position.len()).collect();
+    let order = [ScriptInput::Ids, ScriptInput::Mask, ScriptInput::TokenTypes];
+    let mut inputs: Vec<ScriptInput> = order.into_iter().take(by_position.len()).collect();
     if inputs.len() < by_position.len() {
         return refuse("too many positional inputs");
     }
@@ -167,7 +167,7 @@ pub(crate) fn package_inputs(spec: &str) -> Result<Vec<Input>, String> {
             None => return refuse(&format!("unknown input {name:?}")),
         }
     }
-    if !inputs.contains(&Input::Ids) || !inputs.contains(&Input::Mask) {
+    if !inputs.contains(&ScriptInput::Ids) || !inputs.contains(&ScriptInput::Mask) {
         return refuse("ids or mask are missing among its inputs");
     }
     Ok(inputs)
@@ -264,16 +264,19 @@ mod tests {
 
     #[test]
     fn arguments_are_matched_by_name_or_else_by_position() {
-        let check = |arguments: &str, expected: &[Input]| {
+        let check = |arguments: &str, expected: &[ScriptInput]| {
             let declaration = format!("forward(__torch__.a.M self{arguments}) -> (Tensor, Dict(str, Tensor))");
             assert_eq!(inputs(&declaration).as_deref(), Ok(expected), "{declaration}");
         };
-        use Input::{Ids, Mask, TokenTypes};
+        use ScriptInput::{Ids, Mask, TokenTypes};
         check(", Tensor input_ids, Tensor attention_mask", &[Ids, Mask]);
         check(", Tensor attention_mask, Tensor input_ids", &[Mask, Ids]);
         check(", Tensor input_ids, Tensor attention_mask, Tensor? token_type_ids=None", &[Ids, Mask, TokenTypes]);
         check(", Tensor input_ids, Tensor? token_type_ids=None, Tensor? attention_mask=None", &[Ids, TokenTypes, Mask]);
-        check(", Tensor input_ids, Tensor? position_ids=None, Tensor? attention_mask=None", &[Ids, Input::None, Mask]);
+        check(
+            ", Tensor input_ids, Tensor? position_ids=None, Tensor? attention_mask=None",
+            &[Ids, ScriptInput::None, Mask],
+        );
         check(", Tensor input_ids, Tensor attention_mask, bool return_dict=False", &[Ids, Mask]);
         check(", Tensor input_ids, Tensor attention_mask, Tensor? position_ids=None", &[Ids, Mask]);
         check(", Tensor x, Tensor x0", &[Ids, Mask]);
@@ -291,7 +294,7 @@ mod tests {
 
     #[test]
     fn a_packages_inputs_are_matched_by_position_and_by_name() {
-        let check = |positional: usize, named: &str, count: usize, expected: Result<&[Input], &str>| {
+        let check = |positional: usize, named: &str, count: usize, expected: Result<&[ScriptInput], &str>| {
             let arguments = node("tuple", "null", &vec![LEAF; positional]);
             let keywords = node("dict", named, &vec![LEAF; count]);
             let spec = format!("[1, {}]", node("tuple", "null", &[arguments.as_str(), keywords.as_str()]));
@@ -301,7 +304,7 @@ mod tests {
                 (found, expected) => panic!("{found:?} instead of {expected:?}"),
             }
         };
-        use Input::{Ids, Mask, TokenTypes};
+        use ScriptInput::{Ids, Mask, TokenTypes};
         check(2, "[]", 0, Ok(&[Ids, Mask]));
         check(3, "[]", 0, Ok(&[Ids, Mask, TokenTypes]));
         check(0, r#"["attention_mask", "input_ids"]"#, 2, Ok(&[Mask, Ids]));

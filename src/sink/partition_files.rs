@@ -43,12 +43,12 @@ struct Files {
     folder: PathBuf,
     limits: FileLimits,
     schema: OutputSchema,
-    open: Vec<OpenFile>,
+    open: Vec<PartitionFile>,
     written: Vec<Written>,
 }
 
 /// The file of a partition that is being written.
-struct OpenFile {
+struct PartitionFile {
     partition: Arc<Partition>,
     /// The offset of the next record. All records before it are in this file or in earlier ones.
     next: i64,
@@ -180,7 +180,7 @@ impl Files {
         }
         let next = chain_end(self.format, &self.folder, partition)?.unwrap_or(0);
         let partition = partition.clone();
-        self.open.push(OpenFile { partition, next, rows: 0, since: Instant::now(), writer: None });
+        self.open.push(PartitionFile { partition, next, rows: 0, since: Instant::now(), writer: None });
         Ok(self.open.len() - 1)
     }
 
@@ -201,7 +201,7 @@ impl Files {
         Ok(())
     }
 
-    fn finish_file(&mut self, open: OpenFile) -> Result<(), SinkError> {
+    fn finish_file(&mut self, open: PartitionFile) -> Result<(), SinkError> {
         let Some(mut writer) = open.writer else { return Ok(()) };
         writer.set_metadata(NEXT_OFFSET, &open.next.to_string());
         let file = writer.into_file()?;

@@ -17,7 +17,7 @@ use crate::encode::worker::WorkerPool;
 use crate::encode::{devices, factory, spec};
 use crate::failure::Failure;
 use crate::kafka::KafkaError;
-use crate::model::hub::{HubSettings, Progress};
+use crate::model::hub::{DownloadProgress, HubSettings};
 use crate::model::tokenizer::Tokenizer;
 use crate::model::{LoadError, ModelSpec};
 use crate::output::quantize::{Quantizer, Ranges, RangesError};
@@ -84,7 +84,7 @@ pub(crate) fn start(
     plan: Plan,
     tuning: watch::Receiver<Tuning>,
     hub: &HubSettings,
-    progress: &dyn Progress,
+    progress: &dyn DownloadProgress,
 ) -> Result<Started, StartError> {
     let mut ends = OpenEnds::open(&plan)?;
     let spec = Arc::new(spec(&plan.model, hub, progress)?);

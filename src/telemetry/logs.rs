@@ -238,9 +238,9 @@ mod tests {
 
     /// Keeps what is written to it.
     #[derive(Clone, Default)]
-    struct Written(Arc<Mutex<Vec<u8>>>);
+    struct CapturedLog(Arc<Mutex<Vec<u8>>>);
 
-    impl io::Write for Written {
+    impl io::Write for CapturedLog {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.lock().expect("nobody panics").extend(bytes);
             Ok(bytes.len())
@@ -253,7 +253,7 @@ mod tests {
 
     #[test]
     fn repeated_warnings_are_suppressed_and_the_last_are_kept() {
-        let written = Written::default();
+        let written = CapturedLog::default();
         let into = written.clone();
         let lines = format::layer().with_writer(move || into.clone()).with_ansi(false).without_time();
         let limit = RateLimit::default();

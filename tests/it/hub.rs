@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use embedmill::internal::digest::{hex, sha256_file};
-use embedmill::internal::model::hub::{HubError, HubSettings, ModelFolder, Progress, Secret, resolve};
+use embedmill::internal::model::hub::{DownloadProgress, HubError, HubSettings, ModelFolder, Secret, resolve};
 use serde_json::json;
 
 const ID: &str = "acme/tiny";
@@ -273,7 +273,7 @@ fn listing(folder: &Path) -> Vec<String> {
 #[derive(Default)]
 struct Seen(Mutex<Vec<(String, u64, u64)>>);
 
-impl Progress for Seen {
+impl DownloadProgress for Seen {
     fn update(&self, file: &str, done: u64, total: u64) {
         self.0.lock().expect("one thread").push((file.into(), done, total));
     }

@@ -18,7 +18,7 @@ use super::torchscript::{self, TorchScript, cause, first_line};
 use super::transformer::Transformer;
 use crate::batch::TokenBatch;
 use crate::device::Device;
-use crate::model::script::{self, Input, OutputKind, Script, ScriptOutput};
+use crate::model::script::{self, OutputKind, Script, ScriptInput, ScriptOutput};
 use crate::model::{LoadError, Precision};
 
 /// The key that names the file.
@@ -31,7 +31,7 @@ const PADDING_EFFECT_MAX: f64 = 0.05;
 /// A loaded script or package.
 pub(super) struct ScriptTransformer {
     code: Code,
-    inputs: Vec<Input>,
+    inputs: Vec<ScriptInput>,
     pad_id: f64,
 }
 
@@ -121,10 +121,10 @@ impl ScriptTransformer {
             Code::Package { package, output } => {
                 let token_types = mask.f_zeros_like().map_err(failed)?;
                 let inputs = self.inputs.iter().map(|input| match input {
-                    Input::Ids => &ids,
-                    Input::Mask => &mask,
+                    ScriptInput::Ids => &ids,
+                    ScriptInput::Mask => &mask,
                     // Every input of a package is required.
-                    Input::TokenTypes | Input::None => &token_types,
+                    ScriptInput::TokenTypes | ScriptInput::None => &token_types,
                 });
                 let outputs = package.run(&inputs.collect::<Vec<_>>(), output + 1);
                 let outputs =

@@ -6,7 +6,7 @@ use tch::{CModule, IValue, TchError, Tensor, jit};
 
 use super::libtorch;
 use crate::device::Device;
-use crate::model::script::{self, Input};
+use crate::model::script::{self, ScriptInput};
 
 /// The loaded code of a TorchScript file.
 pub(super) struct TorchScript(CModule);
@@ -16,7 +16,7 @@ impl TorchScript {
     ///
     /// # Errors
     /// What is wrong with the file, after its path.
-    pub(super) fn load(file: &Path, device: Device) -> Result<(TorchScript, Vec<Input>), String> {
+    pub(super) fn load(file: &Path, device: Device) -> Result<(TorchScript, Vec<ScriptInput>), String> {
         prepare_thread();
         let mut module = CModule::load_on_device(file, libtorch::device(device)).map_err(|error| {
             let expected =
@@ -33,14 +33,14 @@ impl TorchScript {
     ///
     /// # Errors
     /// In the script's words, or that it does not return a tensor.
-    pub(super) fn run(&self, inputs: &[Input], ids: &Tensor, mask: &Tensor) -> Result<Tensor, String> {
+    pub(super) fn run(&self, inputs: &[ScriptInput], ids: &Tensor, mask: &Tensor) -> Result<Tensor, String> {
         let call = || -> Result<IValue, TchError> {
-            let value = |input: &Input| {
+            let value = |input: &ScriptInput| {
                 Ok(match input {
-                    Input::Ids => IValue::Tensor(ids.shallow_clone()),
-                    Input::Mask => IValue::Tensor(mask.shallow_clone()),
-                    Input::TokenTypes => IValue::Tensor(mask.f_zeros_like()?),
-                    Input::None => IValue::None,
+                    ScriptInput::Ids => IValue::Tensor(ids.shallow_clone()),
+                    ScriptInput::Mask => IValue::Tensor(mask.shallow_clone()),
+                    ScriptInput::TokenTypes => IValue::Tensor(mask.f_zeros_like()?),
+                    ScriptInput::None => IValue::None,
                 })
             };
             let values = inputs.iter().map(value).collect::<Result<Vec<_>, TchError>>()?;

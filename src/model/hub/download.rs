@@ -10,7 +10,7 @@ use hf_hub::api::sync::{Api, ApiError, ApiRepo};
 
 use super::error::HubError;
 use super::repository::{ModelRepository, RepositoryFile, RepositoryInfo, is_name};
-use super::settings::Progress;
+use super::settings::DownloadProgress;
 use crate::digest;
 use crate::model::LoadError;
 use crate::model::config_file::ConfigFile;
@@ -27,7 +27,7 @@ pub(super) struct Download<'a> {
     api: ApiRepo,
     snapshot: PathBuf,
     info: &'a RepositoryInfo,
-    progress: &'a dyn Progress,
+    progress: &'a dyn DownloadProgress,
     bytes_done: u64,
     bytes_total: u64,
 }
@@ -43,7 +43,7 @@ impl<'a> Download<'a> {
         repository: &'a ModelRepository<'a>,
         api: &Api,
         info: &'a RepositoryInfo,
-        progress: &'a dyn Progress,
+        progress: &'a dyn DownloadProgress,
     ) -> Self {
         let (api, snapshot) = (api.repo(repository.at(&info.sha)), repository.snapshot(&info.sha));
         Download { repository, api, snapshot, info, progress, bytes_done: 0, bytes_total: 0 }
@@ -201,7 +201,7 @@ impl<'a> Download<'a> {
 
 /// The progress of one file, as a part of all files.
 struct FileProgress<'a> {
-    progress: &'a dyn Progress,
+    progress: &'a dyn DownloadProgress,
     file: &'a RepositoryFile,
     before: u64,
     total: u64,

@@ -18,7 +18,7 @@ use std::path::Path;
 use download::Download;
 pub use error::HubError;
 use repository::{ModelRepository, is_name};
-pub use settings::{HubSettings, ModelFolder, Progress, Secret};
+pub use settings::{DownloadProgress, HubSettings, ModelFolder, Secret};
 
 /// Resolves a model: an existing folder, else a model id, from the hub or the cache. A name without an organisation belongs to
 /// `sentence-transformers`, as in that library.
@@ -29,7 +29,7 @@ pub fn resolve(
     id: &str,
     revision: &str,
     settings: &HubSettings,
-    progress: &dyn Progress,
+    progress: &dyn DownloadProgress,
 ) -> Result<ModelFolder, HubError> {
     if Path::new(id).is_dir() {
         return Ok(ModelFolder { path: id.into(), id: id.into(), revision: None });
@@ -57,7 +57,7 @@ pub fn resolve(
 }
 
 /// The model as the hub has it now. Only files that the cache lacks are downloaded.
-fn fetch(repository: &ModelRepository<'_>, progress: &dyn Progress) -> Result<ModelFolder, HubError> {
+fn fetch(repository: &ModelRepository<'_>, progress: &dyn DownloadProgress) -> Result<ModelFolder, HubError> {
     let api = repository.api()?;
     let info = repository.info(&api)?;
     if !is_name(&info.sha) || info.sha.contains('/') {

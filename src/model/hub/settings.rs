@@ -38,13 +38,13 @@ impl fmt::Debug for Secret {
 }
 
 /// Receives the progress of a download. It is called often, from the thread that downloads.
-pub trait Progress {
+pub trait DownloadProgress {
     /// `file` is being downloaded. Both numbers are totals over all files of the model that have to be downloaded.
     fn update(&self, file: &str, bytes_done: u64, bytes_total: u64);
 }
 
 /// Ignores the progress.
-impl Progress for () {
+impl DownloadProgress for () {
     fn update(&self, _file: &str, _bytes_done: u64, _bytes_total: u64) {}
 }
 
