@@ -91,7 +91,7 @@ impl Embedder {
     }
 
     fn from_spec(spec: ModelSpec) -> Result<Embedder, LoadError> {
-        let (spec, tokenizer) = (Arc::new(spec.clone()), Tokenizer::load(&spec)?);
+        let (tokenizer, spec) = (Tokenizer::load(&spec)?, Arc::new(spec));
         // The CPU is always available, so the list is never empty; with `auto` on a CPU it has one entry per core.
         let device = devices::resolve(&Devices::Auto)?[0];
         let encoder = factory(&spec, &[device])(&device)?;
@@ -101,6 +101,11 @@ impl Embedder {
     /// The dimension of the vectors.
     pub fn dim(&self) -> usize {
         self.spec.dim
+    }
+
+    /// What the files of the model and the configuration say about it.
+    pub(crate) fn spec(&self) -> &Arc<ModelSpec> {
+        &self.spec
     }
 
     /// A description of the model in one line: its id and revision, family, dimensions, pooling and limits.

@@ -5,16 +5,11 @@ use std::fmt::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::columnar::Tokens;
-use crate::config::hub_settings;
-use crate::device::Devices;
-use crate::encode::{devices, factory, query_spec};
+use crate::embedder::{EmbedError, Embedder};
 use crate::model::spec::ModelSpec;
-use crate::model::tokenizer::Tokenizer;
 use crate::model::{Backend, ModelConfig};
 use crate::output::read::OutputFile;
 use crate::search::Nearest;
-use anyhow::Context;
 use clap::Args;
 use serde_json::Value;
 
@@ -77,7 +72,7 @@ pub(crate) fn search(mut args: SearchArgs) -> anyhow::Result<()> {
         files.push((file, quantizer));
     }
     let provenance = files.first().map(|(file, _)| file.provenance()).unwrap_or_default();
-    let (vector, spec) = embed(&query, model(&provenance, &args)?)?;
+    let (vector, spec) = embed(&query, &model(&provenance, &args)?)?;
     let query_provenance: BTreeMap<&str, String> = spec.provenance().into_iter().collect();
     // The routes of a Router for queries and for documents have different weights.
     let has_routes = provenance.contains_key("route") || query_provenance.contains_key("route");
@@ -157,14 +152,14 @@ fn model(provenance: &BTreeMap<String, String>, args: &SearchArgs) -> anyhow::Re
 }
 
 /// The vector of the query, and the model that embedded it.
-fn embed(text: &str, config: ModelConfig) -> anyhow::Result<(Vec<f32>, Arc<ModelSpec>)> {
+fn embed(text: &str, config: &ModelConfig) -> anyhow::Result<(Vec<f32>, Arc<ModelSpec>)> {
     let bar = LoadBar::start();
-    let spec = Arc::new(query_spec(&config, &hub_settings(&config), &bar)?);
-    let device = devices::resolve(&Devices::Auto)?.into_iter().next().context("no device available")?;
-    let mut encoder = factory(&spec, &[device])(&device)?;
+    let mut embedder = Embedder::load_for_queries_with(config, &bar)?;
     bar.finish();
-    let mut tokens = Tokens::default();
-    Tokenizer::load(&spec)?.encode(text, &mut tokens)?;
-    let matrix = encoder.encode(&std::iter::once(tokens.ids(0)).collect())?;
-    Ok((matrix.row(0).to_vec(), spec))
+    let vectors = embedder.embed(&[text]).map_err(|error| match error {
+        // There is one text, so its index says nothing.
+        EmbedError::Tokenize { error, .. } => anyhow::Error::from(error),
+        EmbedError::Encode(error) => error.into(),
+    })?;
+    Ok((vectors.row(0).to_vec(), Arc::clone(embedder.spec())))
 }

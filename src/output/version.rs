@@ -6,23 +6,24 @@ pub(crate) const FORMAT_VERSION: u32 = 1;
 /// The key in the schema's metadata.
 pub(crate) const FORMAT_VERSION_KEY: &str = "embedmill.format_version";
 
-/// Accepts the schema metadata, of which `value_of` gives the value of a key, of every version up to [`FORMAT_VERSION`], and of files that embedmill did not write.
+/// Accepts the schema metadata of every version up to [`FORMAT_VERSION`], and of files that embedmill did not write.
+/// `value_of` gives the value of a key of that metadata.
 ///
 /// # Errors
 /// If the version is later, or not a number.
 pub(crate) fn check_version<'a>(value_of: impl Fn(&str) -> Option<&'a str>) -> Result<(), String> {
     let Some(found) = value_of(FORMAT_VERSION_KEY) else { return Ok(()) };
-    if found.parse().is_ok_and(|version: u32| (1..=FORMAT_VERSION).contains(&version)) {
-        return Ok(());
+    match found.parse::<u32>() {
+        Ok(1..=FORMAT_VERSION) => Ok(()),
+        Ok(later) if later > FORMAT_VERSION => {
+            let writer = value_of("embedmill.version").unwrap_or("unknown");
+            Err(format!(
+                "{FORMAT_VERSION_KEY}: found {found:?}; expected at most {FORMAT_VERSION} (embedmill {writer} wrote it: read it \
+                 with that version or a later one)"
+            ))
+        }
+        _ => Err(format!("{FORMAT_VERSION_KEY}: found {found:?}; expected a version from 1 to {FORMAT_VERSION}")),
     }
-    if found.parse().is_ok_and(|version: u32| version < 1) || found.parse::<u32>().is_err() {
-        return Err(format!("{FORMAT_VERSION_KEY}: found {found:?}; expected a version from 1 to {FORMAT_VERSION}"));
-    }
-    let writer = value_of("embedmill.version").unwrap_or("unknown");
-    Err(format!(
-        "{FORMAT_VERSION_KEY}: found {found:?}; expected at most {FORMAT_VERSION} (embedmill {writer} wrote it: read it with that \
-         version or a later one)"
-    ))
 }
 
 #[cfg(test)]
